@@ -1,0 +1,166 @@
+"""The error tree of the suite. Knows nothing of gRPC: `status.py` turns these into rich statuses.
+
+ServiceError
+├── InvalidInput            INVALID_ARGUMENT     a field breaks a stated rule
+├── NotFound                NOT_FOUND            the named thing is not there; says what is
+│   ├── ModelNotFound                            model or version
+│   └── SessionNotFound                          session id unknown or expired
+├── PreconditionFailed      FAILED_PRECONDITION  right request, wrong state (e.g. another tokenizer's ids)
+├── Overloaded              RESOURCE_EXHAUSTED   queue full or a limit reached; says when to retry
+├── DeadlinePassed          DEADLINE_EXCEEDED    nobody waits for the answer any more
+├── Unavailable             UNAVAILABLE          loading, draining or a backend down; says when to retry
+├── Unimplemented           UNIMPLEMENTED        declared in the contract, not served here; names the field
+├── Denied                  PERMISSION_DENIED    identity known, not allowed
+└── Unauthenticated         UNAUTHENTICATED      no or bad credentials
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import IntEnum
+
+
+class Code(IntEnum):
+    """google.rpc.Code numbers (google/rpc/code.proto)."""
+
+    OK = 0
+    CANCELLED = 1
+    UNKNOWN = 2
+    INVALID_ARGUMENT = 3
+    DEADLINE_EXCEEDED = 4
+    NOT_FOUND = 5
+    ALREADY_EXISTS = 6
+    PERMISSION_DENIED = 7
+    RESOURCE_EXHAUSTED = 8
+    FAILED_PRECONDITION = 9
+    ABORTED = 10
+    OUT_OF_RANGE = 11
+    UNIMPLEMENTED = 12
+    INTERNAL = 13
+    UNAVAILABLE = 14
+    DATA_LOSS = 15
+    UNAUTHENTICATED = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """One broken rule: `field` is the proto path, e.g. `texts[3]` or `sampling.temperature`."""
+
+    field: str
+    description: str
+
+
+class ServiceError(Exception):
+    """Base: raise a subclass; the server floor turns it into one status with details."""
+
+    code = Code.INTERNAL
+    reason = "INTERNAL"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        reason: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+        retry_after_s: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.reason = reason or type(self).reason
+        self.metadata = dict(metadata or {})
+        self.retry_after_s = retry_after_s
+        self.violations: tuple[Violation, ...] = ()
+        self.resource: tuple[str, str] | None = None
+
+
+class InvalidInput(ServiceError):
+    """A field breaks a stated rule. The description says the limit and the fix."""
+
+    code = Code.INVALID_ARGUMENT
+    reason = "INVALID_FIELD"
+
+    def __init__(self, field: str, description: str, *, reason: str | None = None) -> None:
+        super().__init__(f"{field}: {description}" if field else description, reason=reason)
+        self.violations = (Violation(field, description),)
+
+    @classmethod
+    def many(cls, violations: Iterable[Violation]) -> "InvalidInput":
+        """One error for all broken rules of a request."""
+        found = tuple(violations)
+        error = cls(found[0].field, found[0].description)
+        error.violations = found
+        error.args = ("; ".join(f"{v.field}: {v.description}" for v in found),)
+        error.message = error.args[0]
+        return error
+
+
+class NotFound(ServiceError):
+    """`kind` `name` is not there; `known` lists what is."""
+
+    code = Code.NOT_FOUND
+    reason = "NOT_FOUND"
+
+    def __init__(self, kind: str, name: str, known: Iterable[str] = (), *, reason: str | None = None) -> None:
+        have = ", ".join(sorted(known)) or "none"
+        super().__init__(f"{kind} {name!r} not found; available: {have}", reason=reason)
+        self.resource = (kind, name)
+
+
+class ModelNotFound(NotFound):
+    """No such model, or no such version of it, is served here."""
+
+    reason = "MODEL_NOT_FOUND"
+
+
+class SessionNotFound(NotFound):
+    """The session id is unknown here or has expired."""
+
+    reason = "SESSION_NOT_FOUND"
+
+
+class PreconditionFailed(ServiceError):
+    """The request is well formed but the state it needs does not hold."""
+
+    code = Code.FAILED_PRECONDITION
+    reason = "PRECONDITION_FAILED"
+
+
+class Overloaded(ServiceError):
+    """A bound was reached (queue, quota, size). Safe to retry after `retry_after_s`."""
+
+    code = Code.RESOURCE_EXHAUSTED
+    reason = "OVERLOADED"
+
+
+class DeadlinePassed(ServiceError):
+    """The caller's deadline passed, or cannot be met, before the answer was computed."""
+
+    code = Code.DEADLINE_EXCEEDED
+    reason = "DEADLINE_EXCEEDED"
+
+
+class Unavailable(ServiceError):
+    """Loading, draining, or a backend is down; retry after `retry_after_s`."""
+
+    code = Code.UNAVAILABLE
+    reason = "UNAVAILABLE"
+
+
+class Unimplemented(ServiceError):
+    """Declared in the contract but not served here; the text names the field or RPC."""
+
+    code = Code.UNIMPLEMENTED
+    reason = "UNIMPLEMENTED"
+
+
+class Denied(ServiceError):
+    """The caller is known but not allowed."""
+
+    code = Code.PERMISSION_DENIED
+    reason = "PERMISSION_DENIED"
+
+
+class Unauthenticated(ServiceError):
+    """No credentials, or bad ones."""
+
+    code = Code.UNAUTHENTICATED
+    reason = "UNAUTHENTICATED"

@@ -1,0 +1,108 @@
+"""What `model.toml` says of one model version. Plain data: no torch, no I/O, no gRPC."""
+
+import hashlib
+import json
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+NAME_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,62}$"
+
+Task = Literal[
+    "tokenization.tokenize",
+    "vision.classify",
+    "vision.embed",
+    "sequence.classify",
+    "sequence.embed",
+    "sequence.transduce",
+    "sequence.forecast",
+    "sequence.session",
+    "generation.generate",
+]
+
+
+class Frozen(BaseModel):
+    """Immutable, and strict about unknown keys so that a misspelt one is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class TensorSpec(Frozen):
+    """One input or output: -1 in `shape` is a free axis."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+
+
+class TokenizerSpec(Frozen):
+    """Which file holds the tokenizer and how text meets it.
+
+    kind `huggingface` reads tokenizer.json, kind `sentencepiece` reads tokenizer.model.
+    """
+
+    kind: Literal["huggingface", "sentencepiece"] = "huggingface"
+    file: str = "tokenizer.json"
+    chat_template: str | None = None
+    bos_token: str | None = None
+    eos_token: str | None = None
+    pad_token: str | None = None
+    unk_token: str | None = None
+    max_length_tokens: int | None = None
+
+
+class Provenance(Frozen):
+    """Where the files came from: a source URL (`pypi:pkg==1.0:path`) and the hash of the original."""
+
+    source: str = ""
+    sha256: str = ""
+    notes: str = ""
+
+
+class Manifest(Frozen):
+    """One version of one model. `digest` names what decides an answer, nothing else."""
+
+    name: str = Field(pattern=NAME_PATTERN)
+    version: int = Field(ge=1)
+    tasks: tuple[Task, ...]
+    architecture: str = ""
+    description: str = ""
+    config: dict[str, Any] = {}
+    inputs: tuple[TensorSpec, ...] = ()
+    outputs: tuple[TensorSpec, ...] = ()
+    preprocessing: dict[str, Any] = {}
+    labels: str | None = None
+    tokenizer: TokenizerSpec | None = None
+    limits: dict[str, int] = {}
+    runner: Literal["torch", "onnxruntime", "engine", "none"] = "torch"
+    precision: str = "fp32"
+    licence: str = ""
+    provenance: Provenance = Provenance()
+    files: dict[str, str] = {}
+
+    @property
+    def digest(self) -> str:
+        """sha256 over weights, tokenizer, preprocessing, labels, architecture, runner and precision.
+
+        Name, version, descriptions, limits and provenance stay out: they change no answer.
+        """
+        chosen = self.model_dump(
+            mode="json",
+            include={
+                "tasks",
+                "architecture",
+                "config",
+                "preprocessing",
+                "labels",
+                "tokenizer",
+                "runner",
+                "precision",
+                "files",
+            },
+        )
+        canonical = json.dumps(chosen, sort_keys=True, separators=(",", ":"))
+        return "sha256:" + hashlib.sha256(canonical.encode()).hexdigest()
+
+    def serves(self, area: str) -> bool:
+        """Whether any task belongs to the service `area` (`vision`, `sequence`, …)."""
+        return any(task.startswith(area + ".") for task in self.tasks)
