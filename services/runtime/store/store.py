@@ -1,0 +1,126 @@
+"""The model store: `<root>/<model>/<version>/`. Finds, verifies, labels, publishes; loads nothing."""
+
+import json
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any, NoReturn
+
+from services.runtime.errors import ModelNotFound, PreconditionFailed
+from services.runtime.store import labels, manifest_file
+from services.runtime.store.files import fsync, hold, replace, sha256_files
+from services.runtime.store.manifest import Manifest
+from services.runtime.store.manifest_file import DamagedModel
+from services.runtime.store.paths import check_label, is_name, real_directory, real_file
+from services.runtime.store.publish import CARD, Draft, model_lock, publishing, version_numbers, workspace
+
+
+class ModelStore:
+    """Model versions under one root. Reading takes no lock: versions appear and vanish by one rename."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def names(self) -> list[str]:
+        """Every model with a published version, sorted."""
+        if not self.root.is_dir():
+            return []
+        return sorted(
+            path.name for path in self.root.iterdir() if is_name(path.name) and version_numbers(path)
+        )
+
+    def versions(self, name: str) -> list[int]:
+        """Published versions, ascending; [] for an unknown model."""
+        return version_numbers(self.root / name) if is_name(name) else []
+
+    def manifest(self, name: str, version: int) -> Manifest:
+        """The manifest of one version. ModelNotFound; DamagedModel if its file cannot be read or lies."""
+        if version not in self.versions(name):
+            self._not_found(name, str(version))
+        found = manifest_file.read(self.root / name / str(version))
+        if (found.name, found.version) != (name, version):
+            raise DamagedModel(f"{name}/{version}/{manifest_file.FILE} says {found.name}/{found.version}")
+        return found
+
+    def resolve(self, name: str, version: str = "") -> Manifest:
+        """The manifest `version` means: "" or "latest", a number, or a label; else ModelNotFound."""
+        known = self.versions(name)
+        if known and version in ("", "latest"):
+            return self.manifest(name, known[-1])
+        if known and version.isascii() and version.isdecimal() and int(version) in known:
+            return self.manifest(name, int(version))
+        labelled = self.labels(name).get(version) if known else None
+        if labelled is None or labelled not in known:
+            self._not_found(name, version)
+        return self.manifest(name, labelled)
+
+    def directory(self, manifest: Manifest) -> Path:
+        """Where the files of a version lie. ModelNotFound if it is gone."""
+        path = self.root / manifest.name / str(manifest.version)
+        if not (is_name(manifest.name) and real_directory(path)):
+            self._not_found(manifest.name, str(manifest.version))
+        return path
+
+    def verify(self, manifest: Manifest) -> None:
+        """Hash every file anew; DamagedModel names the first that is missing, linked or changed."""
+        directory = self.directory(manifest)
+        missing = [member for member in manifest.files if real_file(directory, member) is None]
+        where = f"{manifest.name}/{manifest.version}"
+        if missing:
+            raise DamagedModel(
+                f"{where}: {missing[0]} is missing or not a regular file; pull the model again"
+            )
+        for member, digest in sha256_files(directory, list(manifest.files)).items():
+            if digest != manifest.files[member]:
+                raise DamagedModel(
+                    f"{where}: {member} has sha256 {digest}, published was {manifest.files[member]}; "
+                    "pull the model again"
+                )
+
+    def publish(self, name: str) -> AbstractContextManager[Draft]:
+        """`with store.publish(name) as draft:` fill `draft.directory` and `draft.fields`; see `Draft`."""
+        self.root.mkdir(parents=True, exist_ok=True)
+        return publishing(self.root, name)
+
+    def labels(self, name: str) -> dict[str, int]:
+        """Label → version."""
+        return labels.read(self.root / name) if self.versions(name) else {}
+
+    def set_label(self, name: str, label: str, version: int | None) -> None:
+        """Point `label` at a published version, or drop it (None)."""
+        check_label(label)
+        known = self.versions(name)
+        if not known or (version is not None and version not in known):
+            self._not_found(name, str(version or label))
+        labels.change(self.root / name, model_lock(self.root, name), label, version)
+
+    def card(self, manifest: Manifest) -> dict[str, Any]:
+        """Metrics and figures of a version: outside its digest."""
+        path = self.directory(manifest) / CARD
+        content: dict[str, Any] = json.loads(path.read_bytes()) if path.is_file() else {}
+        return content
+
+    def set_card(self, manifest: Manifest, card: Mapping[str, Any]) -> None:
+        """Replace the card; evaluating a model never changes its digest."""
+        replace(self.directory(manifest) / CARD, json.dumps(dict(card), indent=2, sort_keys=True).encode())
+
+    def remove(self, name: str, version: int) -> None:
+        """Take a version away by one rename. PreconditionFailed while a label points at it."""
+        directory = self.directory(self.manifest(name, version))
+        with workspace(self.root) as aside, hold(model_lock(self.root, name)):
+            holding = sorted(label for label, target in self.labels(name).items() if target == version)
+            if holding:
+                raise PreconditionFailed(
+                    f"{name}/{version} is labelled {', '.join(holding)}: move the label first"
+                )
+            directory.rename(aside / "removed")
+            fsync(directory.parent)
+            if not self.versions(name):
+                (directory.parent / labels.FILE).unlink(missing_ok=True)
+                directory.parent.rmdir()
+
+    def _not_found(self, name: str, version: str) -> NoReturn:
+        known = self.versions(name)
+        if not known:
+            raise ModelNotFound("model", name, self.names())
+        raise ModelNotFound("model version", f"{name}/{version}", [*map(str, known), *self.labels(name)])
