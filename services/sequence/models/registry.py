@@ -1,0 +1,54 @@
+"""Which net an architecture name stands for. Loads weights; knows no store, no service, no runner."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from services.runtime.errors import PreconditionFailed
+from services.runtime.store.manifest import Manifest
+from services.runtime.weights import load_weights
+from services.sequence.models import bert, g2p, silero_vad
+
+
+@dataclass(frozen=True, slots=True)
+class Architecture:
+    """How to build the net from `config`, and how its checkpoint's keys become parameter names."""
+
+    build: Callable[[Mapping[str, Any]], nn.Module]
+    rename: Mapping[str, str]
+    ignore: Sequence[str] = ()
+
+
+ARCHITECTURES: Mapping[str, Architecture] = {
+    "silero_vad": Architecture(silero_vad.SileroVAD, silero_vad.RENAME, silero_vad.IGNORE),
+    "g2p": Architecture(g2p.GraphemeToPhoneme, g2p.RENAME),
+    "BertModel": Architecture(bert.BertModel, bert.RENAME, bert.IGNORE),
+    "BertForSequenceClassification": Architecture(
+        bert.BertForSequenceClassification, bert.RENAME, bert.IGNORE
+    ),
+}
+
+
+def build(architecture: str, config: Mapping[str, Any]) -> nn.Module:
+    """The net with random weights, in eval mode."""
+    return _find(architecture).build(config).eval()
+
+
+def load(manifest: Manifest, directory: Path) -> nn.Module:
+    """The net of `manifest` with the weights of `directory`/model.safetensors, in eval mode."""
+    architecture = _find(manifest.architecture)
+    with torch.device("meta"):
+        module = architecture.build(manifest.config)
+    load_weights(module, directory / "model.safetensors", architecture.rename, architecture.ignore)
+    return module.eval()
+
+
+def _find(architecture: str) -> Architecture:
+    if architecture not in ARCHITECTURES:
+        known = ", ".join(ARCHITECTURES)
+        raise PreconditionFailed(f"architecture {architecture!r} is not a sequence model; known: {known}")
+    return ARCHITECTURES[architecture]
