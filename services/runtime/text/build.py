@@ -1,0 +1,149 @@
+"""Makes tokenizers out of files that are not tokenizer.json: GGUF metadata and tiktoken ranks.
+
+Knows nothing of stores and downloads: importers call it and save what it returns.
+"""
+
+import base64
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers
+
+from services.runtime.errors import InvalidInput
+from services.runtime.store.manifest import TokenizerSpec
+from services.runtime.text.byte_level import to_token
+
+# token_type values of GGUF that must survive as whole tokens (specification: control and user defined).
+GGUF_CONTROL = 3
+GGUF_USER_DEFINED = 4
+
+
+def from_gguf(fields: Mapping[str, Any]) -> Tokenizer:
+    """The tokenizer held in GGUF metadata.
+
+    `fields` maps a metadata key to its value, or to a reader field with `.contents()`.
+    Only byte-level BPE (`tokenizer.ggml.model` = `gpt2`) with a known pre-tokenizer is understood;
+    anything else raises InvalidInput naming the key.
+    """
+    kind = _value(fields, "tokenizer.ggml.model")
+    if kind != "gpt2":
+        raise InvalidInput("tokenizer.ggml.model", f"{kind!r} cannot be converted; 'gpt2' can")
+    tokens = _value(fields, "tokenizer.ggml.tokens")
+    merges = [tuple(merge.split(" ", 1)) for merge in _value(fields, "tokenizer.ggml.merges")]
+    vocab = {token: index for index, token in enumerate(tokens)}
+    tokenizer = _byte_level_bpe(vocab, merges, _pre_tokenizer(fields))
+    types = _value(fields, "tokenizer.ggml.token_type")
+    tokenizer.add_special_tokens(_added(tokens, types, GGUF_CONTROL))
+    tokenizer.add_tokens(_added(tokens, types, GGUF_USER_DEFINED))
+    return tokenizer
+
+
+def gguf_spec(fields: Mapping[str, Any]) -> TokenizerSpec:
+    """The chat template and the named special tokens of the same metadata."""
+    tokens = _value(fields, "tokenizer.ggml.tokens")
+
+    def named(key: str) -> str | None:
+        index = _value(fields, f"tokenizer.ggml.{key}_token_id", None)
+        return None if index is None else str(tokens[index])
+
+    return TokenizerSpec(
+        chat_template=_value(fields, "tokenizer.chat_template", None),
+        bos_token=named("bos"),
+        eos_token=named("eos"),
+        pad_token=named("padding"),
+        unk_token=named("unknown"),
+        max_length_tokens=_value(
+            fields, f"{_value(fields, 'general.architecture', '')}.context_length", None
+        ),
+    )
+
+
+def from_tiktoken(
+    ranks_path: Path, special_tokens: Mapping[str, int], pattern: str | None = None
+) -> Tokenizer:
+    """A tiktoken ranks file (`base64 rank` a line) as byte-level BPE with the same ids.
+
+    `pattern` is the splitting regex; None means GPT-2's.
+    """
+    ranks = _read_ranks(ranks_path)
+    vocab = {to_token(token): rank for token, rank in ranks.items()}
+    split = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    if pattern is not None:
+        cut = pre_tokenizers.Split(Regex(pattern), behavior="isolated")
+        split = pre_tokenizers.Sequence([cut, pre_tokenizers.ByteLevel(False, use_regex=False)])
+    specials = {token: index for token, index in special_tokens.items() if token not in vocab}
+    tokenizer = _byte_level_bpe(vocab | specials, _merges(ranks), split)
+    tokenizer.add_special_tokens(
+        [AddedToken(token, special=True, normalized=False) for token in special_tokens]
+    )
+    return tokenizer
+
+
+def _value(fields: Mapping[str, Any], key: str, *default: Any) -> Any:
+    if key not in fields:
+        if default:
+            return default[0]
+        raise InvalidInput(key, "is missing from the GGUF metadata")
+    field = fields[key]
+    return field.contents() if hasattr(field, "contents") else field
+
+
+def _pre_tokenizer(fields: Mapping[str, Any]) -> pre_tokenizers.PreTokenizer:
+    """`smollm` cuts every digit off alone before the GPT-2 regex; `gpt-2` is the regex alone."""
+    name = _value(fields, "tokenizer.ggml.pre", "gpt-2")
+    prefix_space = bool(_value(fields, "tokenizer.ggml.add_space_prefix", False))
+    byte_level = pre_tokenizers.ByteLevel(add_prefix_space=prefix_space)
+    makers: dict[str, Callable[[], pre_tokenizers.PreTokenizer]] = {
+        "gpt-2": lambda: byte_level,
+        "smollm": lambda: pre_tokenizers.Sequence(
+            [pre_tokenizers.Digits(individual_digits=True), byte_level]
+        ),
+    }
+    if name not in makers:
+        raise InvalidInput("tokenizer.ggml.pre", f"{name!r} is not known; known: {', '.join(sorted(makers))}")
+    return makers[name]()
+
+
+def _byte_level_bpe(
+    vocab: dict[str, int], merges: list[Any], split: pre_tokenizers.PreTokenizer
+) -> Tokenizer:
+    tokenizer = Tokenizer(models.BPE(vocab=vocab, merges=merges))
+    tokenizer.pre_tokenizer = split
+    tokenizer.decoder = decoders.ByteLevel()
+    return tokenizer
+
+
+def _added(tokens: list[str], types: list[int], wanted: int) -> list[AddedToken]:
+    special = wanted == GGUF_CONTROL
+    chosen = [token for token, kind in zip(tokens, types, strict=True) if kind == wanted]
+    return [AddedToken(token, special=special, normalized=False) for token in chosen]
+
+
+def _read_ranks(path: Path) -> dict[bytes, int]:
+    lines = path.read_bytes().split(b"\n")
+    pairs = [line.split(b" ") for line in lines if line]
+    return {base64.b64decode(token): int(rank) for token, rank in pairs}
+
+
+def _merges(ranks: dict[bytes, int]) -> list[tuple[str, str]]:
+    """The merge that makes each longer token: what BPE leaves of its bytes under the lower ranks alone.
+
+    A token is made exactly when its rank is reached, so by then its bytes stand as two parts.
+    """
+    longer = sorted((token for token in ranks if len(token) > 1), key=ranks.__getitem__)
+    halves = (_parts(token, ranks) for token in longer)
+    return [(to_token(parts[0]), to_token(parts[1])) for parts in halves if len(parts) == 2]
+
+
+def _parts(token: bytes, ranks: dict[bytes, int]) -> list[bytes]:
+    limit = ranks[token]
+    parts = [token[index : index + 1] for index in range(len(token))]
+    while len(parts) > 2:
+        joined = [ranks.get(left + right, limit) for left, right in zip(parts, parts[1:], strict=False)]
+        best = min(joined)
+        if best >= limit:
+            break
+        at = joined.index(best)
+        parts[at : at + 2] = [parts[at] + parts[at + 1]]
+    return parts
