@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from services.runtime.errors import PreconditionFailed
+
 RENAME = {
     r"^bert\.": "",
     r"^encoder\.layer\.": "layers.",
@@ -45,10 +47,10 @@ class BertConfig:
 
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> "BertConfig":
-        """Pick known keys; raises ValueError for variants that would compute something else."""
+        """Pick known keys; raises PreconditionFailed for variants that would compute something else."""
         for key, served in (("hidden_act", "gelu"), ("position_embedding_type", "absolute")):
             if config.get(key, served) != served:
-                raise ValueError(f"{key} = {config[key]!r} is not supported, only {served!r}")
+                raise PreconditionFailed(f"{key} = {config[key]!r} is not supported, only {served!r}")
         known = {key: config[key] for key in cls.__slots__ if key in config}
         if "num_labels" not in known and "id2label" in config:
             known["num_labels"] = len(config["id2label"])
