@@ -1,0 +1,77 @@
+"""The shape of a causal language model, read from a checkpoint's config keys. Knows no tensors."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from services.runtime.errors import PreconditionFailed
+
+
+@dataclass(frozen=True, slots=True)
+class ModelConfig:
+    """Sizes and switches; `sliding_window` in tokens, None = full attention."""
+
+    vocab_size: int
+    hidden_size: int
+    intermediate_size: int
+    num_hidden_layers: int
+    num_attention_heads: int
+    num_key_value_heads: int
+    head_dim: int
+    max_position_embeddings: int
+    norm_eps: float = 1e-5
+    rope_theta: float = 10000.0
+    tie_word_embeddings: bool = False
+    attention_bias: bool = False
+    qk_norm: bool = False
+    sliding_window: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.num_attention_heads % self.num_key_value_heads:
+            raise PreconditionFailed("num_attention_heads must be a multiple of num_key_value_heads")
+
+
+def llama_config(config: Mapping[str, Any], *, qkv_bias: bool = False, qk_norm: bool = False) -> ModelConfig:
+    """From the keys of a Llama-shaped `config.json`. PreconditionFailed for a rope this code does not have."""
+    heads = config["num_attention_heads"]
+    return ModelConfig(
+        vocab_size=config["vocab_size"],
+        hidden_size=config["hidden_size"],
+        intermediate_size=config["intermediate_size"],
+        num_hidden_layers=config["num_hidden_layers"],
+        num_attention_heads=heads,
+        num_key_value_heads=config.get("num_key_value_heads") or heads,
+        head_dim=config.get("head_dim") or config["hidden_size"] // heads,
+        max_position_embeddings=config["max_position_embeddings"],
+        norm_eps=config.get("rms_norm_eps", 1e-6),
+        rope_theta=_rope_theta(config),
+        tie_word_embeddings=config.get("tie_word_embeddings", False),
+        attention_bias=qkv_bias or config.get("attention_bias", False),
+        qk_norm=qk_norm,
+        sliding_window=config.get("sliding_window") if config.get("use_sliding_window", True) else None,
+    )
+
+
+def gpt2_config(config: Mapping[str, Any]) -> ModelConfig:
+    """From the keys of a GPT-2 `config.json` (n_embd, n_layer, …)."""
+    width, heads = config["n_embd"], config["n_head"]
+    return ModelConfig(
+        vocab_size=config["vocab_size"],
+        hidden_size=width,
+        intermediate_size=config.get("n_inner") or 4 * width,
+        num_hidden_layers=config["n_layer"],
+        num_attention_heads=heads,
+        num_key_value_heads=heads,
+        head_dim=width // heads,
+        max_position_embeddings=config["n_positions"],
+        norm_eps=config.get("layer_norm_epsilon", 1e-5),
+        tie_word_embeddings=config.get("tie_word_embeddings", True),
+    )
+
+
+def _rope_theta(config: Mapping[str, Any]) -> float:
+    scaling = config.get("rope_parameters") or config.get("rope_scaling") or {}
+    kind = scaling.get("rope_type", scaling.get("type", "default"))
+    if kind != "default":
+        raise PreconditionFailed(f"rope type {kind!r} is not supported; known: default")
+    return float(scaling.get("rope_theta") or config.get("rope_theta") or 10000.0)
