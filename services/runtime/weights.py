@@ -18,10 +18,10 @@ def load_weights(
 ) -> None:
     """Put the tensors of `path` into `module`, every one of them and nothing else.
 
-    `rename` maps regex → replacement, applied in order to each key of the file; `ignore` lists regexes of file
-    keys that are left out. Tensors are memory-mapped and become the parameters themselves (no copy) unless
-    their dtype differs from the module's. The module may be built on the meta device to skip its random
-    weights. Raises PreconditionFailed naming the missing, unexpected and misshapen keys.
+    `rename` maps regex → replacement, applied in order to each key of the file; `ignore` lists regexes
+    of file keys that are left out. Tensors are memory-mapped and become the parameters themselves (no copy)
+    unless their dtype differs from the module's. The module may be built on the meta device to skip its
+    random weights. Raises PreconditionFailed naming the missing, unexpected and misshapen keys.
     """
     wanted = module.state_dict()
     found = _read(path, rename, ignore)

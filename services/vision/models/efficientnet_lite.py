@@ -1,4 +1,4 @@
-"""EfficientNet-Lite (Tan & Le 2019, the Lite variants: ReLU6, no squeeze-excite). Knows no files, no images."""
+"""EfficientNet-Lite (Tan & Le 2019; Lite: ReLU6, no squeeze-excite). Knows no files, no image formats."""
 
 from collections.abc import Mapping
 
@@ -37,7 +37,7 @@ RENAME: Mapping[str, str] = {
 
 
 class SamePadConv2d(nn.Conv2d):
-    """Convolution with TensorFlow's SAME padding: output = ceil(input / stride), the odd pixel right and below."""
+    """Convolution with TensorFlow's SAME padding: ceil(input / stride) out, the odd pixel right and below."""
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, C_in, H, W] → [N, C_out, ceil(H/s), ceil(W/s)]."""
@@ -55,7 +55,13 @@ class ConvNorm(nn.Module):
     """Convolution, batch normalisation and, unless `linear`, ReLU6."""
 
     def __init__(
-        self, inputs: int, outputs: int, kernel: int = 1, stride: int = 1, groups: int = 1, linear: bool = False
+        self,
+        inputs: int,
+        outputs: int,
+        kernel: int = 1,
+        stride: int = 1,
+        groups: int = 1,
+        linear: bool = False,
     ) -> None:
         super().__init__()
         self.conv = SamePadConv2d(inputs, outputs, kernel, stride, groups=groups, bias=False)
