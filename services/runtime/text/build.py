@@ -4,7 +4,8 @@ Knows nothing of stores and downloads: importers call it and save what it return
 """
 
 import base64
-from collections.abc import Callable, Mapping
+import itertools
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,7 @@ def from_gguf(fields: Mapping[str, Any]) -> Tokenizer:
 def gguf_spec(fields: Mapping[str, Any]) -> TokenizerSpec:
     """The chat template and the named special tokens of the same metadata."""
     tokens = _value(fields, "tokenizer.ggml.tokens")
+    architecture = _value(fields, "general.architecture", "")
 
     def named(key: str) -> str | None:
         index = _value(fields, f"tokenizer.ggml.{key}_token_id", None)
@@ -53,9 +55,7 @@ def gguf_spec(fields: Mapping[str, Any]) -> TokenizerSpec:
         eos_token=named("eos"),
         pad_token=named("padding"),
         unk_token=named("unknown"),
-        max_length_tokens=_value(
-            fields, f"{_value(fields, 'general.architecture', '')}.context_length", None
-        ),
+        max_length_tokens=_value(fields, f"{architecture}.context_length", None),
     )
 
 
@@ -68,16 +68,18 @@ def from_tiktoken(
     """
     ranks = _read_ranks(ranks_path)
     vocab = {to_token(token): rank for token, rank in ranks.items()}
-    split = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    if pattern is not None:
-        cut = pre_tokenizers.Split(Regex(pattern), behavior="isolated")
-        split = pre_tokenizers.Sequence([cut, pre_tokenizers.ByteLevel(False, use_regex=False)])
     specials = {token: index for token, index in special_tokens.items() if token not in vocab}
-    tokenizer = _byte_level_bpe(vocab | specials, _merges(ranks), split)
-    tokenizer.add_special_tokens(
-        [AddedToken(token, special=True, normalized=False) for token in special_tokens]
-    )
+    tokenizer = _byte_level_bpe(vocab | specials, _merges(ranks), _split(pattern))
+    added = [AddedToken(token, special=True, normalized=False) for token in special_tokens]
+    tokenizer.add_special_tokens(added)
     return tokenizer
+
+
+def _split(pattern: str | None) -> pre_tokenizers.PreTokenizer:
+    if pattern is None:
+        return pre_tokenizers.ByteLevel(add_prefix_space=False)
+    cut = pre_tokenizers.Split(Regex(pattern), behavior="isolated")
+    return pre_tokenizers.Sequence([cut, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
 
 
 def _value(fields: Mapping[str, Any], key: str, *default: Any) -> Any:
@@ -93,16 +95,12 @@ def _pre_tokenizer(fields: Mapping[str, Any]) -> pre_tokenizers.PreTokenizer:
     """`smollm` cuts every digit off alone before the GPT-2 regex; `gpt-2` is the regex alone."""
     name = _value(fields, "tokenizer.ggml.pre", "gpt-2")
     prefix_space = bool(_value(fields, "tokenizer.ggml.add_space_prefix", False))
-    byte_level = pre_tokenizers.ByteLevel(add_prefix_space=prefix_space)
-    makers: dict[str, Callable[[], pre_tokenizers.PreTokenizer]] = {
-        "gpt-2": lambda: byte_level,
-        "smollm": lambda: pre_tokenizers.Sequence(
-            [pre_tokenizers.Digits(individual_digits=True), byte_level]
-        ),
-    }
-    if name not in makers:
-        raise InvalidInput("tokenizer.ggml.pre", f"{name!r} is not known; known: {', '.join(sorted(makers))}")
-    return makers[name]()
+    words = pre_tokenizers.ByteLevel(add_prefix_space=prefix_space)
+    if name == "smollm":
+        return pre_tokenizers.Sequence([pre_tokenizers.Digits(individual_digits=True), words])
+    if name == "gpt-2":
+        return words
+    raise InvalidInput("tokenizer.ggml.pre", f"{name!r} is not known; known: 'gpt-2', 'smollm'")
 
 
 def _byte_level_bpe(
@@ -140,7 +138,7 @@ def _parts(token: bytes, ranks: dict[bytes, int]) -> list[bytes]:
     limit = ranks[token]
     parts = [token[index : index + 1] for index in range(len(token))]
     while len(parts) > 2:
-        joined = [ranks.get(left + right, limit) for left, right in zip(parts, parts[1:], strict=False)]
+        joined = [ranks.get(left + right, limit) for left, right in itertools.pairwise(parts)]
         best = min(joined)
         if best >= limit:
             break

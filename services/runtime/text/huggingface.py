@@ -1,0 +1,114 @@
+"""A tokenizer.json behind the Tokenizer protocol. Knows no proto and no model."""
+
+import json
+from collections.abc import Mapping, Sequence
+
+import tokenizers
+
+from services.runtime.store.manifest import TokenizerSpec
+from services.runtime.text import decoders
+from services.runtime.text.encoded import Encoded, Input
+from services.runtime.text.folds import Fold
+from services.runtime.text.special import SpecialToken, SpecialTokens, named_id
+
+
+class HuggingFaceTokenizer:
+    """Two frozen backends over one vocabulary: one parses special tokens in text, one does not.
+
+    The library keeps such options on the tokenizer, and changing them while another thread encodes
+    raises "Already borrowed"; nothing is changed here after construction.
+    """
+
+    kind = "huggingface"
+
+    def __init__(self, data: bytes, spec: TokenizerSpec, digest: str) -> None:
+        """`data` is tokenizer.json; truncation and padding in it are dropped, being per request here."""
+        document = json.loads(data)
+        plain = json.dumps(document | {"truncation": None, "padding": None})
+        self._parsing = tokenizers.Tokenizer.from_str(plain)
+        self._literal = tokenizers.Tokenizer.from_str(plain)
+        self._literal.encode_special_tokens = True
+        self._decoding = decoders.read(document.get("decoder"), self._parsing.decoder, self.token)
+        self._special = SpecialTokens(_special_tokens(self._parsing))
+        self.digest = digest
+        self.special_ids = frozenset(self._special.by_text.values())
+        self.vocab_size = 1 + max(self._parsing.get_vocab(with_added_tokens=True).values())
+        self.bos_id = named_id(self.token_id, "bos", spec.bos_token)
+        self.eos_id = named_id(self.token_id, "eos", spec.eos_token)
+        self.pad_id = named_id(self.token_id, "pad", spec.pad_token or _own_pad(document))
+        self.unk_id = named_id(self.token_id, "unk", spec.unk_token or document["model"].get("unk_token"))
+
+    @property
+    def special_tokens(self) -> Mapping[str, int]:
+        return self._special.by_text
+
+    def encode(
+        self,
+        text: str,
+        pair: str | None = None,
+        *,
+        add_special_tokens: bool = True,
+        parse_special: bool = True,
+    ) -> Encoded:
+        backend = self._backend(parse_special)
+        return _columns(backend.encode(text, pair, add_special_tokens=add_special_tokens))
+
+    def encode_batch(
+        self, inputs: Sequence[Input], *, add_special_tokens: bool = True, parse_special: bool = True
+    ) -> list[Encoded]:
+        backend = self._backend(parse_special)
+        return [_columns(e) for e in backend.encode_batch(inputs, add_special_tokens=add_special_tokens)]
+
+    def encode_ids(
+        self, text: str, *, add_special_tokens: bool = True, parse_special: bool = True
+    ) -> list[int]:
+        backend = self._backend(parse_special)
+        return backend.encode_batch_fast([text], add_special_tokens=add_special_tokens)[0].ids
+
+    def count_batch(self, texts: Sequence[str], *, add_special_tokens: bool = True) -> list[int]:
+        encodings = self._parsing.encode_batch_fast(texts, add_special_tokens=add_special_tokens)
+        return [len(encoding) for encoding in encodings]
+
+    def decode(self, ids: Sequence[int], skip_special_tokens: bool = True) -> str:
+        return self._parsing.decode(ids, skip_special_tokens=skip_special_tokens)
+
+    def fold(self) -> Fold:
+        return self._decoding.fold()
+
+    def split_special(self, text: str) -> list[str | int]:
+        return self._special.split(text)
+
+    def token(self, token_id: int) -> str:
+        return self._parsing.id_to_token(token_id) or ""
+
+    def token_bytes(self, token_id: int) -> bytes:
+        return self._decoding.token_bytes(token_id)
+
+    def token_id(self, token: str) -> int | None:
+        return self._parsing.token_to_id(token)
+
+    def _backend(self, parse_special: bool) -> tokenizers.Tokenizer:
+        return self._parsing if parse_special else self._literal
+
+
+def _own_pad(document: dict[str, dict[str, str] | None]) -> str | None:
+    padding = document.get("padding")
+    return padding["pad_token"] if padding else None
+
+
+def _special_tokens(backend: tokenizers.Tokenizer) -> list[SpecialToken]:
+    added = backend.get_added_tokens_decoder().items()
+    return [SpecialToken(t.content, token_id, t.lstrip, t.rstrip) for token_id, t in added if t.special]
+
+
+def _columns(encoding: tokenizers.Encoding) -> Encoded:
+    return Encoded(
+        ids=encoding.ids,
+        tokens=encoding.tokens,
+        offsets=encoding.offsets,
+        type_ids=encoding.type_ids,
+        special_mask=encoding.special_tokens_mask,
+        attention_mask=encoding.attention_mask,
+        word_ids=encoding.word_ids,
+        sequence_ids=encoding.sequence_ids,
+    )

@@ -1,0 +1,23 @@
+"""Streaming decode: token ids in one by one, text out as soon as it is certain. Knows no algorithm."""
+
+from services.runtime.text.tokenizer import Tokenizer
+
+
+class IncrementalDecoder:
+    """One stream of ids of one tokenizer.
+
+    The concatenated returns equal `tokenizer.decode` of all the ids, wherever they are split; a
+    character is never given in halves, and U+FFFD only where the whole decode has it.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, skip_special_tokens: bool = True) -> None:
+        self._fold = tokenizer.fold()
+        self._skipped = tokenizer.special_ids if skip_special_tokens else frozenset()
+
+    def push(self, token_id: int) -> str:
+        """The text that `token_id` makes certain; amortised constant time."""
+        return "" if token_id in self._skipped else self._fold.push(token_id)
+
+    def flush(self) -> str:
+        """The text held back until now. Nothing may be pushed after it."""
+        return self._fold.flush()
