@@ -123,7 +123,7 @@ def commit(root: Path, draft: Draft) -> Manifest:
 
 
 def seal(directory: Path) -> list[str]:
-    """Force every file to the disk and give their sorted relative names; links and devices are refused."""
+    """Make every file readable and durable; their sorted relative names. Links and devices are refused."""
     members = []
     for path in sorted(directory.rglob("*")):
         member = path.relative_to(directory).as_posix()
@@ -131,6 +131,7 @@ def seal(directory: Path) -> list[str]:
             raise InvalidInput(
                 "file", f"{member!r} must be a regular file: links and devices are not published"
             )
+        path.chmod(0o755 if path.is_dir() else 0o644)
         fsync(path)
         if path.is_file() and member != CARD:
             members.append(member)

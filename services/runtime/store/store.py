@@ -1,7 +1,7 @@
 """The model store: `<root>/<model>/<version>/`. Finds, verifies, labels, publishes; loads nothing."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, NoReturn
@@ -61,19 +61,23 @@ class ModelStore:
             self._not_found(manifest.name, str(manifest.version))
         return path
 
-    def verify(self, manifest: Manifest) -> None:
-        """Hash every file anew; DamagedModel names the first that is missing, linked or changed."""
+    def verify(self, manifest: Manifest, members: Collection[str] | None = None) -> None:
+        """Hash the files anew; DamagedModel names the first that is missing, linked or changed.
+
+        `members` limits this to the files a caller is going to read (a tokenizer without its weights).
+        """
         directory = self.directory(manifest)
-        missing = [member for member in manifest.files if real_file(directory, member) is None]
+        members = list(manifest.files if members is None else members)
+        missing = [member for member in members if real_file(directory, member) is None]
         where = f"{manifest.name}/{manifest.version}"
         if missing:
             raise DamagedModel(
                 f"{where}: {missing[0]} is missing or not a regular file; pull the model again"
             )
-        for member, digest in sha256_files(directory, list(manifest.files)).items():
-            if digest != manifest.files[member]:
+        for member, digest in sha256_files(directory, members).items():
+            if digest != manifest.files.get(member):
                 raise DamagedModel(
-                    f"{where}: {member} has sha256 {digest}, published was {manifest.files[member]}; "
+                    f"{where}: {member} has sha256 {digest}, published was {manifest.files.get(member)}; "
                     "pull the model again"
                 )
 

@@ -1,0 +1,30 @@
+"""The `maas` command: puts the command groups together and shows errors. Does no work itself."""
+
+import sys
+
+import typer
+
+from cli import models
+from cli.render import print_error
+from services.runtime.errors import ServiceError
+
+app = typer.Typer(
+    name="maas",
+    help="Model-as-a-Service: run the suite, look after its models, call it.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+app.add_typer(models.app, name="models")
+
+
+def main() -> None:
+    """Run the command line; an error of ours is shown as one line, not as a traceback."""
+    try:
+        app()
+    except ServiceError as error:
+        print_error(error)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,132 @@
+"""`maas models …`: the commands that look after the store. Knows no running service."""
+
+import tomllib
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cli import pulling
+from cli.options import CACHE, ROOT, Cache, Json, Root
+from cli.render import err, fields, out, print_json, size, table
+from services.runtime.errors import InvalidInput
+from services.runtime.store import catalogue
+from services.runtime.store.manifest import Manifest
+from services.runtime.store.store import ModelStore
+
+app = typer.Typer(help="List, fetch, check and label model versions.", no_args_is_help=True)
+
+Name = Annotated[str, typer.Argument(help="Name of the model.")]
+Version = Annotated[str, typer.Argument(help="Number or label; left out: the latest.")]
+
+
+@app.command("list")
+def list_models(root: Root = ROOT, json: Json = False) -> None:
+    """What the store holds, and what the catalogue could add."""
+    store = ModelStore(root)
+    versions = [store.manifest(name, version) for name in store.names() for version in store.versions(name)]
+    if json:
+        return print_json([{**summary(store, manifest), "tasks": manifest.tasks} for manifest in versions])
+    rows = [list(summary(store, manifest).values()) for manifest in versions]
+    rows += [[name, "-", "", "", "", "not pulled"] for name in catalogue.load() if name not in store.names()]
+    out().print(table(["model", "version", "labels", "runner", "size", "digest"], rows, right=["size"]))
+    return None
+
+
+@app.command()
+def show(name: Name, version: Version = "", root: Root = ROOT, json: Json = False) -> None:
+    """One version: what it is, where it came from, how it measured."""
+    store = ModelStore(root)
+    manifest = store.resolve(name, version)
+    if json:
+        return print_json({**manifest.model_dump(mode="json"), "card": store.card(manifest)})
+    told = {**summary(store, manifest), "tasks": ", ".join(manifest.tasks), "digest": manifest.digest}
+    told |= {"architecture": manifest.architecture or "-", "description": manifest.description}
+    told |= {"licence": manifest.licence, "source": manifest.provenance.source}
+    told |= manifest.files
+    told |= {f"card: {key}": str(value) for key, value in store.card(manifest).items()}
+    out().print(fields(told))
+    return None
+
+
+@app.command()
+def pull(
+    names: Annotated[list[str] | None, typer.Argument(help="Catalogue entries.")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Every entry of the catalogue.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Make a new version even if it is there.")] = False,
+    root: Root = ROOT,
+    cache: Cache = CACHE,
+) -> None:
+    """Fetch models of the catalogue; what the store has already is left alone."""
+    wanted = list(catalogue.load()) if everything else names or []
+    if not wanted:
+        raise InvalidInput("names", f"name models or give --all; known: {', '.join(catalogue.load())}")
+    for manifest in pulling.pull(ModelStore(root), cache.expanduser(), wanted, force=force):
+        out().print(f"{manifest.name}/{manifest.version} {manifest.digest}", soft_wrap=True)
+
+
+@app.command("import")
+def import_model(
+    source: Annotated[str, typer.Argument(help="A file, a directory, or hf:OWNER/NAME[@REVISION].")],
+    name: Name,
+    manifest: Annotated[Path | None, typer.Option(help="TOML with manifest fields and [options].")] = None,
+    root: Root = ROOT,
+    cache: Cache = CACHE,
+) -> None:
+    """Publish a model from GGUF, a Hugging Face directory, a checkpoint, .npz or tokenizer file."""
+    told = tomllib.loads(manifest.read_text(encoding="utf-8")) if manifest else {}
+    published = pulling.import_model(ModelStore(root), cache.expanduser(), source, name, told)
+    out().print(f"{published.name}/{published.version} {published.digest}", soft_wrap=True)
+
+
+@app.command()
+def verify(
+    name: Annotated[str, typer.Argument(help="Name of the model; left out: all.")] = "",
+    version: Version = "",
+    root: Root = ROOT,
+) -> None:
+    """Hash every file again and compare with what was published."""
+    store = ModelStore(root)
+    if name:
+        chosen = [store.resolve(name, version)]
+    else:
+        chosen = [
+            store.manifest(known, number) for known in store.names() for number in store.versions(known)
+        ]
+    for manifest in chosen:
+        store.verify(manifest)
+        out().print(f"{manifest.name}/{manifest.version} ok, {len(manifest.files)} files")
+
+
+@app.command()
+def remove(name: Name, version: Annotated[int, typer.Argument()], root: Root = ROOT) -> None:
+    """Delete one version; refused while a label points at it."""
+    ModelStore(root).remove(name, version)
+    err().print(f"{name}/{version} removed")
+
+
+@app.command()
+def label(
+    name: Name,
+    label: Annotated[str, typer.Argument(help="Such as stable or canary.")],
+    version: Annotated[int | None, typer.Argument(help="Left out: drop the label.")] = None,
+    root: Root = ROOT,
+) -> None:
+    """Point a label at a version, or drop it."""
+    store = ModelStore(root)
+    store.set_label(name, label, version)
+    out().print(", ".join(f"{key} → {value}" for key, value in store.labels(name).items()) or "no labels")
+
+
+def summary(store: ModelStore, manifest: Manifest) -> dict[str, str]:
+    """One line about a version."""
+    directory = store.directory(manifest)
+    pointing = [label for label, number in store.labels(manifest.name).items() if number == manifest.version]
+    return {
+        "model": manifest.name,
+        "version": str(manifest.version),
+        "labels": ", ".join(pointing),
+        "runner": manifest.runner,
+        "size": size(sum((directory / member).stat().st_size for member in manifest.files)),
+        "digest": manifest.digest[:19],
+    }
