@@ -59,9 +59,7 @@ def gguf_spec(fields: Mapping[str, Any]) -> TokenizerSpec:
     )
 
 
-def from_tiktoken(
-    ranks_path: Path, special_tokens: Mapping[str, int], pattern: str | None = None
-) -> Tokenizer:
+def from_tiktoken(ranks_path: Path, special_tokens: Mapping[str, int], pattern: str | None = None) -> Tokenizer:
     """A tiktoken ranks file (`base64 rank` a line) as byte-level BPE with the same ids.
 
     `pattern` is the splitting regex; None means GPT-2's.
@@ -103,9 +101,7 @@ def _pre_tokenizer(fields: Mapping[str, Any]) -> pre_tokenizers.PreTokenizer:
     raise InvalidInput("tokenizer.ggml.pre", f"{name!r} is not known; known: 'gpt-2', 'smollm'")
 
 
-def _byte_level_bpe(
-    vocab: dict[str, int], merges: list[Any], split: pre_tokenizers.PreTokenizer
-) -> Tokenizer:
+def _byte_level_bpe(vocab: dict[str, int], merges: list[Any], split: pre_tokenizers.PreTokenizer) -> Tokenizer:
     tokenizer = Tokenizer(models.BPE(vocab=vocab, merges=merges))
     tokenizer.pre_tokenizer = split
     tokenizer.decoder = decoders.ByteLevel()

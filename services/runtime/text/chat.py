@@ -38,9 +38,7 @@ class ChatTemplate:
         try:
             self._template = environment().from_string(source)
         except jinja2.TemplateSyntaxError as error:
-            raise PreconditionFailed(
-                f"the chat template is broken: {error}", reason="BAD_TEMPLATE"
-            ) from error
+            raise PreconditionFailed(f"the chat template is broken: {error}", reason="BAD_TEMPLATE") from error
 
     def render(
         self, messages: Sequence[Message], add_generation_prompt: bool = True, field: str = "chat.messages"

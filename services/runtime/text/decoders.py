@@ -47,9 +47,7 @@ def _byte_level(token: Callable[[int], str]) -> Decoding:
 
 
 def _words(decode: Callable[[list[str]], str], token: Callable[[int], str]) -> Decoding:
-    return Decoding(
-        lambda: WordFold(token, decode), lambda token_id: later_text(decode, token(token_id)).encode()
-    )
+    return Decoding(lambda: WordFold(token, decode), lambda token_id: later_text(decode, token(token_id)).encode())
 
 
 def _llama_style(parts: list[dict[str, Any]], token: Callable[[int], str]) -> Decoding:
@@ -72,6 +70,6 @@ def _llama_style(parts: list[dict[str, Any]], token: Callable[[int], str]) -> De
 
 
 def _strips_front_only(parts: list[dict[str, Any]]) -> bool:
-    return all(
-        part["content"] == " " and part["stop"] == 0 for part in parts if part["type"] == "Strip"
-    ) and all("String" in part["pattern"] for part in parts if part["type"] == "Replace")
+    return all(part["content"] == " " and part["stop"] == 0 for part in parts if part["type"] == "Strip") and all(
+        "String" in part["pattern"] for part in parts if part["type"] == "Replace"
+    )

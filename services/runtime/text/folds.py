@@ -20,6 +20,20 @@ class Fold(Protocol):
         ...
 
 
+class SkippingFold:
+    """Another fold that never sees the ids in `skipped`."""
+
+    def __init__(self, fold: Fold, skipped: frozenset[int]) -> None:
+        self._fold = fold
+        self._skipped = skipped
+
+    def push(self, token_id: int) -> str:
+        return "" if token_id in self._skipped else self._fold.push(token_id)
+
+    def flush(self) -> str:
+        return self._fold.flush()
+
+
 class ByteFold:
     """Byte-level BPE: tokens are bytes, the text is their UTF-8 with U+FFFD for what is not."""
 

@@ -8,7 +8,7 @@ import tokenizers
 from services.runtime.store.manifest import TokenizerSpec
 from services.runtime.text import decoders
 from services.runtime.text.encoded import Encoded, Input
-from services.runtime.text.folds import Fold
+from services.runtime.text.folds import Fold, SkippingFold
 from services.runtime.text.special import SpecialToken, SpecialTokens, named_id
 
 
@@ -59,9 +59,7 @@ class HuggingFaceTokenizer:
         backend = self._backend(parse_special)
         return [_columns(e) for e in backend.encode_batch(inputs, add_special_tokens=add_special_tokens)]
 
-    def encode_ids(
-        self, text: str, *, add_special_tokens: bool = True, parse_special: bool = True
-    ) -> list[int]:
+    def encode_ids(self, text: str, *, add_special_tokens: bool = True, parse_special: bool = True) -> list[int]:
         backend = self._backend(parse_special)
         return backend.encode_batch_fast([text], add_special_tokens=add_special_tokens)[0].ids
 
@@ -72,8 +70,9 @@ class HuggingFaceTokenizer:
     def decode(self, ids: Sequence[int], skip_special_tokens: bool = True) -> str:
         return self._parsing.decode(ids, skip_special_tokens=skip_special_tokens)
 
-    def fold(self) -> Fold:
-        return self._decoding.fold()
+    def fold(self, skip_special_tokens: bool = True) -> Fold:
+        fold = self._decoding.fold()
+        return SkippingFold(fold, self.special_ids) if skip_special_tokens else fold
 
     def split_special(self, text: str) -> list[str | int]:
         return self._special.split(text)

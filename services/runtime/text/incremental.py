@@ -11,12 +11,11 @@ class IncrementalDecoder:
     """
 
     def __init__(self, tokenizer: Tokenizer, skip_special_tokens: bool = True) -> None:
-        self._fold = tokenizer.fold()
-        self._skipped = tokenizer.special_ids if skip_special_tokens else frozenset()
+        self._fold = tokenizer.fold(skip_special_tokens)
 
     def push(self, token_id: int) -> str:
         """The text that `token_id` makes certain; amortised constant time."""
-        return "" if token_id in self._skipped else self._fold.push(token_id)
+        return self._fold.push(token_id)
 
     def flush(self) -> str:
         """The text held back until now. Nothing may be pushed after it."""

@@ -13,6 +13,8 @@ from services.runtime.text.encoded import Encoded, Input, concatenate
 from services.runtime.text.folds import Fold, Piece, PieceFold
 from services.runtime.text.special import SpecialToken, SpecialTokens, named_id
 
+NOTHING = Piece()
+
 
 class SentencePieceTokenizer:
     """Ids, pieces and text as the sentencepiece library gives them, with three additions.
@@ -64,9 +66,7 @@ class SentencePieceTokenizer:
             for text, pair in pairs
         ]
 
-    def encode_ids(
-        self, text: str, *, add_special_tokens: bool = True, parse_special: bool = True
-    ) -> list[int]:
+    def encode_ids(self, text: str, *, add_special_tokens: bool = True, parse_special: bool = True) -> list[int]:
         parts = self.split_special(text) if parse_special else [text]
         bos = [self.bos_id] if add_special_tokens and self.bos_id is not None else []
         ids = [[part] if isinstance(part, int) else self._library.encode(part) for part in parts]
@@ -77,12 +77,12 @@ class SentencePieceTokenizer:
 
     def decode(self, ids: Sequence[int], skip_special_tokens: bool = True) -> str:
         """The library's decode, spelt as a fold so that whole and streamed text cannot differ."""
-        fold = self.fold()
-        skipped = self.special_ids if skip_special_tokens else frozenset()
-        return "".join(fold.push(i) for i in ids if i not in skipped) + fold.flush()
+        fold = self.fold(skip_special_tokens)
+        return "".join([fold.push(token_id) for token_id in ids]) + fold.flush()
 
-    def fold(self) -> Fold:
-        return PieceFold(self._surface, self._opening)
+    def fold(self, skip_special_tokens: bool = True) -> Fold:
+        """A skipped control piece still ends a run of bytes, as in the library."""
+        return PieceFold(self._text_piece if skip_special_tokens else self._surface, self._opening)
 
     def split_special(self, text: str) -> list[str | int]:
         return self._special.split(text)
@@ -110,6 +110,9 @@ class SentencePieceTokenizer:
         if self._library.is_unknown(token_id):
             return self._unknown
         return Piece(piece.replace(pieces.SPACE, " "), droppable=True)
+
+    def _text_piece(self, token_id: int) -> Piece:
+        return NOTHING if token_id in self.special_ids else self._surface(token_id)
 
     def _control_pieces(self) -> list[SpecialToken]:
         controls = [i for i in range(self.vocab_size) if self._library.is_control(i)]

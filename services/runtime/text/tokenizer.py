@@ -73,9 +73,7 @@ class Tokenizer(Protocol):
         """`encode` of each input, in order."""
         ...
 
-    def encode_ids(
-        self, text: str, *, add_special_tokens: bool = True, parse_special: bool = True
-    ) -> list[int]:
+    def encode_ids(self, text: str, *, add_special_tokens: bool = True, parse_special: bool = True) -> list[int]:
         """The ids alone: cheaper than `encode`."""
         ...
 
@@ -87,7 +85,7 @@ class Tokenizer(Protocol):
         """The text of `ids`; ids outside the vocabulary add nothing (see `require_ids`)."""
         ...
 
-    def fold(self) -> Fold:
+    def fold(self, skip_special_tokens: bool = True) -> Fold:
         """A fresh state for decoding one stream; `incremental.IncrementalDecoder` drives it."""
         ...
 
@@ -134,6 +132,4 @@ def require_ids(ids: Sequence[int], vocab_size: int, field: str = "ids") -> None
     if not ids or (max(ids) < vocab_size and min(ids) >= 0):
         return
     at = next(index for index, token_id in enumerate(ids) if not 0 <= token_id < vocab_size)
-    raise InvalidInput(
-        f"{field}[{at}]", f"{ids[at]} is outside the vocabulary; ids go from 0 to {vocab_size - 1}"
-    )
+    raise InvalidInput(f"{field}[{at}]", f"{ids[at]} is outside the vocabulary; ids go from 0 to {vocab_size - 1}")
