@@ -102,9 +102,7 @@ class BertModel(nn.Module):
         self.layers = nn.ModuleList(BertLayer(c) for _ in range(c.num_hidden_layers))
         self.pooler = nn.Linear(c.hidden_size, c.hidden_size)
 
-    def forward(
-        self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    def forward(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor) -> tuple[Tensor, Tensor]:
         """All inputs int64 [B, T], right-padded; mask 1 on real tokens, at least one in each row.
 
         Returns last_hidden_state float32 [B, T, D] and pooler_output [B, D] (tanh layer on the first token).

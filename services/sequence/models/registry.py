@@ -12,6 +12,9 @@ from services.runtime.errors import PreconditionFailed
 from services.runtime.store.manifest import Manifest
 from services.runtime.weights import load_weights
 from services.sequence.models import bert, g2p, silero_vad
+from services.sequence.models.samples import samples
+
+__all__ = ["ARCHITECTURES", "Architecture", "build", "load", "samples"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,9 +30,7 @@ ARCHITECTURES: Mapping[str, Architecture] = {
     "silero_vad": Architecture(silero_vad.SileroVAD, silero_vad.RENAME, silero_vad.IGNORE),
     "g2p": Architecture(g2p.GraphemeToPhoneme, g2p.RENAME),
     "BertModel": Architecture(bert.BertModel, bert.RENAME, bert.IGNORE),
-    "BertForSequenceClassification": Architecture(
-        bert.BertForSequenceClassification, bert.RENAME, bert.IGNORE
-    ),
+    "BertForSequenceClassification": Architecture(bert.BertForSequenceClassification, bert.RENAME, bert.IGNORE),
 }
 
 

@@ -1,0 +1,134 @@
+"""Texts, ids, words and series → rows of numbers ready to be batched. Knows no proto, no torch, no queue."""
+
+import unicodedata
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from services.runtime.errors import InvalidInput, PreconditionFailed
+from services.runtime.store.manifest import Manifest
+from services.runtime.text.tokenizer import Tokenizer
+from services.runtime.text.truncation import Truncation, truncate
+
+Ids = NDArray[np.int64]
+Floats = NDArray[np.float32]
+
+MAX_AMPLITUDE = 2.0  # resampling overshoots 1 a little; 16-bit integers as floats are far beyond
+
+
+def max_tokens(manifest: Manifest) -> int:
+    """Longest row of ids that the net can read."""
+    return int(manifest.limits.get("max_tokens", manifest.config.get("max_position_embeddings", 512)))
+
+
+def texts_to_ids(tokenizer: Tokenizer, texts: Sequence[str], limit: int, cut: bool) -> list[Ids]:
+    """One row of ids a text, special tokens included; blocking, so call it on a pool.
+
+    Raises InvalidInput naming `texts.values[i]` for a text of more than `limit` tokens unless `cut`.
+    """
+    rows = []
+    for index, text in enumerate(texts):
+        encoded = tokenizer.encode(text)
+        if cut:
+            encoded = truncate(encoded, Truncation(limit))
+        rows.append(_fitting(np.array(encoded.ids, np.int64), limit, f"texts.values[{index}]"))
+    return rows
+
+
+def check_ids(ids: Ids, vocab_size: int, limit: int, cut: bool, field: str) -> Ids:
+    """`ids` if the net can read them. InvalidInput names the first id outside of the vocabulary."""
+    outside = np.flatnonzero(ids >= vocab_size)
+    if outside.size:
+        at = int(outside[0])
+        raise InvalidInput(f"{field}.values[{at}]", f"id {ids[at]} is outside of the vocabulary of {vocab_size}")
+    return _fitting(ids[:limit] if cut else ids, limit, field)
+
+
+def check_digest(given: str, tokenizer: Tokenizer, field: str) -> None:
+    """PreconditionFailed when ids come from another tokenizer than the model's."""
+    if given and given != tokenizer.digest:
+        raise PreconditionFailed(
+            f"{field}: the ids were made by tokenizer {given}, this model reads {tokenizer.digest}; "
+            "tokenize again with this model",
+            reason="TOKENIZER_MISMATCH",
+        )
+
+
+def _fitting(ids: Ids, limit: int, field: str) -> Ids:
+    if not len(ids):
+        raise InvalidInput(field, "gives no tokens; at least one is needed")
+    if len(ids) > limit:
+        raise InvalidInput(field, f"is {len(ids)} tokens; this model reads {limit}: shorten it or set truncate")
+    return ids
+
+
+def text_to_words(text: str, config: Mapping[str, Any], limit: int, field: str) -> list[Ids]:
+    """Grapheme ids of each word of `text`, end-of-word id included.
+
+    Case and accents are dropped and words are split at blanks; InvalidInput names any other character that
+    has no grapheme, and words of more than `limit` letters.
+    """
+    table = {letter: index for index, letter in enumerate(config["graphemes"])}
+    words = _plain(text).split()
+    if not words:
+        raise InvalidInput(field, "holds no word; at least one letter is needed")
+    return [_word(word, table, str(config["end_of_word"]), limit, field) for word in words]
+
+
+def _word(word: str, table: Mapping[str, int], end: str, limit: int, field: str) -> Ids:
+    unknown = next((letter for letter in word if letter not in table), None)
+    if unknown is not None:
+        raise InvalidInput(field, f"{unknown!r} in {word[:40]!r} is not a letter this model reads; spell it out")
+    if len(word) > limit:
+        raise InvalidInput(field, f"word {word[:40]!r}… has {len(word)} letters; at most {limit} are read")
+    return np.array([*(table[letter] for letter in word), table[end]], np.int64)
+
+
+def _plain(text: str) -> str:
+    """Lower case without combining marks: `Café` → `cafe`."""
+    marks = unicodedata.normalize("NFD", text)
+    return "".join(c for c in marks if unicodedata.category(c) != "Mn").lower()
+
+
+def check_rate(sample_rate_hz: int, manifest: Manifest, field: str) -> None:
+    """InvalidInput when audio comes at another rate than the model's; 0 states none."""
+    wanted = int(manifest.preprocessing.get("sample_rate_hz", 0))
+    if sample_rate_hz and wanted and sample_rate_hz != wanted:
+        raise InvalidInput(field, f"is {sample_rate_hz}; this model hears {wanted} Hz: resample the audio")
+
+
+def check_values(values: Floats, manifest: Manifest, field: str) -> Floats:
+    """`values` if finite and, for audio, of sane amplitude; InvalidInput names the first that is not."""
+    if not values.size:
+        raise InvalidInput(field, "is empty; at least one value is needed")
+    bad = np.flatnonzero(~np.isfinite(values))
+    if bad.size:
+        raise InvalidInput(f"{field}.values[{bad[0]}]", f"is {values[bad[0]]}; a finite number is needed")
+    loud = np.flatnonzero(np.abs(values) > MAX_AMPLITUDE) if _is_audio(manifest) else bad
+    if loud.size:
+        raise InvalidInput(
+            f"{field}.values[{loud[0]}]",
+            f"is {values[loud[0]]:g}; samples lie in [-1, 1]: divide 16-bit samples by 32768",
+        )
+    return values
+
+
+def to_frames(values: Floats, width: int) -> Floats:
+    """[N] values → [⌈N / width⌉, width]; the last frame is filled up with zeros."""
+    count = -(-len(values) // width)
+    return np.pad(values, (0, count * width - len(values))).reshape(count, width)
+
+
+def _is_audio(manifest: Manifest) -> bool:
+    return manifest.preprocessing.get("kind") == "audio"
+
+
+def pad(rows: Sequence[Ids], pad_id: int) -> tuple[Ids, Ids, Ids]:
+    """Rows → right-padded [B, T], mask [B, T] of 0 and 1, lengths [B]."""
+    lengths = np.array([len(row) for row in rows], np.int64)
+    mask = np.arange(lengths.max()) < lengths[:, None]
+    padded = np.full(mask.shape, pad_id, np.int64)
+    padded[mask] = np.concatenate(rows)
+    return padded, mask.astype(np.int64), lengths

@@ -1,0 +1,41 @@
+"""Rows of ids: padding, pooling, order, and the law that a batched answer is the lone one."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.sequence.predict import predict_rows, softmax, unit_length
+from tests.unit.sequence.fakes import HiddenRunner, hidden_net
+
+rows_of_ids = st.lists(st.lists(st.integers(1, 99), min_size=1, max_size=40), min_size=1, max_size=12)
+
+
+@given(rows_of_ids)
+def test_each_row_gets_the_mean_of_its_own_tokens_in_order(rows: list[list[int]]) -> None:
+    answers = predict_rows(hidden_net(HiddenRunner()), [np.array(row, np.int64) for row in rows])
+    for row, answer in zip(rows, answers, strict=True):
+        np.testing.assert_allclose(answer, [np.mean(row), 1.0], rtol=1e-5)
+
+
+@given(rows_of_ids)
+def test_no_row_is_padded_to_more_than_twice_its_length(rows: list[list[int]]) -> None:
+    runner = HiddenRunner()
+    predict_rows(hidden_net(runner), [np.array(row, np.int64) for row in rows])
+    assert sum(count for count, _ in runner.shapes) == len(rows)
+    assert sum(count * width for count, width in runner.shapes) <= 2 * sum(map(len, rows))
+
+
+def test_pooling_by_first_token() -> None:
+    (answer,) = predict_rows(hidden_net(HiddenRunner(), pooling="cls"), [np.array([7, 9, 11], np.int64)])
+    assert answer.tolist() == [7.0, 1.0]
+
+
+def test_softmax_is_stable_and_sums_to_one() -> None:
+    shares = softmax(np.array([[1000.0, 1000.0, 0.0]], np.float32))
+    assert shares.tolist() == [[0.5, 0.5, 0.0]]
+
+
+def test_unit_length_keeps_direction_and_zero() -> None:
+    scaled = unit_length(np.array([[3.0, 4.0], [0.0, 0.0]], np.float32))
+    assert scaled.tolist() == [pytest.approx([0.6, 0.8]), [0.0, 0.0]]

@@ -1,0 +1,132 @@
+"""The session table under an injected clock."""
+
+import pytest
+
+from services.runtime.errors import InvalidInput, Overloaded, PreconditionFailed, SessionNotFound
+from services.sequence.sessions import End, Session, SessionTable
+
+ALICE, BOB = ("", "alice"), ("", "bob")
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def table(clock: Clock) -> SessionTable[str]:
+    return SessionTable(clock, idle_s=600, limit=3)
+
+
+def advance(table: SessionTable[str], session: Session[str], step: int, state: str) -> str:
+    before = table.begin(session, step)
+    table.commit(session, state)
+    return before
+
+
+def test_steps_are_counted_and_each_starts_where_the_last_ended(table: SessionTable[str]) -> None:
+    session = table.open(ALICE, "vad", "1", "zero")
+    assert [advance(table, session, n, f"after {n}") for n in (1, 2, 3)] == ["zero", "after 1", "after 2"]
+    assert session.last_step == 3
+
+
+@pytest.mark.parametrize("step", [1, 3, 7])
+def test_a_gap_or_a_repeat_names_the_step_that_is_due(table: SessionTable[str], step: int) -> None:
+    session = table.open(ALICE, "vad", "1", "zero")
+    advance(table, session, 1, "one")
+    with pytest.raises(InvalidInput, match="next step is 2"):
+        table.begin(session, step)
+    assert advance(table, session, 2, "two") == "one"
+
+
+def test_a_step_that_never_committed_may_be_sent_again(table: SessionTable[str]) -> None:
+    session = table.open(ALICE, "vad", "1", "zero")
+    table.begin(session, 1)
+    assert table.begin(session, 1) == "zero"
+
+
+def test_resume_finds_the_state(table: SessionTable[str]) -> None:
+    advance(table, table.open(ALICE, "vad", "1", "zero"), 1, "one")
+    assert table.begin(table.resume(ALICE), 2) == "one"
+
+
+def test_unknown_sessions_are_not_found_and_others_are_not_named(table: SessionTable[str]) -> None:
+    table.open(BOB, "vad", "1", "zero")
+    with pytest.raises(SessionNotFound) as refused:
+        table.resume(ALICE)
+    assert "bob" not in refused.value.message
+
+
+def test_tenants_do_not_share_ids(table: SessionTable[str]) -> None:
+    table.open(("one", "x"), "vad", "1", "secret")
+    with pytest.raises(SessionNotFound):
+        table.resume(("two", "x"))
+
+
+def test_idle_sessions_expire_and_their_state_is_gone(table: SessionTable[str], clock: Clock) -> None:
+    session = table.open(ALICE, "vad", "1", "zero")
+    clock.now += 599.9
+    assert table.expire() == []
+    clock.now += 0.1
+    assert table.expire() == [session]
+    assert (session.state, session.end, len(table)) == (None, End.IDLE, 0)
+    with pytest.raises(SessionNotFound):
+        table.begin(session, 1)
+
+
+def test_use_puts_expiry_off_for_the_used_one_only(table: SessionTable[str], clock: Clock) -> None:
+    alice, bob = table.open(ALICE, "vad", "1", "a"), table.open(BOB, "vad", "1", "b")
+    clock.now += 400
+    advance(table, alice, 1, "a1")
+    assert (table.idle_left_s(alice), table.idle_left_s(bob)) == (600, 200)
+    clock.now += 300
+    assert table.expire() == [bob]
+    assert table.begin(alice, 2) == "a1"
+
+
+async def test_a_session_at_work_does_not_expire(table: SessionTable[str], clock: Clock) -> None:
+    session = table.open(ALICE, "vad", "1", "zero")
+    async with session.turn:
+        table.begin(session, 1)
+        clock.now += 6000
+        assert table.expire() == []
+        table.commit(session, "one")
+    assert table.begin(session, 2) == "one"
+
+
+def test_opening_anew_wipes_the_state_and_outdates_old_handles(table: SessionTable[str]) -> None:
+    old = table.open(ALICE, "vad", "1", "zero")
+    advance(table, old, 1, "one")
+    new = table.open(ALICE, "vad", "1", "fresh")
+    assert new.generation > old.generation
+    assert table.begin(new, 1) == "fresh"
+    with pytest.raises(PreconditionFailed, match="opened anew"):
+        table.commit(old, "late")
+    assert new.state == "fresh"
+
+
+def test_closing_an_outdated_handle_leaves_the_new_session(table: SessionTable[str]) -> None:
+    old, new = table.open(ALICE, "vad", "1", "a"), table.open(ALICE, "vad", "1", "b")
+    table.close(old)
+    assert table.resume(ALICE) is new
+    table.close(new)
+    assert (new.end, len(table)) == (End.CLOSED, 0)
+
+
+def test_a_full_table_says_when_a_place_is_free(table: SessionTable[str], clock: Clock) -> None:
+    for name in "abc":
+        table.open(("", name), "vad", "1", name)
+        clock.now += 10
+    with pytest.raises(Overloaded, match="3 sessions") as refused:
+        table.open(ALICE, "vad", "1", "zero")
+    assert refused.value.retry_after_s == 570
+    clock.now += 570
+    table.open(ALICE, "vad", "1", "zero")
