@@ -26,9 +26,7 @@ def load_weights(
     wanted = module.state_dict()
     found = _read(path, rename, ignore)
     _check(path, wanted, found)
-    module.load_state_dict(
-        {key: found[key].to(wanted[key].dtype) for key in wanted}, strict=True, assign=True
-    )
+    module.load_state_dict({key: found[key].to(wanted[key].dtype) for key in wanted}, strict=True, assign=True)
 
 
 def _read(path: Path, rename: Mapping[str, str], ignore: Sequence[str]) -> dict[str, torch.Tensor]:

@@ -1,0 +1,190 @@
+"""The one wrapper around every handler: context, admission, validation, errors, metrics, request id.
+
+Handlers are wrapped once, at registration, so a call pays for no interceptor chain.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+from google.protobuf.message import DecodeError
+from grpc import aio
+
+from services.runtime import context as calls
+from services.runtime.admission import Admission
+from services.runtime.errors import InvalidInput, ServiceError
+from services.runtime.metrics import Metrics
+from services.runtime.status import grpc_code, trailers
+from services.runtime.validate import validate
+
+log = logging.getLogger("maas.call")
+
+Body = Callable[[], Awaitable[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Malformed:
+    """Stands for request bytes that do not parse, so that the handler side can answer properly."""
+
+    type_name: str
+
+
+@dataclass(slots=True)
+class Door:
+    """What every call passes. `wrap` turns a plain handler into a guarded one."""
+
+    admission: Admission
+    metrics: Metrics
+
+    def wrap(self, method: str, handler: grpc.RpcMethodHandler, admitted: bool) -> grpc.RpcMethodHandler:
+        """The same handler behind the door; `admitted` = counts against the admission limit."""
+        guard = _Guard(self, method, admitted)
+        deserialize = _tolerant(handler.request_deserializer, method)
+        serialize = handler.response_serializer
+        if handler.request_streaming and handler.response_streaming:
+            return grpc.stream_stream_rpc_method_handler(
+                guard.streaming(handler.stream_stream, _checked_stream), deserialize, serialize
+            )
+        if handler.request_streaming:
+            return grpc.stream_unary_rpc_method_handler(
+                guard.unary(handler.stream_unary, _checked_stream), deserialize, serialize
+            )
+        if handler.response_streaming:
+            return grpc.unary_stream_rpc_method_handler(
+                guard.streaming(handler.unary_stream, _checked), deserialize, serialize
+            )
+        return grpc.unary_unary_rpc_method_handler(
+            guard.unary(handler.unary_unary, _checked), deserialize, serialize
+        )
+
+
+class Registrar:
+    """Stands in for the server in `add_XServicer_to_server`: wraps each handler, then registers it for real."""
+
+    def __init__(self, server: aio.Server, door: Door, admitted: bool = True) -> None:
+        self._server, self._door, self._admitted = server, door, admitted
+        self.services: list[str] = []
+
+    def add_generic_rpc_handlers(self, handlers: Any) -> None:
+        """Generated code calls both; the wrapped ones of the other method are what counts."""
+
+    def add_registered_method_handlers(self, service: str, handlers: dict[str, grpc.RpcMethodHandler]) -> None:
+        wrapped = {
+            name: self._door.wrap(f"/{service}/{name}", handler, self._admitted)
+            for name, handler in handlers.items()
+        }
+        self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, wrapped),))
+        self.services.append(service)
+
+
+class _Guard:
+    """Runs the body of one method's calls so that each ends exactly once with a proper status."""
+
+    def __init__(self, door: Door, method: str, admitted: bool) -> None:
+        self._door, self._method, self._admitted = door, method, admitted
+
+    def unary(self, behaviour: Callable[..., Awaitable[Any]], checked: Callable[[Any], Any]) -> Callable[..., Any]:
+        async def handle(request: Any, context: aio.ServicerContext) -> Any:
+            return await self._run(context, lambda: behaviour(checked(request), context))
+
+        return handle
+
+    def streaming(
+        self, behaviour: Callable[..., AsyncIterator[Any]], checked: Callable[[Any], Any]
+    ) -> Callable[..., Any]:
+        async def handle(request: Any, context: aio.ServicerContext) -> None:
+            async def pump() -> None:
+                # aclosing: a caller that leaves closes the handler's generator at once, not when it is collected.
+                async with aclosing(behaviour(checked(request), context)) as replies:  # type: ignore[type-var]
+                    async for reply in replies:
+                        await context.write(reply)
+
+            await self._run(context, pump)
+
+        return handle
+
+    async def _run(self, context: aio.ServicerContext, body: Body) -> Any:
+        request = _context_of(self._method, context)
+        calls.enter(request)
+        self._door.metrics.calls_started.labels(self._method).inc()
+        place = self._door.admission.admit() if self._admitted else nullcontext()
+        status = "OK"
+        try:
+            with place:
+                reply = await body()
+            context.set_trailing_metadata((*request.trailing, (calls.REQUEST_ID, request.request_id)))
+            return reply
+        except ServiceError as error:
+            status = error.code.name
+            log.info("refused", extra={"method": self._method, "status": status, "error": error.message})
+            await _abort(context, request, error)
+        except aio.AbortError:
+            status = "ABORTED_BY_HANDLER"
+            raise
+        except asyncio.CancelledError:
+            status = "CANCELLED"
+            raise
+        except Exception:
+            status = "INTERNAL"
+            log.exception("failed", extra={"method": self._method})
+            await _abort(context, request, _internal(request.request_id))
+        finally:
+            self._door.metrics.observe(self._method, status, time.monotonic() - request.started)
+
+
+def _internal(request_id: str) -> ServiceError:
+    return ServiceError(
+        f"internal error; quote request id {request_id} to the operators", metadata={"request_id": request_id}
+    )
+
+
+async def _abort(context: aio.ServicerContext, request: calls.RequestContext, error: ServiceError) -> None:
+    metadata = (*trailers(error), *request.trailing, (calls.REQUEST_ID, request.request_id))
+    await context.abort(grpc_code(error.code), error.message, metadata)
+
+
+def _context_of(method: str, context: aio.ServicerContext) -> calls.RequestContext:
+    metadata = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
+    remaining = context.time_remaining()
+    return calls.RequestContext(
+        method=method,
+        request_id=calls.request_id_from(metadata),
+        deadline=None if remaining is None else time.monotonic() + remaining,
+        metadata=metadata,
+    )
+
+
+def _tolerant(deserialize: Callable[[bytes], Any] | None, method: str) -> Callable[[bytes], Any] | None:
+    if deserialize is None:
+        return None
+
+    def read(data: bytes) -> Any:
+        try:
+            return deserialize(data)
+        except DecodeError:
+            return Malformed(method)
+
+    return read
+
+
+def _checked(request: Any) -> Any:
+    if isinstance(request, Malformed):
+        raise InvalidInput(
+            "",
+            f"the message does not parse as the request of {request.type_name}; "
+            "check the proto and that every string is valid UTF-8",
+            reason="MALFORMED_MESSAGE",
+        )
+    if not isinstance(request, bytes):
+        validate(request)
+    return request
+
+
+async def _checked_stream(requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
+    async for request in requests:
+        yield _checked(request)

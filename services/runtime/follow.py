@@ -1,0 +1,103 @@
+"""Keeps a host in step with the store: new versions are loaded, and what an administrator asked of one worker
+or replica reaches all of them through a small desired-state file beside the models."""
+
+import asyncio
+import fcntl
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+from services.runtime.errors import ServiceError
+from services.runtime.host import ModelHost
+
+log = logging.getLogger("maas.models")
+
+
+class Desired:
+    """`<store>/.admin/<area>.json`: per model the version an administrator chose, or null for unloaded."""
+
+    def __init__(self, root: Path, area: str) -> None:
+        self._path = root / ".admin" / f"{area}.json"
+
+    def read(self) -> dict[str, dict[str, Any]]:
+        """{model: {"version": int | None, "newest": newest version at that time}}."""
+        try:
+            found: dict[str, dict[str, Any]] = json.loads(self._path.read_text())
+        except FileNotFoundError:
+            return {}
+        return found
+
+    def write(self, model: str, version: int | None, newest: int) -> None:
+        """Records a choice; whole-file replace, so readers never see half of it."""
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        with (self._path.parent / ".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            wanted = self.read() | {model: {"version": version, "newest": newest}}
+            aside = self._path.with_suffix(".tmp")
+            aside.write_text(json.dumps(wanted, sort_keys=True))
+            aside.replace(self._path)
+
+
+class Follower:
+    """Compares store and desired state with what is loaded; `sync` makes them equal."""
+
+    def __init__(self, host: ModelHost[Any], only: frozenset[str] = frozenset()) -> None:
+        self.host, self._only = host, only
+        self.desired = Desired(host.store.root, host.area)
+        # A version that failed is not tried again until something newer is published or asked for.
+        self._failed: set[tuple[str, int]] = set()
+
+    async def sync(self) -> None:
+        """Loads what should serve and is not, unloads what should not."""
+        wanted = await asyncio.to_thread(self._wanted)
+        for name, version in wanted.items():
+            if version is not None and self.host.serving_version(name) != version:
+                await self._load(name, version)
+            elif version is None and self.host.serving_version(name) is not None:
+                await self.host.unload(name)
+
+    async def run(self, every_s: float) -> None:
+        """Follows the store until cancelled."""
+        while True:
+            await asyncio.sleep(every_s)
+            try:
+                await self.sync()
+            except (ServiceError, OSError, ValueError):
+                log.exception("store could not be followed")
+
+    async def choose(self, name: str, version: str) -> None:
+        """An administrator's load: here now, elsewhere at the next look."""
+        manifest = await self.host.load(name, version)
+        self.desired.write(name, manifest.version, self.host.store.versions(name)[-1])
+
+    async def drop(self, name: str, version: str) -> None:
+        """An administrator's unload: here now, elsewhere at the next look."""
+        await self.host.unload(name, version)
+        self.desired.write(name, None, self.host.store.versions(name)[-1])
+
+    def _wanted(self) -> dict[str, int | None]:
+        chosen = self.desired.read()
+        found: dict[str, int | None] = {}
+        for name in self.host.store.names():
+            newest = self._newest(name)
+            if newest is None or (self._only and name not in self._only):
+                continue
+            choice = chosen.get(name)
+            # A choice holds until something newer than it knew of is published.
+            found[name] = choice["version"] if choice and choice["newest"] >= newest else newest
+        return found
+
+    def _newest(self, name: str) -> int | None:
+        versions = self.host.store.versions(name)
+        if not versions or not self.host.store.manifest(name, versions[-1]).serves(self.host.area):
+            return None
+        return versions[-1]
+
+    async def _load(self, name: str, version: int) -> None:
+        if (name, version) in self._failed:
+            return
+        try:
+            await self.host.load(name, str(version))
+        except ServiceError:
+            self._failed.add((name, version))

@@ -1,0 +1,111 @@
+"""maas.model.v1.ModelService over a host: what is served, hot loading, and a stream of changes."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from google.protobuf.json_format import ParseDict
+from google.protobuf.struct_pb2 import Struct
+from grpc import aio
+
+from maas.model.v1 import model_pb2, model_service_pb2, model_service_pb2_grpc
+from services.runtime.errors import Denied
+from services.runtime.follow import Follower
+from services.runtime.host import State, Status
+
+_LOOPBACK = ("ipv4:127.", "ipv6:[::1]", "ipv6:%5B::1%5D", "unix:")
+
+
+class ModelService(model_service_pb2_grpc.ModelServiceServicer):
+    """Administrative calls are taken from loopback only."""
+
+    def __init__(self, follower: Follower) -> None:
+        self._follower, self._host = follower, follower.host
+
+    async def ListModels(
+        self, request: model_service_pb2.ListModelsRequest, context: aio.ServicerContext
+    ) -> model_service_pb2.ListModelsResponse:
+        found = [s for s in self._host.statuses() if not request.task or request.task in s.manifest.tasks]
+        return model_service_pb2.ListModelsResponse(models=[self._model(status) for status in found])
+
+    async def GetModel(
+        self, request: model_service_pb2.GetModelRequest, context: aio.ServicerContext
+    ) -> model_service_pb2.GetModelResponse:
+        model = self._model(self._status(request.model, request.version), whole=True)
+        return model_service_pb2.GetModelResponse(model=model)
+
+    async def LoadModel(
+        self, request: model_service_pb2.LoadModelRequest, context: aio.ServicerContext
+    ) -> model_service_pb2.LoadModelResponse:
+        _administrators_only(context)
+        await self._follower.choose(request.model, request.version)
+        model = self._model(self._status(request.model, ""), whole=True)
+        return model_service_pb2.LoadModelResponse(model=model)
+
+    async def UnloadModel(
+        self, request: model_service_pb2.UnloadModelRequest, context: aio.ServicerContext
+    ) -> model_service_pb2.UnloadModelResponse:
+        _administrators_only(context)
+        await self._follower.drop(request.model, request.version)
+        return model_service_pb2.UnloadModelResponse()
+
+    async def WatchModels(
+        self, request: model_service_pb2.WatchModelsRequest, context: aio.ServicerContext
+    ) -> AsyncIterator[model_service_pb2.WatchModelsResponse]:
+        changes = self._host.watch()
+        present = [s for s in self._host.statuses() if request.model in ("", s.manifest.name)]
+        for status in present:
+            yield model_service_pb2.WatchModelsResponse(model=self._model(status))
+        yield model_service_pb2.WatchModelsResponse(snapshot_end=True)
+        async for status in changes:
+            if request.model in ("", status.manifest.name):
+                yield model_service_pb2.WatchModelsResponse(model=self._model(status))
+
+    def _status(self, name: str, version: str) -> Status:
+        serving = self._host.serving_version(name)
+        wanted = str(serving) if not version and serving is not None else version
+        manifest = self._host.store.resolve(name, wanted)
+        for status in self._host.statuses():
+            if status.manifest.name == name and status.manifest.version == manifest.version:
+                return status
+        return Status(manifest, State.AVAILABLE)
+
+    def _model(self, status: Status, whole: bool = False) -> model_pb2.Model:
+        manifest, store = status.manifest, self._host.store
+        labels = store.labels(manifest.name)
+        model = model_pb2.Model(
+            name=manifest.name,
+            version=str(manifest.version),
+            digest=manifest.digest,
+            service=self._host.area,
+            tasks=manifest.tasks,
+            state=model_pb2.ModelState.Value(f"MODEL_STATE_{status.state}"),
+            state_reason=status.reason,
+            architecture=manifest.architecture,
+            description=manifest.description,
+            runner=manifest.runner,
+            precision=manifest.precision,
+            inputs=[model_pb2.TensorInfo(name=t.name, datatype=t.dtype, shape=t.shape) for t in manifest.inputs],
+            outputs=[model_pb2.TensorInfo(name=t.name, datatype=t.dtype, shape=t.shape) for t in manifest.outputs],
+            preprocessing=ParseDict(manifest.preprocessing, Struct()),
+            limits=manifest.limits,
+            licence=manifest.licence,
+            source=manifest.provenance.source,
+            version_labels=sorted(label for label, version in labels.items() if version == manifest.version),
+            default_for=sorted(task for task, name in self._host.defaults.items() if name == manifest.name),
+        )
+        if whole:
+            model.card.CopyFrom(ParseDict(store.card(manifest), Struct()))
+            names = _class_names(store.directory(manifest) / manifest.labels) if manifest.labels else []
+            model.class_names.extend(names)
+            model.label_count = len(names)
+        return model
+
+
+def _class_names(path: Path) -> list[str]:
+    return path.read_text(encoding="utf-8").splitlines()
+
+
+def _administrators_only(context: aio.ServicerContext) -> None:
+    peer = str(context.peer())
+    if not peer.startswith(_LOOPBACK):
+        raise Denied(f"administrative calls are taken from loopback only; this one came from {peer}")

@@ -1,0 +1,188 @@
+"""One server process: what every service starts with and how it stops.
+
+Start: health NOT_SERVING → port open → models verified and warmed up → SERVING.
+Stop, on SIGTERM or SIGINT: NOT_SERVING → lame duck, still accepting → stop accepting, calls in progress end
+within the drain bound → engines → channels. A second signal forces.
+"""
+
+import asyncio
+import logging
+import signal
+import sys
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import uvloop
+from grpc import aio
+from grpc_channelz.v1 import channelz_pb2_grpc
+from grpc_channelz.v1.channelz import aio as channelz_aio
+from grpc_health.v1 import health_pb2_grpc
+
+from maas.model.v1 import model_service_pb2_grpc
+from services.runtime import logs, settings, workers
+from services.runtime.admission import Admission
+from services.runtime.channels import server_options
+from services.runtime.door import Door, Registrar
+from services.runtime.follow import Follower
+from services.runtime.health import OVERALL, HealthServicer, Readiness, model_service
+from services.runtime.host import M, ModelHost, State, Status
+from services.runtime.metrics import Metrics, expose
+from services.runtime.model_service import ModelService
+from services.runtime.reflection import add_reflection
+from services.runtime.settings import ServerSettings
+from services.runtime.store.manifest import Manifest
+from services.runtime.store.store import ModelStore
+
+S = TypeVar("S", bound=ServerSettings)
+Closer = Callable[[], Awaitable[None]]
+
+log = logging.getLogger("maas.server")
+
+
+class Floor(Generic[S]):
+    """What a service's `build` gets: add servicers, open a model host, say what must be closed."""
+
+    def __init__(self, chosen: S) -> None:
+        self.settings = chosen
+        self.metrics = Metrics()
+        self.readiness = Readiness()
+        self.admission = Admission(chosen.queue_limit)
+        self.server = aio.server(
+            options=server_options(chosen.max_message_bytes, chosen.max_connection_age_s, chosen.workers > 1)
+        )
+        self._door = Door(self.admission, self.metrics)
+        self.services: list[str] = []
+        self._hosts: list[Follower] = []
+        self._closers: list[Closer] = []
+        self._starters: list[Closer] = []
+
+    def add(self, add_to_server: Callable[[Any, Any], None], servicer: Any, *, admitted: bool = True) -> None:
+        """Registers a servicer behind the door. `admitted=False`: free of the admission limit (administration)."""
+        registrar = Registrar(self.server, self._door, admitted)
+        add_to_server(servicer, registrar)
+        for name in registrar.services:
+            self.services.append(name)
+            self.readiness.set(name, False)
+
+    def host(
+        self,
+        area: str,
+        load: Callable[[Manifest, Path], Awaitable[M]],
+        defaults: Mapping[str, str],
+        only: Sequence[str] = (),
+    ) -> ModelHost[M]:
+        """A host that follows the store, with its ModelService and per-model health."""
+        store = ModelStore(self.settings.store)
+        host = ModelHost(store, area, load, defaults, self._model_changed)
+        follower = Follower(host, frozenset(only))
+        self._hosts.append(follower)
+        self.add(model_service_pb2_grpc.add_ModelServiceServicer_to_server, ModelService(follower), admitted=False)
+        self.on_close(host.close)
+        return host
+
+    def on_start(self, starter: Closer) -> None:
+        """Awaited before the server says SERVING."""
+        self._starters.append(starter)
+
+    def on_close(self, closer: Closer) -> None:
+        """Awaited after the last call ended, latest first."""
+        self._closers.append(closer)
+
+    async def open(self) -> int:
+        """Opens the port, NOT_SERVING; returns it."""
+        health_pb2_grpc.add_HealthServicer_to_server(HealthServicer(self.readiness), self.server)
+        channelz_pb2_grpc.add_ChannelzServicer_to_server(channelz_aio.ChannelzServicer(), self.server)
+        standard = ["grpc.health.v1.Health", "grpc.channelz.v1.Channelz"]
+        add_reflection(self.server, [*self.services, *standard])
+        port: int = self.server.add_insecure_port(f"{self.settings.host}:{self.settings.port}")
+        await self.server.start()
+        return port
+
+    async def load(self) -> "list[asyncio.Task[None]]":
+        """Loads the models, then SERVING; returns the tasks that go on following the store."""
+        for starter in self._starters:
+            await starter()
+        for follower in self._hosts:
+            await follower.sync()
+        self._judge()
+        return [asyncio.create_task(f.run(self.settings.store_poll_s)) for f in self._hosts]
+
+    async def close(self) -> None:
+        """The written order: not serving, lame duck, drain, engines, channels."""
+        self.readiness.drain()
+        await asyncio.sleep(self.settings.lame_duck_s)
+        await self.server.stop(self.settings.drain_s)
+        for closer in reversed(self._closers):
+            await closer()
+
+    def _model_changed(self, status: Status) -> None:
+        serving = any(status.manifest.name in f.host.loaded() for f in self._hosts)
+        self.readiness.set(model_service(status.manifest.name), serving or status.state is State.SERVING)
+        if self.readiness.status(OVERALL) is not None:
+            self._judge()
+
+    def _judge(self) -> None:
+        """SERVING when every host has at least one model, or there is no host."""
+        ready = all(follower.host.loaded() for follower in self._hosts)
+        for name in (OVERALL, *self.services):
+            self.readiness.set(name, ready)
+
+
+Build = Callable[[Floor[S]], Awaitable[None]]
+
+
+async def serve(chosen: S, build: Build[S], announce: Callable[[int], None] = lambda _: None) -> None:
+    """Runs one server until a signal; `announce` gets the port once everything serves."""
+    floor: Floor[S] = Floor(chosen)
+    stop = _stop_on_signals()
+    await build(floor)
+    port = await floor.open()
+    log.info("listening", extra={"address": f"{chosen.host}:{port}"})
+    stop_metrics = expose(floor.metrics, chosen.metrics_address) if chosen.metrics_address else None
+    starting = asyncio.create_task(floor.load())
+    await asyncio.wait({starting, asyncio.create_task(stop.wait())}, return_when=asyncio.FIRST_COMPLETED)
+    followers: list[asyncio.Task[None]] = []
+    if starting.done():
+        followers = starting.result()
+        log.info("serving", extra={"services": floor.services})
+        announce(port)
+        await stop.wait()
+    else:
+        starting.cancel()
+    log.info("stopping", extra={"inside": floor.admission.inside})
+    for task in followers:
+        task.cancel()
+    await floor.close()
+    if stop_metrics:
+        stop_metrics()
+    log.info("stopped")
+
+
+def _stop_on_signals() -> asyncio.Event:
+    """Set by the first SIGTERM or SIGINT; the second ends the process at once."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def on_signal() -> None:
+        if stop.is_set():
+            log.warning("forced")
+            sys.stderr.flush()
+            raise SystemExit(130)
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal)
+    return stop
+
+
+def main(cls: type[S], build: Build[S], name: str, argv: Sequence[str] | None = None) -> None:
+    """`python -m services.<name>`: settings → workers → serve."""
+    chosen = settings.load(cls, sys.argv[1:] if argv is None else argv, name)
+    logs.configure(name, chosen.log_level)
+    if chosen.workers > 1 and not workers.is_worker():
+        raise SystemExit(workers.supervise(chosen.workers))
+    runner = uvloop.run if chosen.uvloop else asyncio.run
+    with suppress(KeyboardInterrupt):
+        runner(serve(chosen, build))

@@ -1,0 +1,61 @@
+"""One typed, frozen settings object a process, read once from `MAAS_…` variables and flags."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal, TypeVar
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+S = TypeVar("S", bound="ServerSettings")
+
+METRICS_OFFSET = 4000
+
+
+class ServerSettings(BaseSettings):
+    """What every server needs. Services add their own fields in their `settings.py`."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="MAAS_", frozen=True, cli_kebab_case=True, cli_implicit_flags=True, cli_hide_none_type=True
+    )
+
+    host: str = Field("127.0.0.1", description="address to listen on")
+    port: int = Field(0, ge=0, le=65535, description="port to listen on; 0 = any free one")
+    metrics_port: int | None = Field(
+        None, ge=0, le=65535, description="Prometheus port; unset = port + 4000, 0 = off"
+    )
+    workers: int = Field(1, ge=1, le=64, description="processes that share the port")
+    store: Path = Field(Path(".maas/store"), description="root of the model store")
+    store_poll_s: float = Field(2.0, gt=0, description="how often the store is looked at for new versions")
+    queue_limit: int = Field(512, ge=1, description="calls inside at once; more are refused")
+    max_message_mib: int = Field(32, ge=1, le=1024, description="largest message, both ways, MiB")
+    max_connection_age_s: float = Field(0, ge=0, description="close connections after this; 0 = never")
+    lame_duck_s: float = Field(3.0, ge=0, description="seconds of accepting after NOT_SERVING on shutdown")
+    drain_s: float = Field(25.0, ge=0, description="seconds that calls in progress have to end on shutdown")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level logged")
+    uvloop: bool = Field(True, description="run on uvloop instead of the stock event loop")
+    device: str = Field("cpu", description="torch device: cpu, cuda, cuda:1 …")
+    threads: int = Field(1, ge=1, le=256, description="compute threads of this process")
+
+    @property
+    def metrics_address(self) -> tuple[str, int] | None:
+        """Where Prometheus may ask; None = nowhere."""
+        if self.metrics_port == 0 or (self.metrics_port is None and not self.port):
+            return None
+        return self.host, self.metrics_port or self.port + METRICS_OFFSET
+
+    @property
+    def max_message_bytes(self) -> int:
+        return self.max_message_mib * 1024 * 1024
+
+
+def load(cls: type[S], argv: Sequence[str], prog: str) -> S:
+    """Settings from environment and `argv`; a bad value names key, value and wanted type and ends the process."""
+    try:
+        return cls(_cli_parse_args=list(argv), _cli_prog_name=prog)
+    except ValidationError as error:
+        for problem in error.errors():
+            key = "_".join(str(part) for part in problem["loc"])
+            print(f"{prog}: MAAS_{key.upper()}={problem['input']!r}: {problem['msg']}", file=sys.stderr)
+        raise SystemExit(2) from None

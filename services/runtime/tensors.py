@@ -1,0 +1,98 @@
+"""maas.common.v1.Tensor ↔ numpy, without a copy where the bytes allow it."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from maas.common.v1 import tensor_pb2
+from services.runtime.errors import InvalidInput
+
+Array = npt.NDArray[Any]
+
+_DTYPES: dict[tensor_pb2.DType.ValueType, np.dtype[Any]] = {
+    tensor_pb2.D_TYPE_BOOL: np.dtype("?"),
+    tensor_pb2.D_TYPE_UINT8: np.dtype("u1"),
+    tensor_pb2.D_TYPE_UINT16: np.dtype("<u2"),
+    tensor_pb2.D_TYPE_UINT32: np.dtype("<u4"),
+    tensor_pb2.D_TYPE_UINT64: np.dtype("<u8"),
+    tensor_pb2.D_TYPE_INT8: np.dtype("i1"),
+    tensor_pb2.D_TYPE_INT16: np.dtype("<i2"),
+    tensor_pb2.D_TYPE_INT32: np.dtype("<i4"),
+    tensor_pb2.D_TYPE_INT64: np.dtype("<i8"),
+    tensor_pb2.D_TYPE_FP16: np.dtype("<f2"),
+    tensor_pb2.D_TYPE_FP32: np.dtype("<f4"),
+    tensor_pb2.D_TYPE_FP64: np.dtype("<f8"),
+}
+_NAMES = {dtype: number for number, dtype in _DTYPES.items()}
+_LISTS = ("float_values", "double_values", "int_values", "uint_values")
+
+
+def to_numpy(tensor: tensor_pb2.Tensor, field: str) -> Array:
+    """The array; a read-only view when `data` is used. `field` is the proto path for errors.
+
+    Raises InvalidInput: no or unservable dtype (BF16 has no numpy type), two forms of content, or a length
+    that is not the product of the shape.
+    """
+    dtype = _DTYPES.get(tensor.dtype)
+    if dtype is None:
+        raise InvalidInput(
+            f"{field}.dtype", f"{tensor_pb2.DType.Name(tensor.dtype)} cannot be read; use D_TYPE_FP32"
+        )
+    shape = tuple(tensor.shape)
+    flat = _content(tensor, dtype, field)
+    if flat.size != math.prod(shape):
+        raise InvalidInput(
+            f"{field}.shape", f"{list(shape)} needs {math.prod(shape)} elements; the content has {flat.size}"
+        )
+    return flat.reshape(shape)
+
+
+def _content(tensor: tensor_pb2.Tensor, dtype: np.dtype[Any], field: str) -> Array:
+    filled = [name for name in _LISTS if len(getattr(tensor, name))]
+    if tensor.data and filled:
+        raise InvalidInput(field, f"data and {filled[0]} are both set; fill one")
+    if len(filled) > 1:
+        raise InvalidInput(field, f"{' and '.join(filled)} are both set; fill one")
+    if filled:
+        return np.asarray(getattr(tensor, filled[0]), dtype=dtype)
+    if len(tensor.data) % dtype.itemsize:
+        raise InvalidInput(
+            f"{field}.data", f"{len(tensor.data)} bytes are no whole number of {dtype.itemsize}-byte elements"
+        )
+    return np.frombuffer(tensor.data, dtype=dtype)
+
+
+def from_numpy(array: Array, readable: bool = False) -> tensor_pb2.Tensor:
+    """The array as bytes, or as `float_values` for people when `readable` (float32 only)."""
+    number = _NAMES[array.dtype.newbyteorder("<")]
+    if readable and array.dtype == np.float32:
+        return tensor_pb2.Tensor(dtype=number, shape=array.shape, float_values=array.ravel().tolist())
+    return tensor_pb2.Tensor(dtype=number, shape=array.shape, data=np.ascontiguousarray(array).tobytes())
+
+
+def token_ids(values: Sequence[int], packed: bytes, field: str) -> list[int]:
+    """Ids from the readable or the packed form. Raises InvalidInput when both or a broken packing is given."""
+    if not packed:
+        return list(values)
+    if len(values):
+        raise InvalidInput(field, "values and packed are both set; fill one")
+    if len(packed) % 4:
+        raise InvalidInput(f"{field}.packed", f"{len(packed)} bytes are no whole number of uint32")
+    return memoryview(packed).cast("I").tolist()
+
+
+def series(message: tensor_pb2.Series, field: str) -> Array:
+    """float32 [steps, features]. Raises InvalidInput: NaN or infinity, both forms, or a ragged last step."""
+    features = message.features or 1
+    flat = np.frombuffer(message.packed, "<f4") if message.packed else np.asarray(message.values, dtype=np.float32)
+    if message.packed and len(message.values):
+        raise InvalidInput(field, "values and packed are both set; fill one")
+    if flat.size == 0 or flat.size % features:
+        raise InvalidInput(field, f"has {flat.size} values; a positive multiple of features={features} is needed")
+    bad = np.flatnonzero(~np.isfinite(flat))
+    if bad.size:
+        raise InvalidInput(f"{field}.values[{bad[0]}]", f"is {flat[bad[0]]}; a finite number is needed")
+    return flat.reshape(-1, features)
