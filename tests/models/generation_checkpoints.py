@@ -40,9 +40,7 @@ def saved(kind: str, directory: Path) -> tuple[transformers.PreTrainedModel, Cau
     reference = transformers.AutoModelForCausalLM.from_config(
         config_class(**values, attn_implementation="eager", bos_token_id=1, eos_token_id=2)
     ).eval()
-    for (
-        parameter
-    ) in reference.parameters():  # default biases are zero and norms one: they would hide mistakes
+    for parameter in reference.parameters():  # default biases are zero and norms one: they would hide mistakes
         parameter.data += torch.randn_like(parameter) * 0.1
     reference.save_pretrained(directory)
     config = reference.config.to_dict()

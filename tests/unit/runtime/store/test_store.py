@@ -49,9 +49,7 @@ def test_published_versions_count_up_and_read_back_equal(store: ModelStore) -> N
 def test_a_manifest_with_every_field_keeps_its_digest_on_disk(store: ModelStore) -> None:
     spec = TokenizerSpec(chat_template='{{ "a\\n" }}\r\n\tend', bos_token="<s>", max_length_tokens=8)
     with store.publish("net") as draft:
-        draft.fields.update(
-            FIELDS, tokenizer=spec.model_dump(), limits={"rows": 3}, preprocessing={"mean": [0.5]}
-        )
+        draft.fields.update(FIELDS, tokenizer=spec.model_dump(), limits={"rows": 3}, preprocessing={"mean": [0.5]})
     assert draft.published == store.resolve("net")
     assert store.resolve("net").tokenizer == spec
 

@@ -1,0 +1,101 @@
+"""A tiny random language model in a real engine, and a text sink of one character a token."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import torch
+
+from services.generation.engine.engine import Engine
+from services.generation.engine.kv_cache import KVCache
+from services.generation.engine.output import Delta
+from services.generation.engine.request import Request, SamplingParams, Sequence, Stopping
+from services.generation.engine.runner import ModelRunner
+from services.generation.engine.scheduler import Limits, Scheduler
+from services.generation.engine.blocks import BlockPool
+from services.generation.engine.stops import StopStrings, TextOutput
+from services.generation.models import registry
+from services.generation.models.causal_lm import CausalLM
+
+VOCAB = 128
+CONTEXT = 512
+CONFIG = {
+    "vocab_size": VOCAB,
+    "hidden_size": 48,
+    "intermediate_size": 96,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 6,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": CONTEXT,
+}
+
+
+class Characters:
+    """Token i is character i."""
+
+    def push(self, token_id: int) -> str:
+        return chr(token_id)
+
+    def flush(self) -> str:
+        return ""
+
+
+def tiny_model(seed: int = 0, architecture: str = "LlamaForCausalLM") -> CausalLM:
+    """Random weights large enough that greedy text wanders instead of repeating one token."""
+    torch.manual_seed(seed)
+    model = registry.build(architecture, CONFIG).eval().requires_grad_(False)
+    for parameter in model.parameters():
+        parameter.data += torch.randn_like(parameter) * 0.2
+    return model
+
+
+def make_engine(model: CausalLM, num_blocks: int = 200, block_size: int = 16, **limits: int) -> Engine:
+    scheduler = Scheduler(BlockPool(num_blocks, block_size), Limits(**limits))
+    return Engine(scheduler, ModelRunner(model, KVCache(model.config, num_blocks, block_size)), CONTEXT)
+
+
+def text_sink(*stop: str, include: bool = False, unchecked: int = 0) -> TextOutput:
+    return TextOutput(Characters(), StopStrings(stop, include), unchecked)
+
+
+def sequence(prompt: Iterable[int], sampling: SamplingParams = SamplingParams(), *, index: int = 0, seed: int = 0,
+             stop: tuple[str, ...] = (), logprobs: int | None = None, **stopping: object) -> Sequence:
+    """One sequence of its own request; `stopping` as in Stopping, 20 tokens unless said."""
+    rules = Stopping(**{"max_tokens": 20, **stopping})
+    request = Request(tuple(prompt), sampling, rules, seed=seed, logprobs=logprobs)
+    return Sequence(request, index, text_sink(*stop, include=rules.include_stop, unchecked=rules.min_tokens))
+
+
+@dataclass
+class Result:
+    """All deltas of one sequence, joined."""
+
+    text: str = ""
+    tokens: list[int] = field(default_factory=list)
+    logprob: float = 0.0
+    deltas: list[Delta] = field(default_factory=list)
+
+    def take(self, delta: Delta) -> None:
+        self.text += delta.text
+        self.tokens += delta.token_ids
+        self.logprob += delta.logprob
+        self.deltas.append(delta)
+
+
+def collect(engine: Engine, sequences: list[Sequence], limit: int = 10_000) -> list[Result]:
+    """Step until every sequence has ended, checking the accounts after each step."""
+    results = {id(s): Result() for s in sequences}
+    for _ in range(limit):
+        if not engine.busy:
+            break
+        for delta in engine.step():
+            results[id(delta.sequence)].take(delta)
+        engine.scheduler.check_integrity()
+    assert not engine.busy, "the engine does not come to an end"
+    return [results[id(s)] for s in sequences]
+
+
+def run(engine: Engine, sequences: list[Sequence]) -> list[Result]:
+    """Each sequence as a request of its own, all at once."""
+    for one in sequences:
+        engine.add([one])
+    return collect(engine, sequences)

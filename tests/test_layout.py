@@ -1,0 +1,116 @@
+"""The shape of the source: who may import whom, what policy code must not know, how big things may grow."""
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+ROOMS = ("services", "gateway", "cli", "training")
+AREAS = ("tokenization", "vision", "sequence", "generation")
+# Policy: what decides, free of what computes and transports.
+POLICY = (
+    "services/runtime/batcher.py",
+    "services/runtime/admission.py",
+    "services/runtime/errors.py",
+    "services/generation/engine/scheduler.py",
+    "services/generation/engine/blocks.py",
+    "services/generation/engine/request.py",
+    "services/sequence/sessions.py",
+    "gateway/singleflight.py",
+    "gateway/cache_key.py",
+    "gateway/lru.py",
+    "gateway/breaker.py",
+)
+FILE_CEILING, FUNCTION_CEILING = 300, 60
+
+
+def sources() -> list[Path]:
+    return [path for room in ROOMS for path in sorted((ROOT / room).rglob("*.py"))]
+
+
+def imports(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def room_of(path: Path) -> str:
+    """`services.vision`, `services.runtime`, `gateway`, `cli` or `training`."""
+    parts = path.relative_to(ROOT).parts
+    return ".".join(parts[:2]) if parts[0] == "services" and len(parts) > 2 else parts[0]
+
+
+def allowed(room: str, module: str) -> bool:
+    """stubs ← services.runtime ← each service, gateway, cli; training and cli also see the services' nets."""
+    if not re.match(r"(services|gateway|cli|training)(\.|$)", module):
+        return True
+    if module == "services" or module.startswith(("services.runtime", room + ".")) or module == room:
+        return room != "services.runtime" or module.startswith("services")
+    nets = any(module.startswith(f"services.{area}.models") for area in AREAS)
+    return room in ("training", "cli") and nets
+
+
+def test_imports_follow_the_rule() -> None:
+    broken = [
+        f"{path.relative_to(ROOT)} imports {module}"
+        for path in sources()
+        for module in imports(path)
+        if not allowed(room_of(path), module)
+    ]
+    assert not broken, "\n".join(broken)
+
+
+@pytest.mark.parametrize("name", POLICY)
+def test_policy_knows_no_torch_grpc_or_redis(name: str) -> None:
+    heavy = {m for m in imports(ROOT / name) if m.split(".")[0] in ("torch", "grpc", "redis", "onnxruntime")}
+    assert not heavy
+
+
+@pytest.mark.parametrize("room", ["gateway", "services/tokenization"])
+def test_rooms_without_torch(room: str) -> None:
+    heavy = [
+        f"{path.relative_to(ROOT)}: {module}"
+        for path in (ROOT / room).rglob("*.py")
+        for module in imports(path)
+        if module.split(".")[0] in ("torch", "onnxruntime") or (room == "gateway" and module.startswith("numpy"))
+    ]
+    assert not heavy
+
+
+def test_files_and_functions_stay_small() -> None:
+    long = [f"{p.relative_to(ROOT)}" for p in sources() if len(p.read_text().splitlines()) > FILE_CEILING]
+    for path in sources():
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.end_lineno:
+                if node.end_lineno - node.lineno >= FUNCTION_CEILING:
+                    long.append(f"{path.relative_to(ROOT)}:{node.lineno} {node.name}")
+    assert not long, "\n".join(long)
+
+
+def test_every_module_says_what_it_is() -> None:
+    silent = [
+        str(path.relative_to(ROOT))
+        for path in sources()
+        if path.read_text().strip() and not ast.get_docstring(ast.parse(path.read_text()))
+    ]
+    assert not silent, "\n".join(silent)
+
+
+@pytest.mark.parametrize("area", AREAS)
+def test_every_service_has_the_same_file_names(area: str) -> None:
+    have = {path.name for path in (ROOT / "services" / area).glob("*.py")}
+    assert {"__main__.py", "settings.py", "service.py", "convert.py"} <= have
+
+
+def test_readme_names_every_room() -> None:
+    """Each folder of the source, and each file of the top rooms, has its line in the README's tree."""
+    text = (ROOT / "README.md").read_text()
+    folders = {path.parent.relative_to(ROOT) for path in sources()}
+    missing = [str(folder) for folder in sorted(folders) if f"{folder.name}/" not in text]
+    assert not missing, f"not in the README: {missing}"

@@ -1,0 +1,178 @@
+"""The micro-batcher's law: one ending for each item, whatever happens to its neighbours. A gate, not a clock."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.runtime.batcher import MicroBatcher
+from services.runtime.errors import DeadlinePassed, InvalidInput, Overloaded, Unavailable
+
+
+class Gate:
+    """Runs batches only when opened, and remembers them."""
+
+    def __init__(self) -> None:
+        self.open = asyncio.Event()
+        self.batches: list[list[Any]] = []
+
+    async def execute(self, run: Callable[[list[Any]], Any], items: list[Any]) -> Any:
+        self.batches.append(items)
+        await self.open.wait()
+        return run(items)
+
+
+def double(items: list[int]) -> list[int | Exception]:
+    return [item * 2 if item >= 0 else InvalidInput("item", "is negative") for item in items]
+
+
+def batcher(gate: Gate, **options: Any) -> MicroBatcher[int, int]:
+    return MicroBatcher(double, execute=gate.execute, budget=options.pop("budget", 8), **options)
+
+
+async def started(*calls: Awaitable[Any]) -> list["asyncio.Task[Any]"]:
+    tasks = [asyncio.ensure_future(call) for call in calls]
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    return tasks
+
+
+async def test_a_lone_item_does_not_wait_for_company() -> None:
+    gate = Gate()
+    gate.open.set()
+    outcome = await batcher(gate).submit(3)
+    assert (outcome.value, outcome.batch_size) == (6, 1)
+
+
+async def test_what_arrives_while_the_device_is_busy_travels_together() -> None:
+    gate = Gate()
+    b = batcher(gate)
+    tasks = await started(*(b.submit(i) for i in range(5)))
+    assert gate.batches == [[0]]
+    gate.open.set()
+    outcomes = await asyncio.gather(*tasks)
+    assert [o.value for o in outcomes] == [0, 2, 4, 6, 8]
+    assert gate.batches == [[0], [1, 2, 3, 4]]
+
+
+async def test_budget_counts_cost_and_what_does_not_fit_goes_first_next_time() -> None:
+    gate = Gate()
+    b = batcher(gate, budget=10, cost=lambda item: item)
+    tasks = await started(*(b.submit(i) for i in (1, 6, 5, 4)))
+    gate.open.set()
+    await asyncio.gather(*tasks)
+    assert gate.batches == [[1], [6], [5, 4]]
+
+
+async def test_groups_never_mix() -> None:
+    gate = Gate()
+    b = batcher(gate, group=lambda item: item % 2)
+    tasks = await started(*(b.submit(i) for i in range(6)))
+    gate.open.set()
+    await asyncio.gather(*tasks)
+    assert gate.batches == [[0], [1, 3, 5], [2, 4]]
+
+
+async def test_one_bad_item_fails_alone() -> None:
+    gate = Gate()
+    b = batcher(gate)
+    tasks = await started(*(b.submit(i) for i in (1, 2, -3, 4)))
+    gate.open.set()
+    results = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [getattr(r, "value", type(r)) for r in results] == [2, 4, InvalidInput, 8]
+
+
+async def test_a_cancelled_caller_is_skipped_and_its_neighbours_live() -> None:
+    gate = Gate()
+    b = batcher(gate)
+    tasks = await started(*(b.submit(i) for i in range(4)))
+    tasks[2].cancel()
+    gate.open.set()
+    results = await asyncio.gather(*tasks, return_exceptions=True)
+    assert gate.batches == [[0], [1, 3]]
+    assert isinstance(results[2], asyncio.CancelledError)
+    assert [r.value for i, r in enumerate(results) if i != 2] == [0, 2, 6]  # type: ignore[union-attr]
+
+
+async def test_cancelled_while_computing_harms_nobody() -> None:
+    gate = Gate()
+    b = batcher(gate)
+    tasks = await started(b.submit(1), b.submit(2), b.submit(3))
+    tasks[0].cancel()
+    gate.open.set()
+    results = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [getattr(r, "value", None) for r in results] == [None, 4, 6]
+
+
+async def test_expired_items_are_never_computed() -> None:
+    gate = Gate()
+    b = batcher(gate)
+    tasks = await started(b.submit(1), b.submit(2, deadline=time.monotonic() - 1), b.submit(3))
+    gate.open.set()
+    results = await asyncio.gather(*tasks, return_exceptions=True)
+    assert isinstance(results[1], DeadlinePassed)
+    assert gate.batches == [[1], [3]]
+
+
+async def test_a_full_queue_refuses_at_once() -> None:
+    gate = Gate()
+    b = batcher(gate, queue_limit=2)
+    tasks = await started(*(b.submit(i) for i in range(3)))
+    with pytest.raises(Overloaded) as refused:
+        await b.submit(9)
+    assert refused.value.retry_after_s
+    gate.open.set()
+    assert len(await asyncio.gather(*tasks)) == 3
+
+
+async def test_a_failing_device_fails_the_batch_and_not_the_batcher() -> None:
+    async def broken(run: Any, items: list[int]) -> Any:
+        if 1 in items:
+            raise RuntimeError("out of memory")
+        return run(items)
+
+    b: MicroBatcher[int, int] = MicroBatcher(double, execute=broken, budget=4)
+    with pytest.raises(RuntimeError):
+        await b.submit(1)
+    assert (await b.submit(2)).value == 4
+
+
+async def test_close_ends_what_was_accepted_and_refuses_the_rest() -> None:
+    gate = Gate()
+    b = batcher(gate)
+    tasks = await started(*(b.submit(i) for i in range(3)))
+    tasks[1].cancel()
+    closing = asyncio.ensure_future(b.close())
+    await asyncio.sleep(0)
+    with pytest.raises(Unavailable):
+        await b.submit(5)
+    gate.open.set()
+    await closing
+    assert (await tasks[0]).value == 0
+    assert (await tasks[2]).value == 4
+
+
+@given(st.lists(st.tuples(st.integers(-3, 20), st.booleans()), max_size=40), st.integers(1, 30), st.integers(1, 3))
+def test_every_item_gets_exactly_its_own_ending(work: list[tuple[int, bool]], budget: int, parallel: int) -> None:
+    async def run() -> None:
+        gate = Gate()
+        b = batcher(gate, budget=budget, cost=abs, group=lambda i: i % 3, parallel=parallel)
+        tasks = await started(*(b.submit(item) for item, _ in work))
+        for task, (_, leaves) in zip(tasks, work, strict=True):
+            if leaves:
+                task.cancel()
+        gate.open.set()
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+        for (item, leaves), result in zip(work, results, strict=True):
+            if isinstance(result, asyncio.CancelledError):
+                assert leaves
+            elif item < 0:
+                assert isinstance(result, InvalidInput)
+            else:
+                assert result.value == item * 2  # type: ignore[union-attr]
+
+    asyncio.run(run())
