@@ -67,7 +67,8 @@ class ImagePreprocessing(BaseModel):
     def _sized(self, image: Image.Image) -> Image.Image:
         """Resize and crop in one pass: only the pixels that survive the crop are computed.
 
-        Equal, up to rounding, to resizing the whole and cutting the centre out, but a 1×40,000,000 picture stays harmless.
+        Equal, up to rounding, to resizing the whole and cutting the centre out, but harmless for a picture of
+        1×40,000,000 pixels.
         """
         width, height = self._resized(image.width, image.height)
         out = (self.crop, self.crop) if self.crop else (width, height)

@@ -67,9 +67,6 @@ def _open_torch(
     build_module: Callable[[Manifest, Path], "nn.Module"],
     settings: RunnerSettings,
 ) -> Runner:
-    import torch
-
     from services.runtime.runners.torch_runner import TorchRunner
 
-    torch.set_num_threads(settings.threads)
-    return TorchRunner(build_module(manifest, directory), manifest, settings.device)
+    return TorchRunner(build_module(manifest, directory), manifest, settings.device, settings.threads)

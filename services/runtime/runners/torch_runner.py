@@ -11,9 +11,9 @@ from services.runtime.store.manifest import Manifest
 class TorchRunner:
     """Runs `module(*inputs in manifest order)` on `device` and names its outputs."""
 
-    def __init__(self, module: nn.Module, manifest: Manifest, device: str = "cpu") -> None:
+    def __init__(self, module: nn.Module, manifest: Manifest, device: str = "cpu", threads: int = 1) -> None:
         self._module: nn.Module | None = module.eval().to(device)
-        self._device = torch.device(device)
+        self._device, self._threads = torch.device(device), threads
         self._inputs = [spec.name for spec in manifest.inputs]
         self._outputs = [spec.name for spec in manifest.outputs]
 
@@ -21,6 +21,7 @@ class TorchRunner:
         """Arrays by input name → arrays by output name, back in host memory."""
         if self._module is None:
             raise RuntimeError("the runner is closed")
+        torch.set_num_threads(self._threads)  # a thread keeps its own count: set it where the work is done
         tensors = [self._tensor(inputs[name]) for name in self._inputs]
         with torch.inference_mode():
             result = self._module(*tensors)

@@ -1,0 +1,38 @@
+"""`python -m services.vision`: settings → models → service → serve."""
+
+from pathlib import Path
+
+from maas.vision.v1 import vision_service_pb2_grpc
+from services.runtime.device import DeviceThread
+from services.runtime.queue_metrics import QueueMetrics
+from services.runtime.server import Floor, main
+from services.runtime.store.manifest import Manifest
+from services.vision import model
+from services.vision.prepare import Preparer
+from services.vision.service import VisionService
+from services.vision.settings import VisionSettings
+
+
+async def build(floor: Floor[VisionSettings]) -> None:
+    """One device thread, one decoding pool, one host of models, one servicer."""
+    settings = floor.settings
+    device = DeviceThread("vision-device")
+    preparer = Preparer(settings.decode_threads, settings.image_queue_limit)
+
+    async def load(manifest: Manifest, directory: Path) -> model.VisionModel:
+        observer = QueueMetrics(floor.metrics, manifest.name)
+        return await model.load(manifest, directory, preparer, device, settings, observer)
+
+    async def close() -> None:
+        preparer.close()
+        device.close()
+
+    floor.on_close(close)
+    host = floor.host("vision", load, settings.defaults)
+    floor.add(
+        vision_service_pb2_grpc.add_VisionServiceServicer_to_server, VisionService(host, settings.stream_window)
+    )
+
+
+if __name__ == "__main__":
+    main(VisionSettings, build, "vision")

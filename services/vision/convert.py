@@ -1,0 +1,89 @@
+"""Protos ↔ the service's plain values. Computes nothing but the order of labels."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from maas.vision.v1 import vision_pb2, vision_service_pb2
+from services.runtime.batcher import Outcome
+from services.runtime.errors import InvalidInput
+from services.runtime.replies import served_by, timing
+from services.runtime.runners.base import Array
+from services.runtime.tensors import from_numpy, to_numpy
+from services.vision.model import VisionModel
+from services.vision.predict import Prediction
+from services.vision.prepare import Picture
+
+DEFAULT_TOP_K = 5
+
+Answers = Sequence[Outcome[Prediction]]
+
+
+def pictures(images: Sequence[vision_pb2.Image], prefix: str = "") -> list[Picture]:
+    """Field paths are `images[i]`, behind `prefix`."""
+    return [_picture(image, f"{prefix}images[{index}]") for index, image in enumerate(images)]
+
+
+def top_k(request: vision_service_pb2.ClassifyRequest, model: VisionModel, prefix: str = "") -> int:
+    """How many labels; raises InvalidInput for more than the model has classes."""
+    classes = len(model.labels)
+    if not request.HasField("top_k"):
+        return min(DEFAULT_TOP_K, classes)
+    if request.top_k > classes:
+        raise InvalidInput(f"{prefix}top_k", f"is {request.top_k}; {model.manifest.name} has {classes} classes")
+    return request.top_k
+
+
+def classified(answers: Answers, model: VisionModel, count: int) -> vision_service_pb2.ClassifyResponse:
+    """The `count` best labels of each picture."""
+    return vision_service_pb2.ClassifyResponse(
+        results=[_classification(answer.value.scores, model.labels, count) for answer in answers],
+        served_by=served_by(model.manifest),
+        timing=timing(slowest(answers)),
+    )
+
+
+def embedded(
+    answers: Answers, model: VisionModel, normalize: bool, readable: bool
+) -> vision_service_pb2.EmbedResponse:
+    """Features as one FP32 [images, width] tensor; `normalize` scales each row to length 1."""
+    rows = np.stack([answer.value.features for answer in answers])
+    if normalize:
+        rows = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), np.finfo(rows.dtype).tiny)
+    return vision_service_pb2.EmbedResponse(
+        embeddings=from_numpy(rows, readable),
+        served_by=served_by(model.manifest),
+        timing=timing(slowest(answers)),
+    )
+
+
+def slowest(answers: Answers) -> Outcome[object]:
+    """Timing of a call whose pictures travelled in several batches: the longest wait, the longest compute."""
+    return Outcome(
+        None,
+        max(answer.queue_ms for answer in answers),
+        max(answer.compute_ms for answer in answers),
+        max(answer.batch_size for answer in answers),
+    )
+
+
+def best(scores: Array, count: int) -> list[int]:
+    """Indices of the `count` largest scores, best first; equals stand in the order of their index."""
+    candidates = np.argpartition(-scores, count - 1)[:count] if count < scores.size else np.arange(scores.size)
+    chosen: list[int] = candidates[np.lexsort((candidates, -scores[candidates]))].tolist()
+    return chosen
+
+
+def _picture(image: vision_pb2.Image, field: str) -> Picture:
+    if image.WhichOneof("source") == "pixels":
+        return Picture(field, to_numpy(image.pixels, f"{field}.pixels"))
+    return Picture(field, image.encoded)
+
+
+def _classification(scores: Array, labels: Sequence[str], count: int) -> vision_pb2.Classification:
+    return vision_pb2.Classification(
+        labels=[
+            vision_pb2.Label(index=index, name=labels[index], score=float(scores[index]))
+            for index in best(scores, count)
+        ]
+    )

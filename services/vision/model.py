@@ -1,0 +1,96 @@
+"""One loaded model version: recipe, runner, labels and its queue to the device. Knows no proto."""
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from services.runtime.batcher import MicroBatcher, Observer, Outcome
+from services.runtime.device import DeviceThread
+from services.runtime.errors import PreconditionFailed
+from services.runtime.runners.open import effective, open_runner
+from services.runtime.runners.samples import concrete_shape, synthesise
+from services.runtime.store.manifest import Manifest
+from services.vision.predict import Prediction, Predictor
+from services.vision.prepare import Picture, Prepared, Preparer, Recipe
+from services.vision.preprocess import ImagePreprocessing
+from services.vision.settings import VisionSettings
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+class VisionModel:
+    """Answers for pictures. Created by `load`."""
+
+    def __init__(
+        self,
+        manifest: Manifest,
+        predictor: Predictor,
+        labels: Sequence[str],
+        preparer: Preparer,
+        device: DeviceThread,
+        settings: VisionSettings,
+        observer: Observer | None,
+    ) -> None:
+        self.manifest, self.labels = manifest, labels
+        self.recipe = Recipe(ImagePreprocessing.of(manifest), manifest.inputs[0].shape[1:])
+        self._predictor, self._preparer, self._device = predictor, preparer, device
+        self._batcher: MicroBatcher[Prepared, Prediction] = MicroBatcher(
+            predictor.run,
+            execute=device.run,
+            budget=settings.batch_images,
+            queue_limit=settings.image_queue_limit,
+            observer=observer,
+        )
+
+    async def predict(self, pictures: Sequence[Picture], deadline: float | None) -> list[Outcome[Prediction]]:
+        """One outcome a picture, in order. The first failure ends the whole call and takes back what waits."""
+        prepared = await self._preparer.prepare(pictures, self.recipe, deadline)
+        waiting = [asyncio.create_task(self._batcher.submit(item, deadline)) for item in prepared]
+        try:
+            return await asyncio.gather(*waiting)
+        finally:
+            for task in waiting:
+                task.cancel()
+
+    async def warm_up(self) -> None:
+        """Runs noise through the net; raises PreconditionFailed unless the answer is finite and as declared."""
+        (sample,) = synthesise(self.manifest, [1])
+        item = Prepared("warm-up", next(iter(sample.values()))[0])
+        (answer,) = await self._device.run(self._predictor.run, [item])
+        if isinstance(answer, Exception):
+            raise PreconditionFailed(f"{self.manifest.name} gives no finite answer to a sample") from answer
+        wanted = {spec.name: concrete_shape(spec, 1)[1:] for spec in self.manifest.outputs}
+        got = {"logits": answer.scores.shape, "features": answer.features.shape}
+        if wanted != got or len(self.labels) != answer.scores.size:
+            raise PreconditionFailed(
+                f"{self.manifest.name} answers {got} with {len(self.labels)} labels; its manifest says {wanted}"
+            )
+
+    async def close(self) -> None:
+        """Ends what is accepted, then frees the net."""
+        await self._batcher.close()
+        await self._device.run(self._predictor.close)
+
+
+async def load(
+    manifest: Manifest,
+    directory: Path,
+    preparer: Preparer,
+    device: DeviceThread,
+    settings: VisionSettings,
+    observer: Observer | None = None,
+) -> VisionModel:
+    """Opens the version with the runner that the settings allow; the device goes on serving others meanwhile."""
+    served = effective(manifest, settings.runner_settings)
+    runner = await asyncio.to_thread(open_runner, served, directory, _build, settings.runner_settings)
+    labels = (directory / served.labels).read_text(encoding="utf-8").splitlines() if served.labels else []
+    return VisionModel(served, Predictor(runner, served), labels, preparer, device, settings, observer)
+
+
+def _build(manifest: Manifest, directory: Path) -> "nn.Module":
+    # imported here: a process whose models all run on ONNX Runtime never pays for torch
+    from services.vision.models import registry
+
+    return registry.load(manifest, directory)

@@ -1,0 +1,52 @@
+"""What the batcher needs of a vision model: stack → runner → split. Knows no proto, no queue, no clock."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from services.runtime.errors import InvalidInput
+from services.runtime.runners.base import Array, Runner
+from services.runtime.store.manifest import Manifest
+from services.vision.prepare import Prepared
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Prediction:
+    """Of one picture: class probabilities float32 [classes], pooled features float32 [width]."""
+
+    scores: Array
+    features: Array
+
+
+class Predictor:
+    """Runs a batch of prepared pictures of one model."""
+
+    def __init__(self, runner: Runner, manifest: Manifest) -> None:
+        self._runner = runner
+        self._input = manifest.inputs[0].name
+
+    def run(self, batch: Sequence[Prepared]) -> list[Prediction | Exception]:
+        """One prediction a picture, in order; one whose numbers overflow gets its own InvalidInput."""
+        outputs = self._runner.run({self._input: np.stack([item.pixels for item in batch])})
+        scores = softmax(outputs["logits"])
+        rows = zip(batch, scores, outputs["features"], strict=True)
+        return [_checked(item, Prediction(score, features)) for item, score, features in rows]
+
+    def close(self) -> None:
+        """Let go of the runner."""
+        self._runner.close()
+
+
+def softmax(logits: Array) -> Array:
+    """Probabilities over the last axis; a row with NaN or infinity becomes NaN, alone."""
+    with np.errstate(invalid="ignore"):
+        powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
+        shares: Array = powers / powers.sum(axis=-1, keepdims=True)
+    return shares
+
+
+def _checked(item: Prepared, prediction: Prediction) -> Prediction | Exception:
+    if np.isfinite(prediction.scores).all() and np.isfinite(prediction.features).all():
+        return prediction
+    return InvalidInput(item.field, "its values are so large that the model's answer is not finite")

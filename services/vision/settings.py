@@ -1,0 +1,42 @@
+"""Settings of the vision service. Knows no model."""
+
+import os
+from typing import Literal
+
+from pydantic import Field
+
+from services.runtime.runners.open import RunnerSettings
+from services.runtime.settings import ServerSettings
+
+MAX_DEFAULT_THREADS = 4
+
+
+def _threads() -> int:
+    """One convolution net uses few cores well; beyond four, more processes serve better than more threads."""
+    return min(MAX_DEFAULT_THREADS, len(os.sched_getaffinity(0)))
+
+
+class VisionSettings(ServerSettings):
+    """What the vision service needs on top of every server."""
+
+    port: int = Field(50052, ge=0, le=65535, description="port to listen on; 0 = any free one")
+    max_message_mib: int = Field(64, ge=1, le=1024, description="largest message, both ways, MiB")
+    threads: int = Field(default_factory=_threads, ge=1, le=256, description="compute threads of a batch")
+    classify_model: str = Field("efficientnet-lite0", description="model of Classify when none is named")
+    embed_model: str = Field("efficientnet-lite0", description="model of Embed when none is named")
+    runner: Literal["auto", "torch", "onnxruntime"] = Field(
+        "auto", description="auto = the runner chosen when the model was published"
+    )
+    batch_images: int = Field(16, ge=1, le=1024, description="most images computed together")
+    decode_threads: int = Field(2, ge=1, le=64, description="threads that decode and resize pictures")
+    image_queue_limit: int = Field(512, ge=64, description="images waiting to be decoded, or for the device")
+    stream_window: int = Field(8, ge=1, le=256, description="requests of one stream that overlap")
+
+    @property
+    def defaults(self) -> dict[str, str]:
+        """Task → model when a request names none."""
+        return {"vision.classify": self.classify_model, "vision.embed": self.embed_model}
+
+    @property
+    def runner_settings(self) -> RunnerSettings:
+        return RunnerSettings(None if self.runner == "auto" else self.runner, self.threads, self.device)
