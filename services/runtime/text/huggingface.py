@@ -60,12 +60,13 @@ class HuggingFaceTokenizer:
         return [_columns(e) for e in backend.encode_batch(inputs, add_special_tokens=add_special_tokens)]
 
     def encode_ids(self, text: str, *, add_special_tokens: bool = True, parse_special: bool = True) -> list[int]:
-        backend = self._backend(parse_special)
-        return backend.encode_batch_fast([text], add_special_tokens=add_special_tokens)[0].ids
+        return self.encode_ids_batch([text], add_special_tokens=add_special_tokens, parse_special=parse_special)[0]
 
-    def count_batch(self, texts: Sequence[str], *, add_special_tokens: bool = True) -> list[int]:
-        encodings = self._parsing.encode_batch_fast(texts, add_special_tokens=add_special_tokens)
-        return [len(encoding) for encoding in encodings]
+    def encode_ids_batch(
+        self, inputs: Sequence[Input], *, add_special_tokens: bool = True, parse_special: bool = True
+    ) -> list[list[int]]:
+        backend = self._backend(parse_special)
+        return [e.ids for e in backend.encode_batch_fast(inputs, add_special_tokens=add_special_tokens)]
 
     def decode(self, ids: Sequence[int], skip_special_tokens: bool = True) -> str:
         return self._parsing.decode(ids, skip_special_tokens=skip_special_tokens)

@@ -72,8 +72,12 @@ class SentencePieceTokenizer:
         ids = [[part] if isinstance(part, int) else self._library.encode(part) for part in parts]
         return bos + list(itertools.chain.from_iterable(ids))
 
-    def count_batch(self, texts: Sequence[str], *, add_special_tokens: bool = True) -> list[int]:
-        return [len(self.encode_ids(text, add_special_tokens=add_special_tokens)) for text in texts]
+    def encode_ids_batch(
+        self, inputs: Sequence[Input], *, add_special_tokens: bool = True, parse_special: bool = True
+    ) -> list[list[int]]:
+        texts = [(each,) if isinstance(each, str) else each for each in inputs]
+        options = {"add_special_tokens": add_special_tokens, "parse_special": parse_special}
+        return [[i for text in group for i in self.encode_ids(text, **options)] for group in texts]
 
     def decode(self, ids: Sequence[int], skip_special_tokens: bool = True) -> str:
         """The library's decode, spelt as a fold so that whole and streamed text cannot differ."""

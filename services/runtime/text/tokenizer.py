@@ -77,8 +77,10 @@ class Tokenizer(Protocol):
         """The ids alone: cheaper than `encode`."""
         ...
 
-    def count_batch(self, texts: Sequence[str], *, add_special_tokens: bool = True) -> list[int]:
-        """The number of tokens of each text: cheaper still."""
+    def encode_ids_batch(
+        self, inputs: Sequence[Input], *, add_special_tokens: bool = True, parse_special: bool = True
+    ) -> list[list[int]]:
+        """The ids alone of each input, in order."""
         ...
 
     def decode(self, ids: Sequence[int], skip_special_tokens: bool = True) -> str:

@@ -10,39 +10,48 @@ from services.runtime.text.encoded import Encoded
 Side = Literal["left", "right"]
 Strategy = Literal["longest_first", "only_first", "only_second"]
 
+# Overlapping windows multiply a text: 1 MiB at max_tokens 100 and stride 99 would be a hundred million tokens.
+MAX_WINDOW_TOKENS = 1 << 21
+
 
 @dataclass(frozen=True, slots=True)
 class Truncation:
-    """At most `max_tokens` tokens, specials included; `stride` tokens are shared by neighbouring windows."""
+    """At most `max_tokens` tokens, specials included; `stride` tokens are shared by neighbouring windows.
+
+    `overflowing` False leaves the windows beyond the first out.
+    """
 
     max_tokens: int
     side: Side = "right"
     stride: int = 0
     strategy: Strategy = "longest_first"
+    overflowing: bool = True
 
 
-def truncate(encoded: Encoded, rule: Truncation, field: str = "truncation") -> Encoded:
+def truncate(encoded: Encoded, rule: Truncation, item: str = "texts[0]") -> Encoded:
     """`encoded` cut to `rule`, the cut-off windows in `overflowing`.
 
     Same ids and windows as the `tokenizers` library gives when truncation is set on the tokenizer.
-    Raises InvalidInput if no text would be left or the stride does not fit the windows.
+    Raises InvalidInput if no text would be left or the stride does not fit the windows; `item` is the
+    input's path for what is that input's fault.
     """
     if len(encoded) <= rule.max_tokens:
         return encoded
     texts = [[i for i, s in enumerate(encoded.sequence_ids) if s == text] for text in (0, 1)]
     added = [i for i, s in enumerate(encoded.sequence_ids) if s is None]
     room = rule.max_tokens - len(added)
-    lengths = _lengths(len(texts[0]), len(texts[1]), room, rule, field)
-    first, second = (_windows(text, n, rule, field) for text, n in zip(texts, lengths, strict=True))
+    lengths = _lengths(len(texts[0]), len(texts[1]), room, rule, item)
+    first, second = (_windows(text, n, rule, item) for text, n in zip(texts, lengths, strict=True))
+    _check_amount(len(first) * len(second), rule.max_tokens, item)
     whole, *rest = [encoded.select(sorted(added + a + b)) for a, b in _combine(first, second)]
     return replace(whole, overflowing=tuple(rest))
 
 
-def _lengths(first: int, second: int, room: int, rule: Truncation, field: str) -> tuple[int, int]:
+def _lengths(first: int, second: int, room: int, rule: Truncation, item: str) -> tuple[int, int]:
     """How many tokens of each text stay."""
     if room < 1 + (second > 0):
         raise InvalidInput(
-            f"{field}.max_tokens",
+            "truncation.max_tokens",
             f"{rule.max_tokens} leaves no room for text beside the special tokens; "
             f"use at least {rule.max_tokens - room + 1 + (second > 0)}",
         )
@@ -51,7 +60,7 @@ def _lengths(first: int, second: int, room: int, rule: Truncation, field: str) -
     cut_first = rule.strategy == "only_first"
     kept = (room - second, second) if cut_first else (first, room - first)
     if kept[0 if cut_first else 1] < 1:
-        raise InvalidInput(f"{field}.strategy", "the text that stays whole leaves no room; raise max_tokens")
+        raise InvalidInput(item, f"the text that {rule.strategy} keeps whole leaves no room; raise max_tokens")
     return kept
 
 
@@ -63,20 +72,29 @@ def _longest_first(first: int, second: int, room: int) -> tuple[int, int]:
     return (shorter, room - shorter) if first <= second else (room - shorter, shorter)
 
 
-def _windows(text: list[int], size: int, rule: Truncation, field: str) -> list[list[int]]:
+def _windows(text: list[int], size: int, rule: Truncation, item: str) -> list[list[int]]:
     """`text` in windows of `size`, the kept one first, each sharing `stride` tokens with the one before."""
     if size >= len(text):
         return [text]
     if rule.stride >= size:
         raise InvalidInput(
-            f"{field}.stride", f"{rule.stride} must be less than the {size} text tokens of a window"
+            "truncation.stride", f"{rule.stride} must be less than the {size} tokens of {item} in a window"
         )
     step = size - rule.stride
-    last = -(-(len(text) - size) // step)
+    count = 1 - (size - len(text)) // step if rule.overflowing else 1
+    _check_amount(count, size, item)
     if rule.side == "right":
-        return [text[index * step : index * step + size] for index in range(last + 1)]
-    ends = [len(text) - index * step for index in range(last + 1)]
+        return [text[index * step : index * step + size] for index in range(count)]
+    ends = [len(text) - index * step for index in range(count)]
     return [text[max(0, end - size) : end] for end in ends]
+
+
+def _check_amount(windows: int, size: int, item: str) -> None:
+    if windows > 1 and windows * size > MAX_WINDOW_TOKENS:
+        raise InvalidInput(
+            "truncation.stride",
+            f"{item} gives {windows} windows of {size}; at most {MAX_WINDOW_TOKENS} tokens, use a smaller stride",
+        )
 
 
 def _combine(first: Sequence[list[int]], second: Sequence[list[int]]) -> list[tuple[list[int], list[int]]]:
