@@ -5,13 +5,13 @@ from dataclasses import dataclass, field
 
 import torch
 
+from services.generation.engine.blocks import BlockPool
 from services.generation.engine.engine import Engine
 from services.generation.engine.kv_cache import KVCache
 from services.generation.engine.output import Delta
 from services.generation.engine.request import Request, SamplingParams, Sequence, Stopping
 from services.generation.engine.runner import ModelRunner
 from services.generation.engine.scheduler import Limits, Scheduler
-from services.generation.engine.blocks import BlockPool
 from services.generation.engine.stops import StopStrings, TextOutput
 from services.generation.models import registry
 from services.generation.models.causal_lm import CausalLM
@@ -27,6 +27,7 @@ CONFIG = {
     "num_key_value_heads": 2,
     "max_position_embeddings": CONTEXT,
 }
+GPT2_CONFIG = {"vocab_size": VOCAB, "n_embd": 48, "n_layer": 2, "n_head": 4, "n_positions": CONTEXT}
 
 
 class Characters:
@@ -42,7 +43,8 @@ class Characters:
 def tiny_model(seed: int = 0, architecture: str = "LlamaForCausalLM") -> CausalLM:
     """Random weights large enough that greedy text wanders instead of repeating one token."""
     torch.manual_seed(seed)
-    model = registry.build(architecture, CONFIG).eval().requires_grad_(False)
+    config = GPT2_CONFIG if architecture == "GPT2LMHeadModel" else CONFIG
+    model = registry.build(architecture, config).eval().requires_grad_(False)
     for parameter in model.parameters():
         parameter.data += torch.randn_like(parameter) * 0.2
     return model
@@ -57,8 +59,16 @@ def text_sink(*stop: str, include: bool = False, unchecked: int = 0) -> TextOutp
     return TextOutput(Characters(), StopStrings(stop, include), unchecked)
 
 
-def sequence(prompt: Iterable[int], sampling: SamplingParams = SamplingParams(), *, index: int = 0, seed: int = 0,
-             stop: tuple[str, ...] = (), logprobs: int | None = None, **stopping: object) -> Sequence:
+def sequence(
+    prompt: Iterable[int],
+    sampling: SamplingParams = SamplingParams(),
+    *,
+    index: int = 0,
+    seed: int = 0,
+    stop: tuple[str, ...] = (),
+    logprobs: int | None = None,
+    **stopping: object,
+) -> Sequence:
     """One sequence of its own request; `stopping` as in Stopping, 20 tokens unless said."""
     rules = Stopping(**{"max_tokens": 20, **stopping})
     request = Request(tuple(prompt), sampling, rules, seed=seed, logprobs=logprobs)

@@ -1,8 +1,8 @@
 """Attention, dense for training and over KV blocks for serving. Knows no layers, weights or schedules.
 
-Block attention works in pieces of fixed shape (`CHUNK` keys, query rows in multiples of `ROW_MULTIPLE`) that are
-added up in order, so a query's bits depend neither on its batch mates nor on how long their contexts are:
-pieces that are masked out add exact zeros.
+Block attention works in pieces of fixed shape (`CHUNK` keys, query rows in multiples of `ROW_MULTIPLE`) that
+are added up in order, so a query's bits depend neither on its batch mates nor on how long their contexts
+are: pieces that are masked out add exact zeros.
 """
 
 from collections.abc import Callable
@@ -31,7 +31,7 @@ class DenseAttention:
         self.window = window
 
     def __call__(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        q, k, v = (x.unflatten(0, (self.batch, -1)).transpose(1, 2) for x in (query, key, value))
+        q, k, v = (x.view(self.batch, -1, *x.shape[1:]).transpose(1, 2) for x in (query, key, value))
         mask = None if self.window is None else self._band(q.shape[-2], q.device)
         out = F.scaled_dot_product_attention(q, k, v, mask, is_causal=mask is None, enable_gqa=True)
         return out.transpose(1, 2).flatten(0, 1).flatten(1)
@@ -61,29 +61,21 @@ def block_attention(query: Tensor, keys: Tensor, values: Tensor, hidden: Tensor)
     query: [batch, queries, heads, d]; keys, values: [batch · kv heads, length, d] with length a multiple of
     CHUNK; hidden: from `hidden_keys`. Returns [batch, queries, heads, d].
     """
-    batch, queries, heads, width = query.shape
-    rows = _grouped(query, keys.shape[0] // batch, hidden.shape[1])
-    scores = torch.bmm(rows * width**-0.5, keys.transpose(1, 2)).unflatten(0, (batch, -1))
-    scores = scores.masked_fill_(hidden.unsqueeze(1), -torch.inf).flatten(0, 1)
-    weights = scores.sub_(scores.amax(-1, keepdim=True)).exp_()
-    out = _weighted_sum(weights, values)[:, : queries * heads * batch // keys.shape[0]]
-    return (
-        out.reshape(batch, -1, queries, heads * batch // keys.shape[0], width).transpose(1, 2).flatten(2, 3)
-    )
+    batch, queries, _, width = query.shape
+    kv_heads, rows, length = keys.shape[0] // batch, hidden.shape[1], keys.shape[1]
+    grouped = query.view(batch, queries, kv_heads, -1, width).transpose(1, 2).reshape(batch * kv_heads, -1, width)
+    used = grouped.shape[1]
+    grouped = F.pad(grouped * width**-0.5, (0, 0, 0, rows - used))
+    scores = torch.bmm(grouped, keys.transpose(1, 2)).view(batch, kv_heads, rows, length)
+    scores = scores.masked_fill_(hidden.unsqueeze(1), -torch.inf).view(-1, rows, length)
+    out = _weighted_mean(scores.sub_(scores.amax(-1, keepdim=True)).exp_(), values)[:, :used]
+    return out.reshape(batch, kv_heads, queries, -1, width).transpose(1, 2).reshape(query.shape)
 
 
-def _grouped(query: Tensor, kv_heads: int, rows: int) -> Tensor:
-    """[batch, queries, heads, d] → [batch · kv heads, rows, d]: queries that share a KV head, zero-padded."""
-    batch, queries, heads, width = query.shape
-    grouped = query.view(batch, queries, kv_heads, -1, width).transpose(1, 2)
-    grouped = grouped.reshape(batch * kv_heads, -1, width)
-    return F.pad(grouped, (0, 0, 0, rows - grouped.shape[1]))
-
-
-def _weighted_sum(weights: Tensor, values: Tensor) -> Tensor:
+def _weighted_mean(weights: Tensor, values: Tensor) -> Tensor:
     """Σ weights · values / Σ weights, chunk after chunk: trailing zero chunks change no bit."""
-    sums = weights.unflatten(-1, (-1, CHUNK)).sum(-1).cumsum(-1)[..., -1:]
+    sums = weights.view(*weights.shape[:2], -1, CHUNK).sum(-1).cumsum(-1)[..., -1:]
     total = weights.new_zeros(*weights.shape[:2], values.shape[-1])
-    for part, value in zip(weights.split(CHUNK, -1), values.split(CHUNK, 1), strict=True):
-        total.baddbmm_(part, value)
+    for start in range(0, values.shape[1], CHUNK):
+        total.baddbmm_(weights[..., start : start + CHUNK], values[:, start : start + CHUNK])
     return total.div_(sums)

@@ -25,8 +25,8 @@ class CausalLM(nn.Module):
         raise NotImplementedError
 
     def forward(self, input_ids: Tensor) -> Tensor:
-        """input_ids: int64 [batch, length] → logits [batch, length, vocab_size]; dense attention, no cache."""
+        """input_ids: int64 [batch, length] → logits [batch, length, vocab_size]; dense, no cache."""
         batch, length = input_ids.shape
         positions = torch.arange(length, device=input_ids.device).repeat(batch)
         attend = DenseAttention(batch, self.config.sliding_window)
-        return self.logits(self.hidden(input_ids.flatten(), positions, attend)).unflatten(0, (batch, length))
+        return self.logits(self.hidden(input_ids.flatten(), positions, attend)).view(batch, length, -1)

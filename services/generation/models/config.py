@@ -32,7 +32,7 @@ class ModelConfig:
 
 
 def llama_config(config: Mapping[str, Any], *, qkv_bias: bool = False, qk_norm: bool = False) -> ModelConfig:
-    """From the keys of a Llama-shaped `config.json`. PreconditionFailed for a rope this code does not have."""
+    """From the keys of a Llama-shaped `config.json`. PreconditionFailed for an unknown rope."""
     heads = config["num_attention_heads"]
     return ModelConfig(
         vocab_size=config["vocab_size"],

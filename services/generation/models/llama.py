@@ -31,8 +31,7 @@ class SelfAttention(nn.Module):
 
     def forward(self, x: Tensor, angles: tuple[Tensor, Tensor], layer: int, attend: Attend) -> Tensor:
         query, key, value = (
-            project(x).unflatten(-1, (-1, self.head_dim))
-            for project in (self.q_proj, self.k_proj, self.v_proj)
+            project(x).unflatten(-1, (-1, self.head_dim)) for project in (self.q_proj, self.k_proj, self.v_proj)
         )
         query = rotate(self.q_norm(query), *angles)
         key = rotate(self.k_norm(key), *angles)

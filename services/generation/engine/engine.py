@@ -1,0 +1,136 @@
+"""The engine: add, abort, and step() = schedule → run → commit. Single-threaded; knows no text and no protos."""
+
+import math
+import time
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from services.generation.engine import sampler
+from services.generation.engine.advance import advance
+from services.generation.engine.output import Delta
+from services.generation.engine.request import FinishReason, Request, Sequence
+from services.generation.engine.runner import Computed, ModelRunner
+from services.generation.engine.scheduler import Scheduler
+from services.generation.engine.step import Chunk, Step
+from services.runtime.errors import DeadlinePassed, ServiceError
+
+SCORED_ROWS = 64  # prompt rows whose logits exist at a time
+
+
+class Engine:
+    """Owns the scheduler and the runner. `steps` counts forward passes, `computed_tokens` the rows in them."""
+
+    def __init__(
+        self,
+        scheduler: Scheduler,
+        runner: ModelRunner,
+        context: int,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.scheduler = scheduler
+        self.runner = runner
+        self.context = context
+        self.steps = 0
+        self.computed_tokens = 0
+        self._clock = clock
+        self._step = Step(())
+
+    @property
+    def busy(self) -> bool:
+        """Whether step() has anything to do."""
+        return bool(self.scheduler.waiting or self.scheduler.running)
+
+    def add(self, sequences: list[Sequence]) -> None:
+        """Queue the sequences of one request; each prompt is shorter than `context`."""
+        self.scheduler.add(sequences)
+
+    def abort(self, request: Request) -> None:
+        """Forget what is left of the request and free its blocks; it gets no more deltas."""
+        for sequence in [s for s in self.scheduler.sequences() if s.request is request]:
+            self.scheduler.remove(sequence)
+
+    @torch.inference_mode()
+    def step(self) -> list[Delta]:
+        """One pass: news of every sequence that moved or ended."""
+        ended = self._expire()
+        self._step = self.scheduler.schedule()
+        if not self._step.chunks:
+            return ended
+        self._mark_started()
+        computed = self.runner.run(self._step)
+        self.steps += 1
+        self.computed_tokens += self._step.tokens
+        return ended + self._commit(computed)
+
+    def fail(self, error: Exception) -> list[Delta]:
+        """End the sequences of the step that raised `error`; the others go on."""
+        queued = {id(sequence) for sequence in self.scheduler.sequences()}
+        hit = [chunk.sequence for chunk in self._step.chunks if id(chunk.sequence) in queued]
+        return [self._drop(sequence, error) for sequence in hit]
+
+    def _expire(self) -> list[Delta]:
+        now = self._clock()
+        late = [s for s in self.scheduler.sequences() if (s.request.deadline or math.inf) <= now]
+        return [self._drop(s, DeadlinePassed("the deadline passed; the generation was stopped")) for s in late]
+
+    def _drop(self, sequence: Sequence, error: Exception) -> Delta:
+        self.scheduler.remove(sequence)
+        return Delta(sequence, error=error)
+
+    def _mark_started(self) -> None:
+        for chunk in self._step.chunks:
+            if chunk.sequence.started is None:
+                chunk.sequence.started = self._clock()
+
+    def _commit(self, computed: Computed) -> list[Delta]:
+        rows = list(zip(computed.inputs.chunks, computed.inputs.ends, strict=True))
+        for chunk, end in rows:
+            self.scheduler.commit(chunk)
+            if chunk.sequence.scores_prompt:
+                self._score(chunk, computed.hidden[end - chunk.count : end])
+        complete = [(chunk.sequence, end - 1) for chunk, end in rows if chunk.completes]
+        if not complete:
+            return []
+        logits = self.runner.logits(computed.hidden[[row for _, row in complete]])
+        known = sampler.log_probabilities(logits)
+        chosen = zip([sequence for sequence, _ in complete], logits, known, strict=True)
+        return [self._advance(sequence, row, logprobs) for sequence, row, logprobs in chosen]
+
+    def _advance(self, sequence: Sequence, logits: Tensor, logprobs: Tensor) -> Delta:
+        """One token further, or only the end where none is wanted; a refusal ends this sequence alone."""
+        if sequence.request.stopping.max_tokens == 0:
+            return self._close(Delta(sequence, finish=FinishReason.LENGTH))
+        try:
+            token = sampler.choose(logits, sequence)
+        except ServiceError as error:
+            return self._drop(sequence, error)
+        text = advance(sequence, token, self.context)
+        wanted = sequence.request.logprobs
+        reported = () if wanted is None else (sampler.report(logprobs, token, wanted),)
+        return self._close(
+            Delta(
+                sequence,
+                text=text,
+                token_ids=(token,),
+                logprob=float(logprobs[token]),
+                logprobs=reported,
+                finish=sequence.finish,
+                batch_size=len(self._step.chunks),
+            )
+        )
+
+    def _close(self, delta: Delta) -> Delta:
+        if delta.last:
+            self.scheduler.remove(delta.sequence)
+        return delta
+
+    def _score(self, chunk: Chunk, hidden: Tensor) -> None:
+        """Log probabilities of the prompt tokens that follow the chunk's rows."""
+        request, known = chunk.sequence.request, chunk.sequence.prompt_logprobs
+        for start in range(0, chunk.count, SCORED_ROWS):
+            rows = sampler.log_probabilities(self.runner.logits(hidden[start : start + SCORED_ROWS]))
+            for place, row in enumerate(rows, start=chunk.start + start + 1):
+                if place < len(request.prompt):
+                    known[place] = sampler.report(row, request.prompt[place], request.prompt_logprobs or 0)

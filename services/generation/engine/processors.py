@@ -1,0 +1,91 @@
+"""One row of logits, changed as its request asks, in this order: penalties, bias, allowed ids, bad words, held
+end tokens; and then, for a draw: temperature, top_k, top_p, min_p, typical_p. Knows no batch."""
+
+import torch
+from torch import Tensor
+
+from services.generation.engine.request import SamplingParams, Sequence
+
+
+def edit(logits: Tensor, sequence: Sequence) -> Tensor:
+    """logits: [vocab] float32 → a changed copy; forbidden tokens become -inf."""
+    params = sequence.request.sampling
+    logits = logits.clone()
+    _penalise(logits, sequence, params)
+    for token, bias in params.logit_bias.items():
+        logits[token] += bias
+    _forbid(logits, sequence, params)
+    return logits
+
+
+def _penalise(logits: Tensor, sequence: Sequence, params: SamplingParams) -> None:
+    """Repetition (Keskar et al. 2019) counts prompt and output; frequency and presence the output alone."""
+    if params.repetition_penalty != 1.0:
+        seen = torch.tensor(sorted(set(sequence.tokens)))
+        scores = logits[seen]
+        factor = params.repetition_penalty
+        logits[seen] = torch.where(scores > 0, scores / factor, scores * factor)
+    if sequence.output_counts and (params.frequency_penalty or params.presence_penalty):
+        counts = torch.tensor(list(sequence.output_counts.values()), dtype=logits.dtype)
+        seen = torch.tensor(list(sequence.output_counts))
+        logits[seen] -= counts * params.frequency_penalty + params.presence_penalty
+
+
+def _forbid(logits: Tensor, sequence: Sequence, params: SamplingParams) -> None:
+    if params.allowed_token_ids:
+        allowed = torch.zeros_like(logits, dtype=torch.bool)
+        allowed[torch.tensor(params.allowed_token_ids)] = True
+        logits.masked_fill_(~allowed, -torch.inf)
+    forbidden = [word[-1] for word in params.bad_words if _would_complete(sequence.tokens, word)]
+    if sequence.held_open:
+        forbidden += sequence.request.stopping.end_token_ids
+    if forbidden:
+        logits[torch.tensor(forbidden)] = -torch.inf
+
+
+def _would_complete(tokens: list[int], word: tuple[int, ...]) -> bool:
+    """Whether the last token of `word` would now complete it."""
+    before = len(word) - 1
+    return before == 0 or tuple(tokens[-before:]) == word[:-1]
+
+
+def candidates(logits: Tensor, params: SamplingParams) -> tuple[Tensor, Tensor]:
+    """logits: [vocab] → (token ids, probabilities), both [kept]; float64, not renormalised after the cuts.
+
+    With any cut the tokens come likeliest first, else in vocabulary order.
+    """
+    scaled = logits.double() / params.temperature
+    if not params.truncates:
+        return torch.arange(len(scaled)), scaled.softmax(-1)
+    scaled, ids = scaled.sort(descending=True, stable=True)
+    if params.top_k:
+        scaled, ids = scaled[: params.top_k], ids[: params.top_k]
+    probabilities = scaled.softmax(-1)
+    for cut in (_top_p, _min_p, _typical):
+        kept = cut(probabilities, params)
+        ids, probabilities = ids[kept], probabilities[kept] / probabilities[kept].sum()
+    return ids, probabilities
+
+
+def _top_p(probabilities: Tensor, params: SamplingParams) -> Tensor:
+    """The smallest leading set whose mass reaches top_p (Holtzman et al. 2020)."""
+    before = probabilities.cumsum(-1) - probabilities
+    return before < params.top_p
+
+
+def _min_p(probabilities: Tensor, params: SamplingParams) -> Tensor:
+    """Tokens at least min_p times as likely as the likeliest (Nguyen et al. 2024)."""
+    return probabilities >= params.min_p * probabilities[0]
+
+
+def _typical(probabilities: Tensor, params: SamplingParams) -> Tensor:
+    """The smallest set of mass typical_p whose surprise is nearest the entropy (Meister et al. 2023)."""
+    if params.typical_p >= 1.0:
+        return torch.ones_like(probabilities, dtype=torch.bool)
+    surprise = -probabilities.clamp_min(torch.finfo(torch.float64).tiny).log()
+    distance = (surprise - (probabilities * surprise).sum()).abs()
+    order = distance.argsort(stable=True)
+    before = probabilities[order].cumsum(-1) - probabilities[order]
+    kept = torch.zeros_like(probabilities, dtype=torch.bool)
+    kept[order[before < params.typical_p]] = True
+    return kept

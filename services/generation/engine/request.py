@@ -1,0 +1,163 @@
+"""What a caller asks of the engine, and one sequence on its way through it. No torch, no text, no protos."""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Protocol
+
+from services.generation.engine.output import PositionLogprobs, StopMatch
+
+
+class FinishReason(Enum):
+    """Why a sequence ended."""
+
+    STOP = "stop"
+    LENGTH = "length"
+    EOS = "eos"
+
+
+@dataclass(frozen=True, slots=True)
+class SamplingParams:
+    """How the next token is chosen; the defaults are greedy and neutral. Token ids are in the vocabulary."""
+
+    temperature: float = 0.0
+    top_k: int = 0
+    top_p: float = 1.0
+    min_p: float = 0.0
+    typical_p: float = 1.0
+    repetition_penalty: float = 1.0
+    frequency_penalty: float = 0.0
+    presence_penalty: float = 0.0
+    logit_bias: Mapping[int, float] = field(default_factory=dict)
+    allowed_token_ids: tuple[int, ...] = ()
+    bad_words: tuple[tuple[int, ...], ...] = ()
+
+    @property
+    def greedy(self) -> bool:
+        """Whether the likeliest token is taken, so that filters and seeds cannot matter."""
+        return self.temperature == 0.0
+
+    @property
+    def truncates(self) -> bool:
+        """Whether any filter shortens the distribution before the draw."""
+        return self.top_k > 0 or self.top_p < 1.0 or self.min_p > 0.0 or self.typical_p < 1.0
+
+    @property
+    def edits_logits(self) -> bool:
+        """Whether the model's logits are changed before choosing."""
+        penalties = (self.repetition_penalty, self.frequency_penalty, self.presence_penalty)
+        return penalties != (1.0, 0.0, 0.0) or bool(self.logit_bias or self.allowed_token_ids or self.bad_words)
+
+
+@dataclass(frozen=True, slots=True)
+class Stopping:
+    """When a sequence ends. End tokens and stop strings are held off for the first `min_tokens` tokens.
+
+    max_tokens 0 computes the prompt only. `eos_token_ids` is empty to ignore the end token.
+    """
+
+    max_tokens: int = 256
+    min_tokens: int = 0
+    eos_token_ids: frozenset[int] = frozenset()
+    stop_token_ids: frozenset[int] = frozenset()
+    include_stop: bool = False
+
+    @property
+    def end_token_ids(self) -> frozenset[int]:
+        """Every token that ends a sequence."""
+        return self.eos_token_ids | self.stop_token_ids
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Request:
+    """One prompt and what to make of it. `deadline` in time.monotonic() seconds; higher priority goes first.
+
+    logprobs, prompt_logprobs: alternatives reported a position; None = no report. Sequences of equal `salt`
+    may share KV blocks.
+    """
+
+    prompt: tuple[int, ...]
+    sampling: SamplingParams = SamplingParams()
+    stopping: Stopping = Stopping()
+    seed: int = 0
+    logprobs: int | None = None
+    prompt_logprobs: int | None = None
+    priority: int = 0
+    deadline: float | None = None
+    salt: bytes = b""
+
+
+class TextSink(Protocol):
+    """Turns tokens into text and finds stop strings; `push` and `flush` give (new text, stop found)."""
+
+    def push(self, token: int) -> tuple[str, str | None]: ...
+
+    def flush(self) -> tuple[str, str | None]: ...
+
+
+class Sequence:
+    """One continuation of a request. Filled by: scheduler `blocks`, `hashes`, `computed`; engine the rest."""
+
+    __slots__ = (
+        "arrival",
+        "blocks",
+        "cached_tokens",
+        "computed",
+        "finish",
+        "hashes",
+        "index",
+        "output_counts",
+        "prompt_logprobs",
+        "request",
+        "started",
+        "stop_match",
+        "text",
+        "tokens",
+    )
+
+    def __init__(self, request: Request, index: int, text: TextSink) -> None:
+        self.request = request
+        self.index = index
+        self.text = text
+        self.tokens = list(request.prompt)
+        self.output_counts: Counter[int] = Counter()
+        self.computed = 0  # tokens whose keys and values are in `blocks`
+        self.blocks: list[int] = []
+        self.hashes: list[bytes] = []  # of the full blocks, as far as they were needed
+        self.cached_tokens = 0  # prompt tokens found in the prefix cache on first admission
+        self.arrival = 0
+        self.started: float | None = None
+        self.finish: FinishReason | None = None
+        self.stop_match: StopMatch | None = None
+        self.prompt_logprobs: dict[int, PositionLogprobs] = {}  # by position, while the prompt is computed
+
+    @property
+    def order(self) -> tuple[int, int, int]:
+        """Smaller goes first: priority, then arrival, then place in the request."""
+        return -self.request.priority, self.arrival, self.index
+
+    @property
+    def pending(self) -> int:
+        """Tokens to compute before the next one can be chosen."""
+        return len(self.tokens) - self.computed
+
+    @property
+    def output_length(self) -> int:
+        return len(self.tokens) - len(self.request.prompt)
+
+    @property
+    def held_open(self) -> bool:
+        """Whether the next token may not end the sequence."""
+        return self.output_length < self.request.stopping.min_tokens
+
+    @property
+    def scores_prompt(self) -> bool:
+        """Whether every prompt row's logits are still wanted; the first sequence does it for all."""
+        wanted = self.request.prompt_logprobs is not None and self.index == 0
+        return wanted and len(self.prompt_logprobs) < len(self.request.prompt) - 1
+
+    def append(self, token: int) -> None:
+        """Take the chosen token."""
+        self.tokens.append(token)
+        self.output_counts[token] += 1

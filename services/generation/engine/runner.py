@@ -1,0 +1,59 @@
+"""Runs one step through the model: inputs → hidden states → logits. Knows no schedules and no sampling."""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from services.generation.engine.inputs import Inputs, prepare
+from services.generation.engine.kv_cache import KVCache
+from services.generation.engine.step import Step
+from services.generation.models.attention import ROW_MULTIPLE, block_attention
+from services.generation.models.causal_lm import CausalLM
+
+
+class PagedAttention:
+    """Writes a layer's keys and values to the cache, then lets each segment attend to its blocks."""
+
+    def __init__(self, inputs: Inputs, cache: KVCache) -> None:
+        self._inputs = inputs
+        self._cache = cache
+
+    def __call__(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """query: [rows, heads, d]; key, value: [rows, kv heads, d] → [rows, heads · d]; padding rows are zero."""
+        self._cache.write(layer, self._inputs.slots, key, value)
+        out = torch.zeros_like(query)
+        for part in self._inputs.segments:
+            rows = slice(part.start, part.stop)
+            keys, values = self._cache.gather(layer, part.cache_rows, part.batch)
+            own = query[rows].view(part.batch, part.queries, *query.shape[1:])
+            out[rows] = block_attention(own, keys, values, part.hidden).flatten(0, 1)
+        return out.flatten(1)
+
+
+@dataclass(frozen=True, slots=True)
+class Computed:
+    """Hidden states [rows, hidden_size] of one pass and the inputs whose rows they are."""
+
+    inputs: Inputs
+    hidden: Tensor
+
+
+class ModelRunner:
+    """A model and its KV cache. Every product has a multiple of ROW_MULTIPLE rows: see `models.attention`."""
+
+    def __init__(self, model: CausalLM, cache: KVCache) -> None:
+        self.model = model
+        self.cache = cache
+
+    def run(self, step: Step) -> Computed:
+        """One forward pass; the chunks' keys and values are in the cache afterwards."""
+        inputs = prepare(step, self.cache, self.model.config)
+        attend = PagedAttention(inputs, self.cache)
+        return Computed(inputs, self.model.hidden(inputs.tokens, inputs.positions, attend))
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """hidden: [rows, hidden_size], any number of rows → [rows, vocab] float32."""
+        rows = hidden.shape[0]
+        return self.model.logits(F.pad(hidden, (0, 0, 0, -rows % ROW_MULTIPLE)))[:rows]

@@ -1,0 +1,53 @@
+"""Logits → tokens and their log probabilities. Each row is chosen by itself: batch mates cannot matter."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from services.generation.engine.draws import uniform
+from services.generation.engine.output import PositionLogprobs, TokenLogprob
+from services.generation.engine.processors import candidates, edit
+from services.generation.engine.request import Sequence
+from services.runtime.errors import InvalidInput
+
+
+def choose(logits: Tensor, sequence: Sequence) -> int:
+    """The next token of `sequence` from its row [vocab] float32. InvalidInput if no token is left."""
+    params = sequence.request.sampling
+    if params.edits_logits or sequence.held_open:
+        logits = edit(logits, sequence)
+        _check_any(logits)
+    if params.greedy:
+        return int(logits.argmax())
+    ids, probabilities = candidates(logits, params)
+    draw = uniform(sequence.request.seed, sequence.index, sequence.output_length)
+    return int(ids[_invert(probabilities.cumsum(-1), draw)])
+
+
+def _check_any(logits: Tensor) -> None:
+    if bool(torch.isneginf(logits.max())):
+        raise InvalidInput(
+            "sampling",
+            "no token is left to choose: allowed_token_ids, bad_words and min_tokens exclude each other",
+        )
+
+
+def _invert(cumulative: Tensor, draw: float) -> int:
+    """The first index whose cumulative mass exceeds draw × total; never one without mass."""
+    total = cumulative[-1]
+    last = torch.searchsorted(cumulative, total)
+    return int(torch.searchsorted(cumulative, total * draw, right=True).clamp_max(last))
+
+
+def log_probabilities(logits: Tensor) -> Tensor:
+    """[rows, vocab] → natural log of the model's own distribution."""
+    return F.log_softmax(logits, dim=-1)
+
+
+def report(row: Tensor, token: int, alternatives: int) -> PositionLogprobs:
+    """The chosen token and the likeliest `alternatives` from one row [vocab] of log probabilities."""
+    values, ids = row.topk(min(alternatives, len(row)))
+    pairs = zip(ids.tolist(), values.tolist(), strict=True)
+    top = tuple(TokenLogprob(one, value, rank) for rank, (one, value) in enumerate(pairs, start=1))
+    rank = int((row > row[token]).sum()) + 1
+    return PositionLogprobs(TokenLogprob(token, float(row[token]), rank), top)
