@@ -86,11 +86,12 @@ class ModelHost(Generic[M]):
     def lease(self, model: str, version: str, task: str) -> Iterator[M]:
         """The model for the length of a call; it is not closed meanwhile.
 
-        `model` empty = the default of `task`; `version` empty = the one that serves, else a number or a label.
+        `model` empty = the default of `task` (itself empty = any); `version` empty = the one that serves,
+        else a number or a label.
         Raises ModelNotFound, Unavailable while it loads, InvalidInput for a model of another task.
         """
         slot = self._find(model or self._default(task), version)
-        if task not in slot.model.manifest.tasks:
+        if task and task not in slot.model.manifest.tasks:
             have = ", ".join(slot.model.manifest.tasks)
             raise InvalidInput("model", f"{slot.model.manifest.name} does not serve {task}; it serves {have}")
         slot.users += 1

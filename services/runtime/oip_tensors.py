@@ -1,0 +1,139 @@
+"""Tensors of the Open Inference Protocol ↔ numpy: raw and typed contents, by the protocol's rules.
+
+Raw in → raw out, typed in → typed out. BYTES elements are a 4-byte little-endian length and the bytes.
+"""
+
+import math
+import struct
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from maas.oip.v1 import grpc_service_pb2 as oip
+from services.runtime.errors import InvalidInput
+
+Array = npt.NDArray[Any]
+
+# Datatype → (numpy dtype, typed list). FP16 has no typed list; BF16 has no numpy type and is refused.
+_TYPES: dict[str, tuple[np.dtype[Any], str]] = {
+    "BOOL": (np.dtype("?"), "bool_contents"),
+    "UINT8": (np.dtype("u1"), "uint_contents"),
+    "UINT16": (np.dtype("<u2"), "uint_contents"),
+    "UINT32": (np.dtype("<u4"), "uint_contents"),
+    "UINT64": (np.dtype("<u8"), "uint64_contents"),
+    "INT8": (np.dtype("i1"), "int_contents"),
+    "INT16": (np.dtype("<i2"), "int_contents"),
+    "INT32": (np.dtype("<i4"), "int_contents"),
+    "INT64": (np.dtype("<i8"), "int64_contents"),
+    "FP16": (np.dtype("<f2"), ""),
+    "FP32": (np.dtype("<f4"), "fp32_contents"),
+    "FP64": (np.dtype("<f8"), "fp64_contents"),
+    "BYTES": (np.dtype("O"), "bytes_contents"),
+}
+
+
+def read_inputs(request: oip.ModelInferRequest) -> dict[str, Array]:
+    """Every input by name. Raises InvalidInput naming input and model."""
+    raw = list(request.raw_input_contents)
+    if raw and len(raw) != len(request.inputs):
+        raise InvalidInput(
+            "raw_input_contents",
+            f"has {len(raw)} entries for {len(request.inputs)} inputs; one for each is needed",
+        )
+    found: dict[str, Array] = {}
+    for index, tensor in enumerate(request.inputs):
+        where = f"inputs[{index}]"
+        if raw and tensor.HasField("contents"):
+            raise InvalidInput(
+                f"{where}.contents", f"{tensor.name!r} of {request.model_name!r}: raw_input_contents is in use"
+            )
+        found[tensor.name] = _read(tensor, raw[index] if raw else None, where)
+    return found
+
+
+def _read(tensor: oip.ModelInferRequest.InferInputTensor, raw: bytes | None, where: str) -> Array:
+    if tensor.datatype not in _TYPES:
+        raise InvalidInput(f"{where}.datatype", f"{tensor.datatype!r} is not one of {', '.join(_TYPES)}")
+    shape = tuple(tensor.shape)
+    if any(axis < 0 for axis in shape):
+        raise InvalidInput(f"{where}.shape", f"{list(shape)} has a negative axis")
+    flat = _typed(tensor, where) if raw is None else _raw(tensor.datatype, raw, where)
+    if flat.size != math.prod(shape):
+        raise InvalidInput(
+            f"{where}.shape", f"{list(shape)} needs {math.prod(shape)} elements; the content has {flat.size}"
+        )
+    return flat.reshape(shape)
+
+
+def _raw(datatype: str, raw: bytes, where: str) -> Array:
+    dtype, _ = _TYPES[datatype]
+    if datatype == "BYTES":
+        return _objects(_split_bytes(raw, where))
+    if len(raw) % dtype.itemsize:
+        raise InvalidInput(where, f"{len(raw)} raw bytes are no whole number of {datatype} elements")
+    return np.frombuffer(raw, dtype)
+
+
+def _typed(tensor: oip.ModelInferRequest.InferInputTensor, where: str) -> Array:
+    dtype, wanted = _TYPES[tensor.datatype]
+    filled = [field.name for field, _ in tensor.contents.ListFields()]
+    if not filled and math.prod(list(tensor.shape)):
+        raise InvalidInput(where, f"unable to find data for input tensor {tensor.name!r}")
+    if filled and filled != [wanted]:
+        need = wanted or "raw_input_contents"
+        raise InvalidInput(f"{where}.contents", f"{tensor.datatype} needs {need}; found {', '.join(filled)}")
+    values = list(getattr(tensor.contents, wanted)) if wanted else []
+    return _objects(values) if tensor.datatype == "BYTES" else _numbers(values, dtype, where)
+
+
+def _numbers(values: Sequence[Any], dtype: np.dtype[Any], where: str) -> Array:
+    try:
+        return np.array(values, dtype=dtype)
+    except OverflowError as error:
+        raise InvalidInput(f"{where}.contents", f"{error}") from None
+
+
+def _objects(values: Sequence[bytes]) -> Array:
+    array = np.empty(len(values), dtype=object)
+    array[:] = list(values)
+    return array
+
+
+def _split_bytes(raw: bytes, where: str) -> list[bytes]:
+    found, at = [], 0
+    while at < len(raw):
+        if at + 4 > len(raw):
+            raise InvalidInput(where, "a BYTES element's length is cut off")
+        (length,) = struct.unpack_from("<I", raw, at)
+        at += 4
+        if at + length > len(raw):
+            raise InvalidInput(where, f"a BYTES element of {length} bytes goes beyond the content")
+        found.append(raw[at : at + length])
+        at += length
+    return found
+
+
+def write_outputs(
+    response: oip.ModelInferResponse, outputs: Mapping[str, Array], datatypes: Mapping[str, str], raw: bool
+) -> None:
+    """Fills `response` with the outputs, in their order."""
+    for name, array in outputs.items():
+        datatype = datatypes[name]
+        tensor = response.outputs.add(name=name, datatype=datatype, shape=array.shape)
+        if raw:
+            response.raw_output_contents.append(_to_raw(array, datatype))
+        else:
+            getattr(tensor.contents, _TYPES[datatype][1]).extend(array.ravel().tolist())
+
+
+def _to_raw(array: Array, datatype: str) -> bytes:
+    if datatype == "BYTES":
+        return join_bytes(array.ravel().tolist())
+    return np.ascontiguousarray(array, dtype=_TYPES[datatype][0]).tobytes()
+
+
+def join_bytes(values: Iterable[bytes]) -> bytes:
+    """BYTES elements as they travel raw."""
+    return b"".join(struct.pack("<I", len(value)) + value for value in values)
