@@ -85,7 +85,7 @@ def sdist_of(data: bytes) -> bytes:
 @contextmanager
 def serving(get: Route) -> Iterator[str]:
     class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:  # noqa: N802
+        def do_GET(self) -> None:
             get(self)
 
         do_HEAD = do_GET  # noqa: N815
@@ -93,7 +93,7 @@ def serving(get: Route) -> Iterator[str]:
         def log_message(self, *args: object) -> None: ...
 
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
     try:
         yield f"http://127.0.0.1:{server.server_address[1]}"
@@ -194,14 +194,10 @@ def hub(handler: http.server.BaseHTTPRequestHandler) -> None:
     return None
 
 
-def run_hub_client(locator: str, cache: Path, endpoint: str) -> str:
+def run_hub_client(locator: str, cache: Path, endpoint: str, **more: str) -> str:
     kept = {key: value for key, value in os.environ.items() if not key.lower().endswith("_proxy")}
-    environment = {
-        **kept,
-        "HF_ENDPOINT": endpoint,
-        "HF_HOME": str(cache / "home"),
-        "HF_HUB_DISABLE_TELEMETRY": "1",
-    }
+    hub_variables = {"HF_ENDPOINT": endpoint, "HF_HOME": str(cache / "home"), "HF_HUB_DISABLE_TELEMETRY": "1"}
+    environment = {**kept, **hub_variables, **more}
     command = [sys.executable, "-c", HUB_CLIENT, locator, str(cache)]
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout.strip()
 
@@ -211,4 +207,5 @@ def test_a_hub_file_at_a_revision(tmp_path: Path) -> None:
         commit = "a" * 40
         assert run_hub_client(f"me/net@{commit}:config.json", tmp_path, address) == "{}"
         assert run_hub_client(f"me/net@{commit}:none.json", tmp_path, address) == "NotFound"
-    assert run_hub_client(f"me/net@{commit}:more.json", tmp_path, address) == "Unavailable"
+        offline = run_hub_client(f"me/net@{commit}:more.json", tmp_path, address, HF_HUB_OFFLINE="1")
+        assert offline == "Unavailable"

@@ -14,6 +14,7 @@ from gguf import quants
 from safetensors.numpy import load_file, save_file
 
 from services.runtime.errors import InvalidInput
+from services.runtime.store.importers import gguf as gguf_importer
 from services.runtime.store.importers import (
     gguf_file,
     gguf_quants,
@@ -22,13 +23,12 @@ from services.runtime.store.importers import (
     state_dict,
     tokenizer_file,
 )
-from services.runtime.store.importers import gguf as gguf_importer
 from services.runtime.store.importers.inputs import in_directory
 from services.runtime.store.importers.table import importer_for
 
 HEADS, KV_HEADS, HEAD, WIDTH = 4, 2, 8, 32
 Q = gguf.GGMLQuantizationType
-TOKENS = [chr(0x21 + i) for i in range(60)]
+TOKENS = [chr(0x21 + i) for i in range(60)] + ["#$"]
 
 
 @pytest.mark.parametrize("kind", [Q.F32, Q.F16, Q.BF16, Q.Q4_0, Q.Q4_1, Q.Q8_0])
@@ -55,7 +55,7 @@ def write_gguf(directory: Path, tensors: dict, architecture: str = "llama") -> P
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre("gpt-2")
     writer.add_token_list(TOKENS)
-    writer.add_token_merges(["! #"])
+    writer.add_token_merges(["# $"])
     writer.add_token_types([3] + [1] * (len(TOKENS) - 1))
     writer.add_bos_token_id(0)
     writer.add_chat_template("{{ messages }}")
