@@ -79,7 +79,7 @@ def _raw(datatype: str, raw: bytes, where: str) -> Array:
 def _typed(tensor: oip.ModelInferRequest.InferInputTensor, where: str) -> Array:
     dtype, wanted = _TYPES[tensor.datatype]
     filled = [field.name for field, _ in tensor.contents.ListFields()]
-    if not filled and math.prod(list(tensor.shape)):
+    if not filled and 0 not in tensor.shape:
         raise InvalidInput(where, f"unable to find data for input tensor {tensor.name!r}")
     if filled and filled != [wanted]:
         need = wanted or "raw_input_contents"
