@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -72,9 +72,11 @@ class ModelHost(Generic[M]):
         load: Callable[[Manifest, Path], Awaitable[M]],
         defaults: Mapping[str, str],
         listener: Listener = lambda _: None,
+        reads: Callable[[Manifest], Collection[str]] = lambda manifest: manifest.files,
     ) -> None:
+        """`reads` names the files that `load` opens, and so the ones whose hashes matter here."""
         self.store, self.area, self.defaults = store, area, dict(defaults)
-        self._load, self._listener = load, listener
+        self._load, self._listener, self._reads = load, listener, reads
         self._slots: dict[tuple[str, int], _Slot[M]] = {}
         self._serving: dict[str, int] = {}
         self._statuses: dict[tuple[str, int], Status] = {}
@@ -190,7 +192,7 @@ class ModelHost(Generic[M]):
     async def _open(self, manifest: Manifest) -> M:
         self._set(Status(manifest, State.LOADING))
         try:
-            await asyncio.to_thread(self.store.verify, manifest)
+            await asyncio.to_thread(self.store.verify, manifest, self._reads(manifest))
             model = await self._load(manifest, self.store.directory(manifest))
             await model.warm_up()
         except Exception as error:

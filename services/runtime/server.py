@@ -9,7 +9,7 @@ import asyncio
 import logging
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -72,10 +72,14 @@ class Floor(Generic[S]):
         load: Callable[[Manifest, Path], Awaitable[M]],
         defaults: Mapping[str, str],
         only: Sequence[str] = (),
+        reads: Callable[[Manifest], Collection[str]] = lambda manifest: manifest.files,
     ) -> ModelHost[M]:
-        """A host that follows the store, with its ModelService and per-model health."""
+        """A host that follows the store, with its ModelService and per-model health.
+
+        `only` limits it to these models; `reads` names the files of a version that `load` opens.
+        """
         store = ModelStore(self.settings.store)
-        host = ModelHost(store, area, load, defaults, self._model_changed)
+        host = ModelHost(store, area, load, defaults, self._model_changed, reads)
         follower = Follower(host, frozenset(only))
         self._hosts.append(follower)
         self.add(model_service_pb2_grpc.add_ModelServiceServicer_to_server, ModelService(follower), admitted=False)
