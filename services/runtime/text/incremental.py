@@ -1,5 +1,7 @@
 """Streaming decode: token ids in one by one, text out as soon as it is certain. Knows no algorithm."""
 
+from collections.abc import Iterable
+
 from services.runtime.text.tokenizer import Tokenizer
 
 
@@ -16,6 +18,10 @@ class IncrementalDecoder:
     def push(self, token_id: int) -> str:
         """The text that `token_id` makes certain; amortised constant time."""
         return self._fold.push(token_id)
+
+    def push_all(self, token_ids: Iterable[int]) -> str:
+        """`push` of each, in order."""
+        return "".join([self._fold.push(token_id) for token_id in token_ids])
 
     def flush(self) -> str:
         """The text held back until now. Nothing may be pushed after it."""

@@ -24,11 +24,13 @@ class Padding:
 
 def pad(batch: Sequence[Encoded], rule: Padding) -> list[Encoded]:
     """All of `batch`, overflowing windows too, at least as long as `rule` says; nothing is cut."""
-    size = _target(max(map(len, batch), default=0), rule)
+    size = padded_length(batch, rule)
     return [_pad_one(encoded, size, rule) for encoded in batch]
 
 
-def _target(longest: int, rule: Padding) -> int:
+def padded_length(batch: Sequence[Encoded], rule: Padding) -> int:
+    """Tokens of each encoding after `pad`, unless it is longer already."""
+    longest = max(map(len, batch), default=0)
     if rule.to == "max":
         return rule.length
     if rule.to == "multiple":

@@ -1,0 +1,52 @@
+"""What the service keeps of a model version: its tokenizer and chat template. Knows no proto."""
+
+import asyncio
+from dataclasses import dataclass
+from pathlib import Path
+
+from services.runtime.errors import PreconditionFailed
+from services.runtime.store.manifest import Manifest
+from services.runtime.text import chat, tokenizer
+from services.runtime.text.chat import ChatTemplate, Message
+from services.runtime.text.tokenizer import Tokenizer
+
+TASK = "tokenization.tokenize"
+SAMPLE = "The quick brown fox, 12 times."
+
+
+@dataclass(frozen=True, slots=True)
+class TokenizationModel:
+    """One loaded version; immutable, so any number of calls share it."""
+
+    manifest: Manifest
+    tokenizer: Tokenizer
+    template: ChatTemplate | None
+
+    def require_template(self) -> ChatTemplate:
+        """The chat template, or PreconditionFailed if the model has none."""
+        if self.template is None:
+            raise PreconditionFailed(
+                f"model {self.manifest.name!r} has no chat template", reason="NO_CHAT_TEMPLATE"
+            )
+        return self.template
+
+    async def warm_up(self) -> None:
+        """Encodes and decodes a sample; raises PreconditionFailed if nothing of it comes back."""
+        ids = self.tokenizer.encode_ids(SAMPLE)
+        if "quick" not in self.tokenizer.decode(ids):
+            raise PreconditionFailed("the tokenizer does not give its sample text back", reason="BAD_TOKENIZER")
+        if self.template is not None:
+            self.template.encode([Message("user", SAMPLE)])
+
+    async def close(self) -> None:
+        """Nothing to end: memory goes with the last reference."""
+
+
+async def load(manifest: Manifest, directory: Path) -> TokenizationModel:
+    """Reads tokenizer and template of a version, on a thread."""
+    return await asyncio.to_thread(_load, manifest, directory)
+
+
+def _load(manifest: Manifest, directory: Path) -> TokenizationModel:
+    loaded = tokenizer.load(manifest, directory)
+    return TokenizationModel(manifest, loaded, chat.load(manifest.tokenizer, loaded))
