@@ -69,8 +69,9 @@ def slowest(answers: Answers) -> Outcome[object]:
 
 def best(scores: Array, count: int) -> list[int]:
     """Indices of the `count` largest scores, best first; equals stand in the order of their index."""
-    candidates = np.argpartition(-scores, count - 1)[:count] if count < scores.size else np.arange(scores.size)
-    chosen: list[int] = candidates[np.lexsort((candidates, -scores[candidates]))].tolist()
+    least = np.partition(scores, scores.size - count)[scores.size - count]
+    candidates = np.flatnonzero(scores >= least)
+    chosen: list[int] = candidates[np.lexsort((candidates, -scores[candidates]))][:count].tolist()
     return chosen
 
 

@@ -82,11 +82,24 @@ async def load(
     settings: VisionSettings,
     observer: Observer | None = None,
 ) -> VisionModel:
-    """Opens the version with the runner that the settings allow; the device goes on serving others meanwhile."""
+    """Opens the version with the runner that the settings allow; the device goes on serving others meanwhile.
+
+    Raises PreconditionFailed for a manifest that describes no image classifier.
+    """
+    _check(manifest)
     served = effective(manifest, settings.runner_settings)
     runner = await asyncio.to_thread(open_runner, served, directory, _build, settings.runner_settings)
     labels = (directory / served.labels).read_text(encoding="utf-8").splitlines() if served.labels else []
     return VisionModel(served, Predictor(runner, served), labels, preparer, device, settings, observer)
+
+
+def _check(manifest: Manifest) -> None:
+    shapes = [spec.shape for spec in manifest.inputs]
+    if len(shapes) != 1 or len(shapes[0]) != 4 or shapes[0][0] != -1 or min(shapes[0][1:]) < 1:
+        raise PreconditionFailed(f"{manifest.name} takes {shapes}; a vision model takes one [-1, C, H, W]")
+    outputs = [spec.name for spec in manifest.outputs]
+    if sorted(outputs) != ["features", "logits"]:
+        raise PreconditionFailed(f"{manifest.name} gives {outputs}; a vision model gives logits and features")
 
 
 def _build(manifest: Manifest, directory: Path) -> "nn.Module":

@@ -330,7 +330,9 @@ async def test_a_new_version_swaps_in_without_a_lost_call(
     [
         ({"preprocessing": {"sise": 3}}, "sise"),
         ({"architecture": "resnet50"}, "resnet50"),
-        ({"outputs": FIELDS["outputs"][:1]}, ""),
+        ({"outputs": FIELDS["outputs"][:1]}, "gives logits and features"),
+        ({"inputs": [{"name": "images", "dtype": "float32", "shape": [-1, 784]}]}, "takes one [-1, C, H, W]"),
+        ({"labels": None}, "0 labels"),
         ({"config": {"classes": 11}}, "misshapen"),
         ({"runner": "onnxruntime"}, "has no model.onnx"),
     ],

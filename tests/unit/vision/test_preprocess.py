@@ -9,9 +9,7 @@ from services.runtime.store.manifest import Manifest
 from services.vision.preprocess import ImagePreprocessing
 
 IMAGENET = ImagePreprocessing(mean=(127.0,) * 3, std=(128.0,) * 3)
-DIGITS = ImagePreprocessing(
-    channels=1, resize="exact", size=28, crop=0, interpolation="bilinear", invert="auto"
-)
+DIGITS = ImagePreprocessing(channels=1, resize="exact", size=28, crop=0, interpolation="bilinear", invert="auto")
 
 
 def clouds(width: int, height: int) -> Image.Image:

@@ -1,0 +1,64 @@
+"""Batches are stacked and split in order; what is not finite fails alone; labels are ordered."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.runtime.errors import InvalidInput
+from services.runtime.runners.base import Array, Arrays
+from services.runtime.store.manifest import Manifest, TensorSpec
+from services.vision.convert import best
+from services.vision.predict import Prediction, Predictor, softmax
+from services.vision.prepare import Prepared
+
+MANIFEST = Manifest(
+    name="m",
+    version=1,
+    tasks=("vision.classify",),
+    inputs=(TensorSpec(name="images", dtype="float32", shape=(-1, 1, 2, 2)),),
+)
+
+
+class Sums:
+    """Logits: the picture's sum against zero; features: its pixels."""
+
+    def run(self, inputs: Arrays) -> dict[str, Array]:
+        sums = inputs["images"].sum(axis=(1, 2, 3))
+        return {
+            "logits": np.stack([sums, np.zeros_like(sums)], axis=1),
+            "features": inputs["images"].reshape(-1, 4),
+        }
+
+    def close(self) -> None: ...
+
+
+def prepared(value: float) -> Prepared:
+    return Prepared(f"images[{value:g}]", np.full((1, 2, 2), value, np.float32))
+
+
+def test_a_batch_is_split_in_order() -> None:
+    answers = Predictor(Sums(), MANIFEST).run([prepared(value) for value in (0, 1, 2)])
+    for value, answer in enumerate(answers):
+        assert isinstance(answer, Prediction)
+        assert answer.features.tolist() == [value] * 4
+        assert answer.scores[0] == pytest.approx(1 / (1 + np.exp(-4 * value)))
+
+
+@pytest.mark.parametrize("broken", [np.inf, np.nan])
+def test_what_is_not_finite_fails_alone(broken: float) -> None:
+    first, second, third = Predictor(Sums(), MANIFEST).run([prepared(1), prepared(broken), prepared(2)])
+    assert isinstance(first, Prediction) and isinstance(third, Prediction)
+    assert isinstance(second, InvalidInput) and second.violations[0].field == f"images[{broken:g}]"
+
+
+def test_softmax_is_stable() -> None:
+    scores = softmax(np.array([[1000.0, 1000.0], [-1000.0, 0.0]], np.float32))
+    np.testing.assert_allclose(scores, [[0.5, 0.5], [0.0, 1.0]])
+
+
+@given(st.lists(st.sampled_from([0.0, 0.1, 0.25, 0.5]), min_size=1, max_size=30), st.data())
+def test_best_is_the_head_of_a_stable_sort(scores: list[float], data: st.DataObject) -> None:
+    count = data.draw(st.integers(1, len(scores)))
+    got = best(np.array(scores, np.float32), count)
+    assert got == sorted(range(len(scores)), key=lambda index: (-scores[index], index))[:count]
