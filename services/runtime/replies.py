@@ -1,5 +1,7 @@
 """The two blocks every inference reply carries: who answered, and where the time went."""
 
+from typing import Any
+
 from maas.common.v1 import served_pb2
 from services.runtime.batcher import Outcome
 from services.runtime.context import current
@@ -12,7 +14,7 @@ def served_by(manifest: Manifest) -> served_pb2.ServedBy:
 
 
 def timing(
-    outcome: Outcome[object] | None = None, *, compute_ms: float = 0.0, batch_size: int = 1
+    outcome: Outcome[Any] | None = None, *, compute_ms: float = 0.0, batch_size: int = 1
 ) -> served_pb2.Timing:
     """Queue and compute time of a batched item, or of work done without a batcher; total since the call began."""
     if outcome is not None:

@@ -30,10 +30,10 @@ def texts_to_ids(tokenizer: Tokenizer, texts: Sequence[str], limit: int, cut: bo
     """
     rows = []
     for index, text in enumerate(texts):
-        encoded = tokenizer.encode(text)
-        if cut:
-            encoded = truncate(encoded, Truncation(limit))
-        rows.append(_fitting(np.array(encoded.ids, np.int64), limit, f"texts.values[{index}]"))
+        ids = tokenizer.encode_ids(text)
+        if cut and len(ids) > limit:
+            ids = list(truncate(tokenizer.encode(text), Truncation(limit)).ids)
+        rows.append(_fitting(np.array(ids, np.int64), limit, f"texts.values[{index}]"))
     return rows
 
 
@@ -99,20 +99,15 @@ def check_rate(sample_rate_hz: int, manifest: Manifest, field: str) -> None:
         raise InvalidInput(field, f"is {sample_rate_hz}; this model hears {wanted} Hz: resample the audio")
 
 
-def check_values(values: Floats, manifest: Manifest, field: str) -> Floats:
-    """`values` if finite and, for audio, of sane amplitude; InvalidInput names the first that is not."""
-    if not values.size:
-        raise InvalidInput(field, "is empty; at least one value is needed")
-    bad = np.flatnonzero(~np.isfinite(values))
-    if bad.size:
-        raise InvalidInput(f"{field}.values[{bad[0]}]", f"is {values[bad[0]]}; a finite number is needed")
-    loud = np.flatnonzero(np.abs(values) > MAX_AMPLITUDE) if _is_audio(manifest) else bad
+def check_amplitude(samples: Floats, field: str) -> Floats:
+    """`samples` [N] if they lie in [-1, 1] or nearly; InvalidInput names the first that does not."""
+    loud = np.flatnonzero(np.abs(samples) > MAX_AMPLITUDE)
     if loud.size:
         raise InvalidInput(
             f"{field}.values[{loud[0]}]",
-            f"is {values[loud[0]]:g}; samples lie in [-1, 1]: divide 16-bit samples by 32768",
+            f"is {samples[loud[0]]:g}; samples lie in [-1, 1]: divide 16-bit samples by 32768",
         )
-    return values
+    return samples
 
 
 def to_frames(values: Floats, width: int) -> Floats:
@@ -121,7 +116,8 @@ def to_frames(values: Floats, width: int) -> Floats:
     return np.pad(values, (0, count * width - len(values))).reshape(count, width)
 
 
-def _is_audio(manifest: Manifest) -> bool:
+def is_audio(manifest: Manifest) -> bool:
+    """Whether series are one channel of sound, cut into frames here."""
     return manifest.preprocessing.get("kind") == "audio"
 
 

@@ -27,7 +27,7 @@ class End(Enum):
 
 @dataclass(slots=True, eq=False)
 class Session(Generic[S]):
-    """One session. `state` is None once it has ended; `turn` is held for the length of a step."""
+    """One session. Once it has ended `state` is None and `over` is set; `turn` is held for a step's length."""
 
     key: Key
     model: str
@@ -38,6 +38,7 @@ class Session(Generic[S]):
     last_step: int = 0
     end: End | None = None
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    over: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
     def session_id(self) -> str:
@@ -129,6 +130,7 @@ class SessionTable(Generic[S]):
     def _finish(self, session: Session[S], end: End) -> None:
         del self._live[session.key]
         session.state, session.end = None, end
+        session.over.set()
 
     def _soonest_expiry_s(self) -> float:
         return max(1.0, self.idle_left_s(next(iter(self._live.values()))))

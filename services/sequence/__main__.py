@@ -1,0 +1,59 @@
+"""`python -m services.sequence`: builds the objects and hands them down."""
+
+import asyncio
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+from maas.sequence.v1 import sequence_service_pb2_grpc
+from services.runtime.device import DeviceThread
+from services.runtime.health import OVERALL, Readiness
+from services.runtime.server import Floor, main
+from services.sequence.loaded import Loader
+from services.sequence.net import State
+from services.sequence.service import SequenceService
+from services.sequence.sessions import SessionTable
+from services.sequence.settings import SequenceSettings
+from services.sequence.stepping import Sessions
+
+READERS = 2
+SWEEP_S = 10.0
+
+
+async def build(floor: Floor[SequenceSettings]) -> None:
+    """Adds the sequence service and its models to a server."""
+    settings = floor.settings
+    device = DeviceThread("sequence-device")
+    pool = ThreadPoolExecutor(READERS, thread_name_prefix="sequence-read")
+    floor.on_close(lambda: asyncio.to_thread(device.close))
+    floor.on_close(lambda: asyncio.to_thread(pool.shutdown))
+    host = floor.host("sequence", Loader(device, settings), settings.defaults)
+    table: SessionTable[State] = SessionTable(time.monotonic, settings.session_idle_s, settings.session_limit)
+    sessions = Sessions(host, table, asyncio.Event())
+    _in_background(floor, sessions)
+    servicer = SequenceService(host, sessions, pool, settings)
+    floor.add(sequence_service_pb2_grpc.add_SequenceServiceServicer_to_server, servicer)
+
+
+def _in_background(floor: Floor[SequenceSettings], sessions: Sessions) -> None:
+    """Sweeps idle sessions, and tells open streams when the server drains."""
+    tasks = [
+        asyncio.create_task(sessions.sweep(min(SWEEP_S, sessions.table.idle_s))),
+        asyncio.create_task(_tell_drain(floor.readiness, sessions.draining)),
+    ]
+
+    async def stop() -> None:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    floor.on_close(stop)
+
+
+async def _tell_drain(readiness: Readiness, draining: asyncio.Event) -> None:
+    async for _ in readiness.watch(OVERALL):
+        if readiness.draining:
+            draining.set()
+
+
+if __name__ == "__main__":
+    main(SequenceSettings, build, "sequence")

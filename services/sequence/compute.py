@@ -1,0 +1,71 @@
+"""Calls larger than a batch, cut into works that take turns with other callers'. Knows no proto."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from services.runtime.batcher import Outcome
+from services.runtime.runners.base import Array
+from services.sequence.encode import Floats, Ids
+from services.sequence.loaded import SequenceModel, Work
+from services.sequence.predict import predict_rows
+from services.sequence.step import Heard, Run, predict_runs
+
+
+async def answer_rows(model: SequenceModel, rows: Sequence[Ids]) -> Outcome[list[Array]]:
+    """One answer a row, in order; at most one work of this call waits at a time."""
+    answers: dict[int, Array] = {}
+    spent: list[Outcome[Any]] = []
+    for chosen in _portions(rows, model.budget):
+        cost = sum(len(rows[index]) for index in chosen)
+        spent.append(await model.compute(Work(predict_rows, [rows[index] for index in chosen], cost)))
+        answers.update(zip(chosen, spent[-1].value, strict=True))
+    return _total([answers[index] for index in range(len(rows))], spent)
+
+
+async def listen(model: SequenceModel, streams: Sequence[Floats]) -> Outcome[list[Floats]]:
+    """Scores [T, K] of each whole stream of frames [T, F], from fresh state."""
+    states = [model.net.fresh_state() for _ in streams]
+    scores: list[list[Floats]] = [[] for _ in streams]
+    spent: list[Outcome[Any]] = []
+    at, longest = 0, max(len(frames) for frames in streams)
+    while at < longest:
+        going = [index for index, frames in enumerate(streams) if len(frames) > at]
+        count = max(1, model.budget // len(going))
+        runs = [Run(streams[index][at : at + count], states[index]) for index in going]
+        spent.append(await model.compute(Work(predict_runs, runs, sum(len(run.frames) for run in runs))))
+        for index, heard in zip(going, spent[-1].value, strict=True):
+            states[index] = heard.state
+            scores[index].append(heard.scores)
+        at += count
+    return _total([np.concatenate(parts) for parts in scores], spent)
+
+
+async def step(model: SequenceModel, run: Run) -> Outcome[Heard]:
+    """One step of one session: it never waits in a batch behind somebody's whole recording."""
+    done = await model.compute(Work(predict_runs, [run], len(run.frames), urgent=True))
+    return Outcome(done.value[0], done.queue_ms, done.compute_ms, done.batch_size)
+
+
+def _portions(rows: Sequence[Ids], budget: int) -> list[list[int]]:
+    """Indices of rows, shortest first, cut where a portion's tokens would pass the budget."""
+    portions: list[list[int]] = [[]]
+    tokens = 0
+    for index in sorted(range(len(rows)), key=lambda index: len(rows[index])):
+        tokens += len(rows[index])
+        if portions[-1] and tokens > budget:
+            portions.append([])
+            tokens = len(rows[index])
+        portions[-1].append(index)
+    return portions
+
+
+def _total(value: Any, spent: Sequence[Outcome[Any]]) -> Outcome[Any]:
+    """Times of all works added up; the batch size is the largest."""
+    return Outcome(
+        value,
+        sum(outcome.queue_ms for outcome in spent),
+        sum(outcome.compute_ms for outcome in spent),
+        max(outcome.batch_size for outcome in spent),
+    )

@@ -1,0 +1,105 @@
+"""Talking with a session: one RunSession stream, or one StepSession call. Knows not what a step computes."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+from maas.sequence.v1 import sequence_pb2
+from maas.sequence.v1.sequence_service_pb2 import (
+    RunSessionRequest,
+    RunSessionResponse,
+    StepSessionRequest,
+    StepSessionResponse,
+)
+from services.runtime.batcher import Outcome
+from services.runtime.errors import InvalidInput
+from services.runtime.replies import served_by, timing
+from services.sequence.sessions import End
+from services.sequence.step import Heard
+from services.sequence.stepping import Held, Sessions
+
+ENDS = {
+    End.CLOSED: sequence_pb2.SESSION_END_CLOSED,
+    End.IDLE: sequence_pb2.SESSION_END_IDLE,
+    End.REPLACED: sequence_pb2.SESSION_END_CLOSED,
+}
+
+
+async def converse(
+    sessions: Sessions, requests: AsyncIterator[RunSessionRequest]
+) -> AsyncIterator[RunSessionResponse]:
+    """Answers each message in order. A client that half-closes leaves the session to be resumed."""
+    first = await anext(requests, None)
+    if first is None or not first.HasField("open"):
+        raise InvalidInput("open", "must be set in the first message of the stream")
+    session, manifest = sessions.open(first.open)
+    yield RunSessionResponse(opened=status(sessions, session), served_by=served_by(manifest))
+    while (request := await _next(sessions, session, requests)) is not None:
+        if request.HasField("step"):
+            outcome = await sessions.step(session, request.step)
+            yield RunSessionResponse(output=output(request.step.step, outcome), timing=timing(outcome))
+        elif request.HasField("open"):
+            raise InvalidInput("open", "may be set in the first message only")
+        elif request.close:
+            sessions.table.close(session)
+    if reason := _reason(sessions, session):
+        yield RunSessionResponse(ended=RunSessionResponse.Ended(reason=reason, status=status(sessions, session)))
+
+
+async def single(sessions: Sessions, request: StepSessionRequest) -> StepSessionResponse:
+    """Opens if `open` is set, steps if `step` is, closes if told to; at least one of them."""
+    if not (request.HasField("open") or request.HasField("step") or request.close):
+        raise InvalidInput("step", "is not set; set step, open or close")
+    session = sessions.open(request.open)[0] if request.HasField("open") else sessions.find(request.session_id)
+    reply = StepSessionResponse(served_by=served_by(sessions.manifest(session)))
+    if request.HasField("step"):
+        outcome = await sessions.step(session, request.step)
+        reply.output.CopyFrom(output(request.step.step, outcome))
+        reply.timing.CopyFrom(timing(outcome))
+    if request.close:
+        sessions.table.close(session)
+    reply.status.CopyFrom(status(sessions, session))
+    return reply
+
+
+def _reason(sessions: Sessions, session: Held) -> "sequence_pb2.SessionEnd.ValueType | None":
+    """Why the server ends the stream; None when the client half-closed it."""
+    if session.end is not None:
+        return ENDS[session.end]
+    return sequence_pb2.SESSION_END_DRAINING if sessions.draining.is_set() else None
+
+
+async def _next(
+    sessions: Sessions, session: Held, requests: AsyncIterator[RunSessionRequest]
+) -> RunSessionRequest | None:
+    """The next message; None when there is none, the session is over, or the server drains."""
+    message = asyncio.ensure_future(anext(requests, None))
+    signs = [asyncio.ensure_future(event.wait()) for event in (session.over, sessions.draining)]
+    try:
+        while not any(task.done() for task in (message, *signs)):
+            patience = sessions.table.idle_left_s(session)
+            await asyncio.wait([message, *signs], timeout=patience, return_when=asyncio.FIRST_COMPLETED)
+            sessions.table.expire()
+        over = session.over.is_set() or sessions.draining.is_set()
+        return None if over else await message
+    finally:
+        await _drop(message, *signs)
+
+
+async def _drop(*tasks: "asyncio.Future[Any]") -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def status(sessions: Sessions, session: Held) -> sequence_pb2.SessionStatus:
+    return sequence_pb2.SessionStatus(
+        session_id=session.session_id,
+        generation=session.generation,
+        last_step=session.last_step,
+        idle_timeout_ms=round(sessions.table.idle_s * 1000),
+    )
+
+
+def output(step: int, outcome: Outcome[Heard]) -> sequence_pb2.StepOutput:
+    return sequence_pb2.StepOutput(step=step, scores=outcome.value.scores[0].ravel().tolist())

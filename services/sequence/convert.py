@@ -1,0 +1,164 @@
+"""maas.sequence.v1 ↔ plain values. Checks what the proto's limits cannot; computes nothing."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from maas.common.v1 import tensor_pb2
+from maas.sequence.v1 import sequence_pb2, sequence_service_pb2
+from services.runtime import tensors
+from services.runtime.batcher import Outcome
+from services.runtime.errors import InvalidInput
+from services.runtime.replies import served_by, timing
+from services.runtime.runners.base import Array
+from services.runtime.store.manifest import Manifest
+from services.sequence import encode
+from services.sequence.encode import Floats, Ids
+from services.sequence.loaded import SequenceModel
+from services.sequence.predict import unit_length
+
+TextRequest = sequence_service_pb2.ClassifyRequest | sequence_service_pb2.EmbedRequest
+
+
+def rows(model: SequenceModel, request: TextRequest, cut: bool = False) -> list[Ids]:
+    """The texts or token ids of a request as rows of ids; blocking. InvalidInput for a series."""
+    field = request.WhichOneof("input") or "input"
+    if field == "series":
+        raise InvalidInput(field, f"{model.manifest.name} reads texts or token_ids; set one of them")
+    tokenizer, limit = model.tokenizer(field), encode.max_tokens(model.manifest)
+    if field == "texts":
+        return encode.texts_to_ids(tokenizer, request.texts.values, limit, cut)
+    found = []
+    for index, message in enumerate(request.token_ids.sequences):
+        at = f"token_ids.sequences[{index}]"
+        encode.check_digest(message.tokenizer_digest, tokenizer, f"{at}.tokenizer_digest")
+        ids = np.array(tensors.token_ids(message.values, message.packed, at), np.int64)
+        found.append(encode.check_ids(ids, tokenizer.vocab_size, limit, cut, at))
+    return found
+
+
+def streams(model: SequenceModel, batch: tensor_pb2.SeriesBatch) -> list[Floats]:
+    """Every series as frames [T, F]; the end of the last frame of audio is silence."""
+    return [frames(model, series, f"series.values[{index}]") for index, series in enumerate(batch.values)]
+
+
+def frame(model: SequenceModel, series: tensor_pb2.Series) -> Floats:
+    """The series of a session step as [1, F]. InvalidInput unless it is exactly one step long."""
+    given, width = len(series.values) or len(series.packed) // 4, model.net.frame_width
+    if given != width:
+        raise InvalidInput("step.series", f"has {given} values; one step of this model is {width}")
+    return frames(model, series, "step.series")
+
+
+def frames(model: SequenceModel, series: tensor_pb2.Series, field: str) -> Floats:
+    """[T, F] frames. InvalidInput: another rate, width or amplitude than the model's, or too long a series."""
+    manifest, width = model.manifest, model.net.frame_width
+    values: Floats = tensors.series(series, field)
+    most = manifest.limits.get("max_values")
+    if most is not None and values.size > most:
+        raise InvalidInput(field, f"has {values.size} values; at most {most} are read: split it")
+    encode.check_rate(series.sample_rate_hz, manifest, f"{field}.sample_rate_hz")
+    if not encode.is_audio(manifest):
+        return _steps(values, width, field)
+    if values.shape[1] != 1:
+        raise InvalidInput(f"{field}.features", f"is {values.shape[1]}; this model hears one channel: mix it down")
+    return encode.to_frames(encode.check_amplitude(values[:, 0], field), width)
+
+
+def _steps(values: Floats, width: int, field: str) -> Floats:
+    if values.shape[1] != width:
+        raise InvalidInput(f"{field}.features", f"is {values.shape[1]}; this model reads {width} values a step")
+    return values
+
+
+def words(model: SequenceModel, texts: Sequence[str]) -> list[list[Ids]]:
+    """Each text's words as grapheme ids."""
+    limit = model.manifest.limits.get("max_letters", 32)
+    return [
+        encode.text_to_words(text, model.manifest.config, limit, f"texts[{index}]")
+        for index, text in enumerate(texts)
+    ]
+
+
+def classified_rows(
+    model: SequenceModel, request: sequence_service_pb2.ClassifyRequest, outcome: Outcome[list[Array]]
+) -> sequence_service_pb2.ClassifyResponse:
+    """Class probabilities [K] of each row → labels, best first."""
+    results = [sequence_pb2.Classification(labels=_labels(model, scores, request)) for scores in outcome.value]
+    return sequence_service_pb2.ClassifyResponse(
+        results=results, served_by=served_by(model.manifest), timing=timing(outcome)
+    )
+
+
+def classified_streams(
+    model: SequenceModel, request: sequence_service_pb2.ClassifyRequest, outcome: Outcome[list[Floats]]
+) -> sequence_service_pb2.ClassifyResponse:
+    """Probabilities [T, 1] of the last class → labels by their mean over the series, and the steps' own."""
+    results = []
+    for scores in outcome.value:
+        mean = float(scores[:, 0].mean())
+        result = sequence_pb2.Classification(labels=_labels(model, np.array([1 - mean, mean]), request))
+        if request.step_scores:
+            result.step_scores.extend(scores[:, 0].tolist())
+            result.step_ms = step_ms(model.manifest)
+        results.append(result)
+    return sequence_service_pb2.ClassifyResponse(
+        results=results, served_by=served_by(model.manifest), timing=timing(outcome)
+    )
+
+
+def _labels(
+    model: SequenceModel, scores: Array, request: sequence_service_pb2.ClassifyRequest
+) -> list[sequence_pb2.Label]:
+    top_k = request.top_k if request.HasField("top_k") else len(scores)
+    best = np.argsort(-scores, kind="stable")[:top_k].tolist()
+    names = [*model.labels, *(str(index) for index in range(len(model.labels), len(scores)))]
+    return [sequence_pb2.Label(index=index, name=names[index], score=float(scores[index])) for index in best]
+
+
+def step_ms(manifest: Manifest) -> float:
+    """Length of a step of audio; 0 for a model without a rate."""
+    rate = manifest.preprocessing.get("sample_rate_hz", 0)
+    return 1000 * manifest.preprocessing.get("frame_samples", 0) / rate if rate else 0.0
+
+
+def embedded(
+    model: SequenceModel,
+    request: sequence_service_pb2.EmbedRequest,
+    read: Sequence[Ids],
+    outcome: Outcome[list[Array]],
+) -> sequence_service_pb2.EmbedResponse:
+    """Sentence vectors → one tensor [sequences, dimensions], of unit length unless told otherwise."""
+    vectors = np.stack(outcome.value)
+    if request.normalize or not request.HasField("normalize"):
+        vectors = unit_length(vectors)
+    return sequence_service_pb2.EmbedResponse(
+        embeddings=tensors.from_numpy(vectors, request.readable),
+        token_counts=[len(row) for row in read],
+        served_by=served_by(model.manifest),
+        timing=timing(outcome),
+    )
+
+
+def transduced(
+    model: SequenceModel, read: Sequence[Sequence[Ids]], outcome: Outcome[list[Array]]
+) -> sequence_service_pb2.TransduceResponse:
+    """Output ids of every word → symbols of every text."""
+    answers = iter(outcome.value)
+    return sequence_service_pb2.TransduceResponse(
+        results=[_transduction(model, [next(answers) for _ in words]) for words in read],
+        served_by=served_by(model.manifest),
+        timing=timing(outcome),
+    )
+
+
+def _transduction(
+    model: SequenceModel, answers: Sequence[Array]
+) -> sequence_service_pb2.TransduceResponse.Transduction:
+    config = model.manifest.config
+    stop, names = int(config["stop_id"]), config["phonemes"]
+    cut = [ids[: np.argmax(ids == stop)] if stop in ids else ids for ids in answers]
+    symbols = [names[index] for ids in cut for index in ids.tolist()]
+    return sequence_service_pb2.TransduceResponse.Transduction(
+        text=" ".join(symbols), symbols=symbols, truncated=any(stop not in ids for ids in answers)
+    )

@@ -1,0 +1,129 @@
+"""A sequence model in memory: its net, tokenizer, labels and its own queue to the device."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from services.runtime.batcher import MicroBatcher, Outcome
+from services.runtime.context import current
+from services.runtime.device import DeviceThread
+from services.runtime.errors import InvalidInput
+from services.runtime.runners.open import effective, open_runner
+from services.runtime.store.manifest import Manifest
+from services.runtime.text import tokenizer as tokenizers
+from services.runtime.text.tokenizer import Tokenizer
+from services.sequence.net import Net
+from services.sequence.settings import SequenceSettings
+
+if TYPE_CHECKING:
+    from torch import nn
+
+Predict = Callable[[Net, Sequence[Any]], list[Any]]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Work:
+    """What one call wants computed together: `predict` gives one answer for each part.
+
+    `cost` counts tokens or frames; works are batched with others of the same `predict` and `urgent`.
+    """
+
+    predict: Predict
+    parts: Sequence[Any]
+    cost: int
+    urgent: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """The answers to a work's parts, and how many parts of all callers were computed with them."""
+
+    values: list[Any]
+    together: int
+
+
+class SequenceModel:
+    """One loaded version. Everything that computes goes through `compute`, on the device thread."""
+
+    def __init__(
+        self,
+        net: Net,
+        tokenizer: Tokenizer | None,
+        labels: Sequence[str],
+        device: DeviceThread,
+        settings: SequenceSettings,
+    ) -> None:
+        self.net, self.labels = net, labels
+        self._tokenizer, self._device = tokenizer, device
+        self.budget = settings.batch_tokens
+        self._batcher: MicroBatcher[Work, Answers] = MicroBatcher(
+            partial(run, net),
+            execute=device.run,
+            budget=self.budget,
+            cost=lambda work: work.cost,
+            group=lambda work: (work.predict, work.urgent),
+            queue_limit=settings.batch_queue_limit,
+        )
+
+    @property
+    def manifest(self) -> Manifest:
+        """As served: a forced runner is named in it."""
+        return self.net.manifest
+
+    def tokenizer(self, field: str) -> Tokenizer:
+        """InvalidInput, naming the `field` that was filled, if this model reads no text."""
+        if self._tokenizer is None:
+            raise InvalidInput(field, f"{self.manifest.name} reads series; set series instead")
+        return self._tokenizer
+
+    async def compute(self, work: Work) -> Outcome[list[Any]]:
+        """One answer a part. Raises Overloaded, DeadlinePassed, or what the net raised."""
+        done = await self._batcher.submit(work, current().deadline)
+        return Outcome(done.value.values, done.queue_ms, done.compute_ms, done.value.together)
+
+    async def warm_up(self) -> None:
+        """PreconditionFailed if the net's answer to a sample is not finite."""
+        await self._device.run(self.net.try_out)
+
+    async def close(self) -> None:
+        """Ends what is accepted, then lets go of the net."""
+        await self._batcher.close()
+        await self._device.run(self.net.runner.close)
+
+
+def run(net: Net, works: Sequence[Work]) -> list[Answers]:
+    """All parts of all works in one go; the batcher made sure that they share `predict`."""
+    parts = [part for work in works for part in work.parts]
+    found = iter(works[0].predict(net, parts))
+    return [Answers([next(found) for _ in work.parts], len(parts)) for work in works]
+
+
+@dataclass(frozen=True, slots=True)
+class Loader:
+    """Manifest and directory → model, built on the device thread."""
+
+    device: DeviceThread
+    settings: SequenceSettings
+
+    async def __call__(self, manifest: Manifest, directory: Path) -> SequenceModel:
+        runner = await self.device.run(open_runner, manifest, directory, _module, self.settings.runners)
+        net = Net(runner, effective(manifest, self.settings.runners))
+        tokenizer = await asyncio.to_thread(_tokenizer, manifest, directory)
+        return SequenceModel(net, tokenizer, _labels(manifest, directory), self.device, self.settings)
+
+
+def _module(manifest: Manifest, directory: Path) -> "nn.Module":
+    from services.sequence.models import registry
+
+    return registry.load(manifest, directory)
+
+
+def _tokenizer(manifest: Manifest, directory: Path) -> Tokenizer | None:
+    return tokenizers.load(manifest, directory) if manifest.tokenizer else None
+
+
+def _labels(manifest: Manifest, directory: Path) -> list[str]:
+    return (directory / manifest.labels).read_text("utf-8").splitlines() if manifest.labels else []

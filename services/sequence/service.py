@@ -1,0 +1,71 @@
+"""maas.sequence.v1.SequenceService: convert → compute → convert. Knows no tensors and no sessions' rules."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import Executor
+from typing import ParamSpec, TypeVar
+
+from grpc import aio
+
+from maas.sequence.v1 import sequence_service_pb2 as pb
+from maas.sequence.v1 import sequence_service_pb2_grpc
+from services.runtime.errors import Unimplemented
+from services.runtime.host import ModelHost
+from services.sequence import compute, conversation, convert
+from services.sequence.loaded import SequenceModel
+from services.sequence.settings import SequenceSettings
+from services.sequence.stepping import Sessions
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class SequenceService(sequence_service_pb2_grpc.SequenceServiceServicer):
+    """`pool` reads requests (tokenizing, frames) so that the event loop does not."""
+
+    def __init__(
+        self, host: ModelHost[SequenceModel], sessions: Sessions, pool: Executor, settings: SequenceSettings
+    ) -> None:
+        self._host, self._sessions = host, sessions
+        self._pool, self._settings = pool, settings
+
+    async def Classify(self, request: pb.ClassifyRequest, context: aio.ServicerContext) -> pb.ClassifyResponse:
+        audio = request.HasField("series")
+        default = "" if audio else self._settings.default_text_classify
+        with self._host.lease(request.model or default, request.version, "sequence.classify") as model:
+            if audio:
+                streams = await self._read(convert.streams, model, request.series)
+                return convert.classified_streams(model, request, await compute.listen(model, streams))
+            rows = await self._read(convert.rows, model, request)
+            return convert.classified_rows(model, request, await compute.answer_rows(model, rows))
+
+    async def Embed(self, request: pb.EmbedRequest, context: aio.ServicerContext) -> pb.EmbedResponse:
+        with self._host.lease(request.model, request.version, "sequence.embed") as model:
+            rows = await self._read(convert.rows, model, request, request.truncate)
+            return convert.embedded(model, request, rows, await compute.answer_rows(model, rows))
+
+    async def Transduce(self, request: pb.TransduceRequest, context: aio.ServicerContext) -> pb.TransduceResponse:
+        with self._host.lease(request.model, request.version, "sequence.transduce") as model:
+            words = await self._read(convert.words, model, request.texts)
+            outcome = await compute.answer_rows(model, [word for text in words for word in text])
+            return convert.transduced(model, words, outcome)
+
+    async def Forecast(self, request: pb.ForecastRequest, context: aio.ServicerContext) -> pb.ForecastResponse:
+        raise Unimplemented("Forecast is not served by this version: no forecasting model is published")
+
+    async def Explain(self, request: pb.ExplainRequest, context: aio.ServicerContext) -> pb.ExplainResponse:
+        raise Unimplemented("Explain is not served by this version; Classify with step_scores shows each step")
+
+    async def StepSession(
+        self, request: pb.StepSessionRequest, context: aio.ServicerContext
+    ) -> pb.StepSessionResponse:
+        return await conversation.single(self._sessions, request)
+
+    def RunSession(
+        self, request_iterator: AsyncIterator[pb.RunSessionRequest], context: aio.ServicerContext
+    ) -> AsyncIterator[pb.RunSessionResponse]:
+        return conversation.converse(self._sessions, request_iterator)
+
+    async def _read(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._pool, lambda: function(*args, **kwargs))

@@ -1,0 +1,43 @@
+"""Settings of the sequence service: the floor's, defaults per RPC, batching and sessions."""
+
+from collections.abc import Mapping
+from typing import Literal
+
+from pydantic import Field
+
+from services.runtime.runners.open import RunnerSettings
+from services.runtime.settings import ServerSettings
+
+
+class SequenceSettings(ServerSettings):
+    """Read by `python -m services.sequence`."""
+
+    port: int = Field(50053, ge=0, le=65535, description="port to listen on; 0 = any free one")
+    default_session: str = Field("silero-vad", description="model of RunSession and StepSession")
+    default_audio_classify: str = Field("silero-vad", description="model of Classify for series")
+    default_text_classify: str = Field("bert-classify", description="model of Classify for texts and ids")
+    default_embed: str = Field("minilm-l6-v2", description="model of Embed")
+    default_transduce: str = Field("g2p-en", description="model of Transduce")
+    default_forecast: str = Field("rnn-forecast", description="model of Forecast")
+    runner: Literal["torch", "onnxruntime"] | None = Field(
+        None, description="run every model with this; unset = as each model was published"
+    )
+    batch_tokens: int = Field(1024, ge=1, description="most tokens or frames computed together")
+    batch_queue_limit: int = Field(512, ge=1, description="batches' parts waiting per model; more are refused")
+    session_limit: int = Field(10_000, ge=1, description="sessions open at once")
+    session_idle_s: float = Field(600, gt=0, description="a session unused for this long ends")
+
+    @property
+    def defaults(self) -> Mapping[str, str]:
+        """Task → model that answers when a request names none."""
+        return {
+            "sequence.session": self.default_session,
+            "sequence.classify": self.default_audio_classify,
+            "sequence.embed": self.default_embed,
+            "sequence.transduce": self.default_transduce,
+            "sequence.forecast": self.default_forecast,
+        }
+
+    @property
+    def runners(self) -> RunnerSettings:
+        return RunnerSettings(force=self.runner, threads=self.threads, device=self.device)
