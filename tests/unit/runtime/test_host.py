@@ -1,0 +1,149 @@
+"""Hot load, swap, drain and unload over a real store on disk; what a model computes is a counter."""
+
+import asyncio
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from services.runtime.errors import InvalidInput, ModelNotFound, PreconditionFailed
+from services.runtime.follow import Follower
+from services.runtime.host import ModelHost, State
+from services.runtime.store.manifest import Manifest
+from services.runtime.store.store import ModelStore
+
+TASK = "vision.classify"
+
+
+class Counting:
+    """A model that remembers its warm-up and its end."""
+
+    def __init__(self, manifest: Manifest) -> None:
+        self.manifest = manifest
+        self.warm = self.closed = False
+
+    async def warm_up(self) -> None:
+        if self.manifest.config.get("broken"):
+            raise ArithmeticError("warm-up answer is not finite")
+        self.warm = True
+
+    async def close(self) -> None:
+        self.closed = True
+
+
+def publish(store: ModelStore, name: str, task: str = TASK, **config: Any) -> Manifest:
+    with store.publish(name) as draft:
+        (draft.directory / "weights.bin").write_bytes(repr(config).encode())
+        draft.fields.update(tasks=[task], config=config)
+    assert draft.published
+    return draft.published
+
+
+async def load(manifest: Manifest, directory: Path) -> Counting:
+    return Counting(manifest)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> ModelStore:
+    return ModelStore(tmp_path / "store")
+
+
+def host_of(store: ModelStore) -> ModelHost[Counting]:
+    return ModelHost(store, "vision", load, {TASK: "net"})
+
+
+async def test_default_version_and_task_are_found(store: ModelStore) -> None:
+    publish(store, "net")
+    publish(store, "speech", task="sequence.session")
+    host = host_of(store)
+    await Follower(host).sync()
+    assert host.loaded() == ["net"]
+    with host.lease("", "", TASK) as model:
+        assert model.warm
+        assert model.manifest.version == 1
+    with pytest.raises(ModelNotFound, match="available: net"), host.lease("nope", "", TASK):
+        pass
+    with pytest.raises(ModelNotFound, match="available: 1"), host.lease("net", "7", TASK):
+        pass
+    with pytest.raises(InvalidInput, match=r"does not serve vision\.embed"), host.lease("net", "", "vision.embed"):
+        pass
+
+
+async def test_a_swap_keeps_the_old_version_until_its_last_call_ends(store: ModelStore) -> None:
+    publish(store, "net", a=1)
+    host = host_of(store)
+    follower = Follower(host)
+    await follower.sync()
+    with host.lease("net", "", TASK) as old:
+        publish(store, "net", a=2)
+        await follower.sync()
+        with host.lease("net", "", TASK) as new:
+            assert new.manifest.version == 2
+        await asyncio.sleep(0)
+        assert not old.closed
+        states = {s.manifest.version: s.state for s in host.statuses()}
+        assert states == {1: State.DRAINING, 2: State.SERVING}
+    await host.close()
+    assert old.closed
+
+
+async def test_a_failed_load_leaves_the_old_one_serving_and_says_why(store: ModelStore) -> None:
+    publish(store, "net")
+    host = host_of(store)
+    follower = Follower(host)
+    await follower.sync()
+    publish(store, "net", broken=True)
+    await follower.sync()
+    assert host.serving_version("net") == 1
+    failed = next(s for s in host.statuses() if s.manifest.version == 2)
+    assert failed.state is State.FAILED
+    assert "not finite" in failed.reason
+    with pytest.raises(PreconditionFailed, match="not finite"):
+        await host.load("net", "2")
+
+
+async def test_damaged_files_are_not_served(store: ModelStore) -> None:
+    manifest = publish(store, "net")
+    (store.directory(manifest) / "weights.bin").write_bytes(b"changed")
+    host = host_of(store)
+    await Follower(host).sync()
+    assert host.loaded() == []
+    assert "sha256" in host.statuses()[0].reason
+
+
+async def test_what_an_administrator_asks_of_one_worker_reaches_the_others(store: ModelStore) -> None:
+    publish(store, "net", a=1)
+    publish(store, "net", a=2)
+    one, other = Follower(host_of(store)), Follower(host_of(store))
+    await one.sync()
+    await other.sync()
+    await one.choose("net", "1")
+    await other.sync()
+    assert other.host.serving_version("net") == 1
+    await other.drop("net", "")
+    await one.sync()
+    assert one.host.loaded() == []
+    publish(store, "net", a=3)
+    await one.sync()
+    assert one.host.serving_version("net") == 3
+
+
+async def test_watchers_see_each_change(store: ModelStore) -> None:
+    publish(store, "net")
+    host = host_of(store)
+    seen: list[tuple[State, int]] = []
+
+    async def watch() -> None:
+        async for status in host.watch():
+            seen.append((status.state, status.manifest.version))  # noqa: PERF401  read while it grows
+
+    task = asyncio.create_task(watch())
+    await asyncio.sleep(0)
+    await host.load("net")
+    await host.unload("net")
+    await host.close()
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
+    assert [s for s, _ in seen][:3] == [State.LOADING, State.SERVING, State.DRAINING]

@@ -1,0 +1,73 @@
+"""Raw and typed tensor rules of the Open Inference Protocol."""
+
+import numpy as np
+import pytest
+
+from maas.oip.v1 import grpc_service_pb2 as pb
+from services.runtime.errors import InvalidInput
+from services.runtime.oip_tensors import join_bytes, read_inputs, write_outputs
+
+
+def request(datatype: str, shape: list[int], raw: bytes | None = None, **contents: object) -> pb.ModelInferRequest:
+    made = pb.ModelInferRequest(model_name="m")
+    tensor = made.inputs.add(name="x", datatype=datatype, shape=shape)
+    if contents:
+        tensor.contents.MergeFrom(pb.InferTensorContents(**contents))  # type: ignore[arg-type]
+    if raw is not None:
+        made.raw_input_contents.append(raw)
+    return made
+
+
+@pytest.mark.parametrize("datatype", ["UINT8", "INT16", "INT64", "FP16", "FP32", "FP64", "BOOL"])
+def test_raw_round_trip(datatype: str) -> None:
+    dtypes = {
+        "UINT8": "u1",
+        "INT16": "<i2",
+        "INT64": "<i8",
+        "FP16": "<f2",
+        "FP32": "<f4",
+        "FP64": "<f8",
+        "BOOL": "?",
+    }
+    array = np.arange(6).reshape(2, 3).astype(dtypes[datatype])
+    found = read_inputs(request(datatype, [2, 3], array.tobytes()))["x"]
+    assert found.dtype == array.dtype
+    np.testing.assert_array_equal(found, array)
+    reply = pb.ModelInferResponse()
+    write_outputs(reply, {"x": array}, {"x": datatype}, raw=True)
+    assert reply.raw_output_contents[0] == array.tobytes()
+    assert list(reply.outputs[0].shape) == [2, 3]
+
+
+def test_typed_in_typed_out() -> None:
+    found = read_inputs(request("FP32", [1, 2], fp32_contents=[1.5, 2.5]))["x"]
+    reply = pb.ModelInferResponse()
+    write_outputs(reply, {"x": found}, {"x": "FP32"}, raw=False)
+    assert list(reply.outputs[0].contents.fp32_contents) == [1.5, 2.5]
+    assert not reply.raw_output_contents
+
+
+def test_bytes_elements() -> None:
+    values = [b"", "é".encode(), b"\x00\xff"]
+    assert list(read_inputs(request("BYTES", [3], join_bytes(values)))["x"]) == values
+    assert list(read_inputs(request("BYTES", [3], bytes_contents=values))["x"]) == values
+
+
+@pytest.mark.parametrize(
+    ("broken", "words"),
+    [
+        (request("FP32", [2], b"\0" * 4), "needs 2 elements"),
+        (request("FP32", [1], b"\0" * 3), "whole number"),
+        (request("FP32", [1]), "unable to find data"),
+        (request("FP32", [1], int_contents=[1]), "fp32_contents"),
+        (request("FP32", [1], fp32_contents=[1], int_contents=[1]), "fp32_contents"),
+        (request("FP32", [1], b"\0" * 4, fp32_contents=[1]), "raw_input_contents is in use"),
+        (request("BF16", [1], b"\0\0"), "is not one of"),
+        (request("FP32", [-1], b""), "negative axis"),
+        (request("BYTES", [1], b"\x05\0\0\0ab"), "beyond the content"),
+        (request("UINT8", [1], uint_contents=[256]), "256"),
+    ],
+)
+def test_broken_tensors_are_refused(broken: pb.ModelInferRequest, words: str) -> None:
+    with pytest.raises(InvalidInput, match=words):
+        read_inputs(broken)
