@@ -56,6 +56,7 @@ class Follower:
                 await self._load(name, version)
             elif version is None and self.host.serving_version(name) is not None:
                 await self.host.unload(name)
+        self.host.settled = True
 
     async def run(self, every_s: float) -> None:
         """Follows the store until cancelled."""

@@ -83,6 +83,8 @@ class ModelHost(Generic[M]):
         self._watchers: set[asyncio.Queue[Status]] = set()
         self._draining: set[asyncio.Task[None]] = set()
         self._lock = asyncio.Lock()
+        # False until the store was followed once: what is not there yet may be about to load.
+        self.settled = False
 
     @contextmanager
     def lease(self, model: str, version: str, task: str) -> Iterator[M]:
@@ -175,7 +177,7 @@ class ModelHost(Generic[M]):
         slot = self._slots.get((name, number)) if number is not None else None
         if slot is not None:
             return slot
-        if any(s.state is State.LOADING for key, s in self._statuses.items() if key[0] == name):
+        if self._is_coming(name):
             raise Unavailable(
                 f"model {name!r} is loading; retry shortly", reason="MODEL_LOADING", retry_after_s=1.0
             )
@@ -183,6 +185,10 @@ class ModelHost(Generic[M]):
             have = [str(key[1]) for key in self._slots if key[0] == name]
             raise ModelNotFound(f"version of model {name!r}", version, have)
         raise ModelNotFound("model", name, self.loaded())
+
+    def _is_coming(self, name: str) -> bool:
+        loading = any(s.state is State.LOADING for key, s in self._statuses.items() if key[0] == name)
+        return loading or (not self.settled and name in self.store.names())
 
     def _number(self, name: str, version: str) -> int:
         if version.isdigit():
