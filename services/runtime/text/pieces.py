@@ -10,9 +10,14 @@ from services.runtime.text.encoded import EMPTY, Encoded, concatenate
 SPACE = "▁"
 
 
-def plain(mapping: Mapping[str, Any]) -> Encoded:
-    """The library's `offset_mapping` of one text: offsets in code points, no special tokens."""
-    ids, tokens = mapping["ids"], mapping["pieces"]
+def plain(mapping: Mapping[str, Any], unk_id: int, unk_token: str) -> Encoded:
+    """The library's `offset_mapping` of one text: offsets in code points, no special tokens.
+
+    The library spells an unknown token as the text it stands for; here tokens are vocabulary entries.
+    """
+    ids = mapping["ids"]
+    spelt = zip(ids, mapping["pieces"], strict=True)
+    tokens = [unk_token if token_id == unk_id else piece for token_id, piece in spelt]
     count = len(ids)
     offsets = byte_groups_covered(mapping["offsets"], tokens)
     return Encoded(ids, tokens, offsets, [0] * count, [0] * count, [1] * count, [None] * count, [0] * count)

@@ -134,7 +134,8 @@ class SentencePieceTokenizer:
     def _part(self, part: str | int) -> Encoded:
         if isinstance(part, int):
             return pieces.control(self.token(part), part, len(self.token(part)))
-        return pieces.plain(self._library.encode(part, return_type="offset_mapping", return_bytes=False))
+        mapping = self._library.encode(part, return_type="offset_mapping", return_bytes=False)
+        return pieces.plain(mapping, self._library.unk_id(), self.token(self._library.unk_id()))
 
 
 def _opening(model: ModelProto) -> Literal["once", "empty", "never"]:
