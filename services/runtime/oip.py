@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
 from grpc import aio
 
@@ -32,10 +32,13 @@ class Inferable(Loaded, Protocol):
         """Outputs by name for checked inputs; the first axis is the batch."""
 
 
-class OipService(pb_grpc.GRPCInferenceServiceServicer):
+I = TypeVar("I", bound=Inferable)
+
+
+class OipService(pb_grpc.GRPCInferenceServiceServicer, Generic[I]):
     """ServerLive to ModelInfer; the other extensions answer UNIMPLEMENTED."""
 
-    def __init__(self, host: ModelHost[Inferable], readiness: Readiness) -> None:
+    def __init__(self, host: ModelHost[I], readiness: Readiness) -> None:
         self._host, self._readiness = host, readiness
 
     async def ServerLive(

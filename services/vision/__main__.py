@@ -2,8 +2,10 @@
 
 from pathlib import Path
 
+from maas.oip.v1 import grpc_service_pb2_grpc
 from maas.vision.v1 import vision_service_pb2_grpc
 from services.runtime.device import DeviceThread
+from services.runtime.oip import OipService
 from services.runtime.queue_metrics import QueueMetrics
 from services.runtime.server import Floor, main
 from services.runtime.store.manifest import Manifest
@@ -29,6 +31,7 @@ async def build(floor: Floor[VisionSettings]) -> None:
 
     floor.on_close(close)
     host = floor.host("vision", load, settings.defaults)
+    floor.add(grpc_service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server, OipService(host, floor.readiness))
     floor.add(
         vision_service_pb2_grpc.add_VisionServiceServicer_to_server, VisionService(host, settings.stream_window)
     )

@@ -77,8 +77,8 @@ def best(scores: Array, count: int) -> list[int]:
 
 def _picture(image: vision_pb2.Image, field: str) -> Picture:
     if image.WhichOneof("source") == "pixels":
-        return Picture(field, to_numpy(image.pixels, f"{field}.pixels"))
-    return Picture(field, image.encoded)
+        return Picture(f"{field}.pixels", to_numpy(image.pixels, f"{field}.pixels"))
+    return Picture(f"{field}.encoded", image.encoded)
 
 
 def _classification(scores: Array, labels: Sequence[str], count: int) -> vision_pb2.Classification:

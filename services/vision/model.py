@@ -1,16 +1,19 @@
 """One loaded model version: recipe, runner, labels and its queue to the device. Knows no proto."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from services.runtime.batcher import MicroBatcher, Observer, Outcome
 from services.runtime.device import DeviceThread
-from services.runtime.errors import PreconditionFailed
+from services.runtime.errors import InvalidInput, PreconditionFailed
+from services.runtime.runners.base import Array
 from services.runtime.runners.open import effective, open_runner
 from services.runtime.runners.samples import concrete_shape, synthesise
-from services.runtime.store.manifest import Manifest
+from services.runtime.store.manifest import Manifest, TensorSpec
 from services.vision.predict import Prediction, Predictor
 from services.vision.prepare import Picture, Prepared, Preparer, Recipe
 from services.vision.preprocess import ImagePreprocessing
@@ -18,6 +21,10 @@ from services.vision.settings import VisionSettings
 
 if TYPE_CHECKING:
     from torch import nn
+
+
+MAX_IMAGES = 64
+PROTOCOL_DTYPES = {"float32": "FP32"}
 
 
 class VisionModel:
@@ -54,6 +61,28 @@ class VisionModel:
             for task in waiting:
                 task.cancel()
 
+    @property
+    def oip_inputs(self) -> tuple[TensorSpec, ...]:
+        """What the Open Inference Protocol takes: normalised pictures."""
+        return tuple(_protocol(spec) for spec in self.manifest.inputs)
+
+    @property
+    def oip_outputs(self) -> tuple[TensorSpec, ...]:
+        """What it gives: logits and features."""
+        return tuple(_protocol(spec) for spec in self.manifest.outputs)
+
+    async def infer(self, inputs: Mapping[str, Array], deadline: float | None) -> dict[str, Array]:
+        """Logits and features by name for up to MAX_IMAGES pictures float32 [N, C, H, W]."""
+        (images,) = inputs.values()
+        if len(images) > MAX_IMAGES:
+            raise InvalidInput("inputs[0].shape", f"has {len(images)} pictures; at most {MAX_IMAGES} are taken")
+        rows = [Picture(f"inputs[0][{row}]", image) for row, image in enumerate(images)]
+        answers = [outcome.value for outcome in await self.predict(rows, deadline)]
+        return {
+            "logits": np.stack([answer.logits for answer in answers]),
+            "features": np.stack([answer.features for answer in answers]),
+        }
+
     async def warm_up(self) -> None:
         """Runs noise through the net; raises PreconditionFailed unless the answer is finite and as declared."""
         (sample,) = synthesise(self.manifest, [1])
@@ -62,7 +91,7 @@ class VisionModel:
         if isinstance(answer, Exception):
             raise PreconditionFailed(f"{self.manifest.name} gives no finite answer to a sample") from answer
         wanted = {spec.name: concrete_shape(spec, 1)[1:] for spec in self.manifest.outputs}
-        got = {"logits": answer.scores.shape, "features": answer.features.shape}
+        got = {"logits": answer.logits.shape, "features": answer.features.shape}
         if wanted != got or len(self.labels) != answer.scores.size:
             raise PreconditionFailed(
                 f"{self.manifest.name} answers {got} with {len(self.labels)} labels; its manifest says {wanted}"
@@ -94,12 +123,18 @@ async def load(
 
 
 def _check(manifest: Manifest) -> None:
+    if {spec.dtype for spec in (*manifest.inputs, *manifest.outputs)} - PROTOCOL_DTYPES.keys():
+        raise PreconditionFailed(f"{manifest.name} does not speak float32 only, as vision models do")
     shapes = [spec.shape for spec in manifest.inputs]
     if len(shapes) != 1 or len(shapes[0]) != 4 or shapes[0][0] != -1 or min(shapes[0][1:]) < 1:
         raise PreconditionFailed(f"{manifest.name} takes {shapes}; a vision model takes one [-1, C, H, W]")
     outputs = [spec.name for spec in manifest.outputs]
     if sorted(outputs) != ["features", "logits"]:
         raise PreconditionFailed(f"{manifest.name} gives {outputs}; a vision model gives logits and features")
+
+
+def _protocol(spec: TensorSpec) -> TensorSpec:
+    return spec.model_copy(update={"dtype": PROTOCOL_DTYPES[spec.dtype]})
 
 
 def _build(manifest: Manifest, directory: Path) -> "nn.Module":

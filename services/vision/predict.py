@@ -13,9 +13,10 @@ from services.vision.prepare import Prepared
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Prediction:
-    """Of one picture: class probabilities float32 [classes], pooled features float32 [width]."""
+    """Of one picture: class probabilities and logits float32 [classes], pooled features float32 [width]."""
 
     scores: Array
+    logits: Array
     features: Array
 
 
@@ -29,9 +30,9 @@ class Predictor:
     def run(self, batch: Sequence[Prepared]) -> list[Prediction | Exception]:
         """One prediction a picture, in order; one whose numbers overflow gets its own InvalidInput."""
         outputs = self._runner.run({self._input: np.stack([item.pixels for item in batch])})
-        scores = softmax(outputs["logits"])
-        rows = zip(batch, scores, outputs["features"], strict=True)
-        return [_checked(item, Prediction(score, features)) for item, score, features in rows]
+        logits, features = outputs["logits"], outputs["features"]
+        rows = zip(batch, softmax(logits), logits, features, strict=True)
+        return [_checked(item, Prediction(*numbers)) for item, *numbers in rows]
 
     def close(self) -> None:
         """Let go of the runner."""

@@ -23,7 +23,7 @@ CHANNEL_COUNTS = (1, 3, 4)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Picture:
-    """One picture of a request: a file's bytes or an array. `field` is its proto path, for errors."""
+    """One picture of a request: a file's bytes or an array. `field` is the proto path of either, for errors."""
 
     field: str
     content: bytes | Array
@@ -49,9 +49,9 @@ class Recipe:
         if deadline is not None and time.monotonic() >= deadline:
             raise DeadlinePassed("the deadline passed before the picture was decoded")
         if isinstance(picture.content, bytes):
-            image = decode(picture.content, self.preprocessing.channels, f"{picture.field}.encoded")
+            image = decode(picture.content, self.preprocessing.channels, picture.field)
             return Prepared(picture.field, self.preprocessing.apply(image))
-        return Prepared(picture.field, self._from_array(picture.content, f"{picture.field}.pixels"))
+        return Prepared(picture.field, self._from_array(picture.content, picture.field))
 
     def _from_array(self, array: Array, field: str) -> Pixels:
         if array.dtype == np.uint8:

@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import onnx
 import torch
@@ -40,7 +41,26 @@ def export(module: nn.Module, manifest: Manifest, path: Path) -> None:
             external_data=False,
             verbose=False,
         )
+    _strip(path)
     onnx.checker.check_model(path, full_check=True)
+
+
+def _strip(path: Path) -> None:
+    """Removes the exporter's notes: they hold paths of this machine, and the file's hash must not depend on it."""
+    model = onnx.load(path)
+    graph = model.graph
+    noted: tuple[Any, ...] = (
+        model,
+        graph,
+        *graph.node,
+        *graph.value_info,
+        *graph.input,
+        *graph.output,
+        *graph.initializer,
+    )
+    for part in noted:
+        del part.metadata_props[:]
+    onnx.save(model, path)
 
 
 @contextmanager
