@@ -87,6 +87,8 @@ def token_ids(values: Sequence[int], packed: bytes, field: str) -> list[int]:
 def series(message: tensor_pb2.Series, field: str) -> Array:
     """float32 [steps, features]. Raises InvalidInput: NaN or infinity, both forms, or a ragged last step."""
     features = message.features or 1
+    if len(message.packed) % 4:
+        raise InvalidInput(f"{field}.packed", f"{len(message.packed)} bytes are no whole number of float32")
     flat = np.frombuffer(message.packed, "<f4") if message.packed else np.asarray(message.values, dtype=np.float32)
     if message.packed and len(message.values):
         raise InvalidInput(field, "values and packed are both set; fill one")

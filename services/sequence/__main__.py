@@ -4,11 +4,13 @@ import asyncio
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+from maas.oip.v1 import grpc_service_pb2_grpc
 from maas.sequence.v1 import sequence_service_pb2_grpc
 from services.runtime.device import DeviceThread
 from services.runtime.health import OVERALL, Readiness
+from services.runtime.oip import OipService
 from services.runtime.server import Floor, main
-from services.sequence.loaded import Loader
+from services.sequence.load import Loader
 from services.sequence.net import State
 from services.sequence.service import SequenceService
 from services.sequence.sessions import SessionTable
@@ -26,12 +28,14 @@ async def build(floor: Floor[SequenceSettings]) -> None:
     pool = ThreadPoolExecutor(READERS, thread_name_prefix="sequence-read")
     floor.on_close(lambda: asyncio.to_thread(device.close))
     floor.on_close(lambda: asyncio.to_thread(pool.shutdown))
-    host = floor.host("sequence", Loader(device, settings), settings.defaults)
+    host = floor.host("sequence", Loader(device, settings, floor.metrics), settings.defaults)
     table: SessionTable[State] = SessionTable(time.monotonic, settings.session_idle_s, settings.session_limit)
     sessions = Sessions(host, table, asyncio.Event())
     _in_background(floor, sessions)
     servicer = SequenceService(host, sessions, pool, settings)
     floor.add(sequence_service_pb2_grpc.add_SequenceServiceServicer_to_server, servicer)
+    oip = OipService(host, floor.readiness)
+    floor.add(grpc_service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server, oip)
 
 
 def _in_background(floor: Floor[SequenceSettings], sessions: Sessions) -> None:

@@ -39,6 +39,8 @@ def rows(model: SequenceModel, request: TextRequest, cut: bool = False) -> list[
 
 def streams(model: SequenceModel, batch: tensor_pb2.SeriesBatch) -> list[Floats]:
     """Every series as frames [T, F]; the end of the last frame of audio is silence."""
+    if not model.net.state_specs:
+        raise InvalidInput("series", f"{model.manifest.name} reads texts or token_ids; set one of them")
     return [frames(model, series, f"series.values[{index}]") for index, series in enumerate(batch.values)]
 
 
@@ -156,9 +158,9 @@ def _transduction(
     model: SequenceModel, answers: Sequence[Array]
 ) -> sequence_service_pb2.TransduceResponse.Transduction:
     config = model.manifest.config
-    stop, names = int(config["stop_id"]), config["phonemes"]
-    cut = [ids[: np.argmax(ids == stop)] if stop in ids else ids for ids in answers]
-    symbols = [names[index] for ids in cut for index in ids.tolist()]
+    symbols = [symbol for ids in answers for symbol in encode.symbols(ids, config)]
     return sequence_service_pb2.TransduceResponse.Transduction(
-        text=" ".join(symbols), symbols=symbols, truncated=any(stop not in ids for ids in answers)
+        text=" ".join(symbols),
+        symbols=symbols,
+        truncated=any(int(config["stop_id"]) not in ids for ids in answers),
     )

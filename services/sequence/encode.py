@@ -92,6 +92,12 @@ def _plain(text: str) -> str:
     return "".join(c for c in marks if unicodedata.category(c) != "Mn").lower()
 
 
+def symbols(ids: Ids, config: Mapping[str, Any]) -> list[str]:
+    """Output ids up to the one that ends the word → symbols."""
+    ended = np.flatnonzero(ids == int(config["stop_id"]))
+    return [config["phonemes"][index] for index in ids[: ended[0] if ended.size else None].tolist()]
+
+
 def check_rate(sample_rate_hz: int, manifest: Manifest, field: str) -> None:
     """InvalidInput when audio comes at another rate than the model's; 0 states none."""
     wanted = int(manifest.preprocessing.get("sample_rate_hz", 0))

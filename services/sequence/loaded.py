@@ -1,25 +1,18 @@
 """A sequence model in memory: its net, tokenizer, labels and its own queue to the device."""
 
-import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from services.runtime.batcher import MicroBatcher, Outcome
+from services.runtime.batcher import MicroBatcher, Observer, Outcome
 from services.runtime.context import current
 from services.runtime.device import DeviceThread
 from services.runtime.errors import InvalidInput
-from services.runtime.runners.open import effective, open_runner
 from services.runtime.store.manifest import Manifest
-from services.runtime.text import tokenizer as tokenizers
 from services.runtime.text.tokenizer import Tokenizer
 from services.sequence.net import Net
 from services.sequence.settings import SequenceSettings
-
-if TYPE_CHECKING:
-    from torch import nn
 
 Predict = Callable[[Net, Sequence[Any]], list[Any]]
 
@@ -55,6 +48,7 @@ class SequenceModel:
         labels: Sequence[str],
         device: DeviceThread,
         settings: SequenceSettings,
+        observer: Observer | None = None,
     ) -> None:
         self.net, self.labels = net, labels
         self._tokenizer, self._device = tokenizer, device
@@ -66,6 +60,7 @@ class SequenceModel:
             cost=lambda work: work.cost,
             group=lambda work: (work.predict, work.urgent),
             queue_limit=settings.batch_queue_limit,
+            observer=observer,
         )
 
     @property
@@ -99,31 +94,3 @@ def run(net: Net, works: Sequence[Work]) -> list[Answers]:
     parts = [part for work in works for part in work.parts]
     found = iter(works[0].predict(net, parts))
     return [Answers([next(found) for _ in work.parts], len(parts)) for work in works]
-
-
-@dataclass(frozen=True, slots=True)
-class Loader:
-    """Manifest and directory → model, built on the device thread."""
-
-    device: DeviceThread
-    settings: SequenceSettings
-
-    async def __call__(self, manifest: Manifest, directory: Path) -> SequenceModel:
-        runner = await self.device.run(open_runner, manifest, directory, _module, self.settings.runners)
-        net = Net(runner, effective(manifest, self.settings.runners))
-        tokenizer = await asyncio.to_thread(_tokenizer, manifest, directory)
-        return SequenceModel(net, tokenizer, _labels(manifest, directory), self.device, self.settings)
-
-
-def _module(manifest: Manifest, directory: Path) -> "nn.Module":
-    from services.sequence.models import registry
-
-    return registry.load(manifest, directory)
-
-
-def _tokenizer(manifest: Manifest, directory: Path) -> Tokenizer | None:
-    return tokenizers.load(manifest, directory) if manifest.tokenizer else None
-
-
-def _labels(manifest: Manifest, directory: Path) -> list[str]:
-    return (directory / manifest.labels).read_text("utf-8").splitlines() if manifest.labels else []

@@ -12,9 +12,9 @@ from maas.sequence.v1 import sequence_service_pb2_grpc
 from services.runtime.errors import Unimplemented
 from services.runtime.host import ModelHost
 from services.sequence import compute, conversation, convert
-from services.sequence.loaded import SequenceModel
 from services.sequence.settings import SequenceSettings
 from services.sequence.stepping import Sessions
+from services.sequence.tensor_model import TensorModel
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -24,7 +24,7 @@ class SequenceService(sequence_service_pb2_grpc.SequenceServiceServicer):
     """`pool` reads requests (tokenizing, frames) so that the event loop does not."""
 
     def __init__(
-        self, host: ModelHost[SequenceModel], sessions: Sessions, pool: Executor, settings: SequenceSettings
+        self, host: ModelHost[TensorModel], sessions: Sessions, pool: Executor, settings: SequenceSettings
     ) -> None:
         self._host, self._sessions = host, sessions
         self._pool, self._settings = pool, settings

@@ -12,10 +12,10 @@ from services.runtime.errors import InvalidInput
 from services.runtime.host import ModelHost
 from services.runtime.store.manifest import Manifest
 from services.sequence import compute, convert, encode
-from services.sequence.loaded import SequenceModel
 from services.sequence.net import State
 from services.sequence.sessions import Session, SessionTable
 from services.sequence.step import Heard, Run
+from services.sequence.tensor_model import TensorModel
 
 TASK = "sequence.session"
 Held = Session[State]
@@ -26,7 +26,7 @@ class Sessions:
 
     def __init__(
         self,
-        host: ModelHost[SequenceModel],
+        host: ModelHost[TensorModel],
         table: SessionTable[State],
         draining: asyncio.Event,
         new_id: Callable[[], str] = lambda: secrets.token_urlsafe(16),

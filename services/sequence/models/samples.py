@@ -20,10 +20,11 @@ def samples(manifest: Manifest, batch_sizes: Sequence[int] = BATCH_SIZES, seed: 
 
 def _rows(manifest: Manifest, rows: int, generator: np.random.Generator) -> Arrays:
     """The inputs that hold ids, lengths or masks, which may not be any noise."""
-    lengths = np.where(np.arange(rows) % 2, FREE_AXIS // 2, FREE_AXIS)
-    mask = (np.arange(FREE_AXIS) < lengths[:, None]).astype(np.int64)
+    width = min(FREE_AXIS, int(manifest.config.get("max_position_embeddings", FREE_AXIS)))
+    lengths = np.where(np.arange(rows) % 2, width // 2, width)
+    mask = (np.arange(width) < lengths[:, None]).astype(np.int64)
     size = int(manifest.config.get("vocab_size", len(manifest.config.get("graphemes", "x"))))
-    ids = generator.integers(0, size, (rows, FREE_AXIS)) * mask
+    ids = generator.integers(0, size, (rows, width)) * mask
     meaningful = {
         "input_ids": ids,
         "graphemes": ids,

@@ -1,0 +1,81 @@
+"""A sequence model as the Open Inference Protocol sees it: text as BYTES, frames as FP32. Knows no session."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from services.runtime.errors import InvalidInput
+from services.runtime.runners.base import Array
+from services.runtime.store.manifest import TensorSpec
+from services.sequence import compute, encode
+from services.sequence.loaded import SequenceModel, Work
+from services.sequence.predict import unit_length
+from services.sequence.step import Run, predict_runs
+
+TEXT = TensorSpec(name="text", dtype="BYTES", shape=(-1,))
+
+
+class TensorModel(SequenceModel):
+    """Nets with memory take one frame a row, each from fresh state; all others take one text a row."""
+
+    @property
+    def oip_inputs(self) -> Sequence[TensorSpec]:
+        return [_frames(self.manifest.inputs[0])] if self.net.state_specs else [TEXT]
+
+    @property
+    def oip_outputs(self) -> Sequence[TensorSpec]:
+        first = self.manifest.outputs[0]
+        if self.net.state_specs:
+            return [_frames(first)]
+        if first.name == "phonemes":
+            return [TensorSpec(name=first.name, dtype="BYTES", shape=(-1,))]
+        name = "probabilities" if first.name == "logits" else "embedding"
+        return [TensorSpec(name=name, dtype="FP32", shape=(-1, first.shape[-1]))]
+
+    async def infer(self, inputs: Mapping[str, Array], deadline: float | None) -> Mapping[str, Array]:
+        """One answer a row of the only input. InvalidInput names a row that cannot be read."""
+        name = self.oip_outputs[0].name
+        if self.net.state_specs:
+            return {name: await self._hear(inputs[self.oip_inputs[0].name])}
+        texts = [_text(value, index) for index, value in enumerate(inputs["text"])]
+        if name == "phonemes":
+            return {name: await self._transduce(texts)}
+        limit = encode.max_tokens(self.manifest)
+        rows = await asyncio.to_thread(encode.texts_to_ids, self.tokenizer("text"), texts, limit, False)
+        found = np.stack((await compute.answer_rows(self, rows)).value)
+        unit = name == "embedding" and self.manifest.preprocessing.get("normalize", True)
+        return {name: unit_length(found) if unit else found}
+
+    async def _hear(self, frames: Array) -> Array:
+        _check_finite(frames)
+        runs = [Run(frame[None], self.net.fresh_state()) for frame in frames]
+        heard = (await self.compute(Work(predict_runs, runs, len(runs)))).value
+        return np.stack([one.scores[0] for one in heard])
+
+    async def _transduce(self, texts: Sequence[str]) -> Array:
+        limit, config = self.manifest.limits.get("max_letters", 32), self.manifest.config
+        read = [encode.text_to_words(text, config, limit, f"text[{i}]") for i, text in enumerate(texts)]
+        answers = iter((await compute.answer_rows(self, [word for words in read for word in words])).value)
+        lines = [" ".join(s for _ in words for s in encode.symbols(next(answers), config)) for words in read]
+        found = np.empty(len(lines), object)
+        found[:] = [line.encode() for line in lines]
+        return found
+
+
+def _frames(spec: TensorSpec) -> TensorSpec:
+    return TensorSpec(name=spec.name, dtype="FP32", shape=spec.shape)
+
+
+def _text(value: bytes, index: int) -> str:
+    try:
+        return value.decode()
+    except UnicodeDecodeError as error:
+        raise InvalidInput(f"text[{index}]", f"is not UTF-8: {error.reason} at byte {error.start}") from None
+
+
+def _check_finite(frames: Array) -> None:
+    bad = np.argwhere(~np.isfinite(frames))
+    if len(bad):
+        row, column = bad[0].tolist()
+        raise InvalidInput(f"audio[{row}][{column}]", f"is {frames[row, column]}; a finite number is needed")
