@@ -32,13 +32,13 @@ class Inferable(Loaded, Protocol):
         """Outputs by name for checked inputs; the first axis is the batch."""
 
 
-I = TypeVar("I", bound=Inferable)
+Model = TypeVar("Model", bound=Inferable)
 
 
-class OipService(pb_grpc.GRPCInferenceServiceServicer, Generic[I]):
+class OipService(pb_grpc.GRPCInferenceServiceServicer, Generic[Model]):
     """ServerLive to ModelInfer; the other extensions answer UNIMPLEMENTED."""
 
-    def __init__(self, host: ModelHost[I], readiness: Readiness) -> None:
+    def __init__(self, host: ModelHost[Model], readiness: Readiness) -> None:
         self._host, self._readiness = host, readiness
 
     async def ServerLive(
