@@ -5,7 +5,9 @@ import sys
 import typer
 
 from cli import models
+from cli.down import down, status
 from cli.render import print_error
+from cli.up import up
 from services.runtime.errors import ServiceError
 
 app = typer.Typer(
@@ -15,6 +17,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(models.app, name="models")
+app.command()(up)
+app.command()(down)
+app.command()(status)
 
 
 def main() -> None:

@@ -90,9 +90,7 @@ def verify(
     if name:
         chosen = [store.resolve(name, version)]
     else:
-        chosen = [
-            store.manifest(known, number) for known in store.names() for number in store.versions(known)
-        ]
+        chosen = [store.manifest(known, number) for known in store.names() for number in store.versions(known)]
     for manifest in chosen:
         store.verify(manifest)
         out().print(f"{manifest.name}/{manifest.version} ok, {len(manifest.files)} files")

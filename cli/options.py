@@ -5,9 +5,11 @@ from typing import Annotated
 
 import typer
 
-Root = Annotated[Path, typer.Option("--root", envvar="MAAS_STORE", help="Root of the model store.")]
+Root = Annotated[Path, typer.Option("--store", "--root", envvar="MAAS_STORE", help="Root of the model store.")]
 Cache = Annotated[Path, typer.Option("--cache", envvar="MAAS_CACHE_DIR", help="Where downloads are kept.")]
+Home = Annotated[Path, typer.Option("--home", envvar="MAAS_HOME", help="State and logs of `maas up`.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 ROOT = Path(".maas/store")
 CACHE = Path("~/.cache/maas")
+HOME = Path(".maas")

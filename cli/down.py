@@ -1,0 +1,107 @@
+"""`maas down` and `maas status`: stop a running suite, say how it is."""
+
+import asyncio
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cli import runfile
+from cli.board import coloured
+from cli.options import HOME, Home, Json
+from cli.probe import grpc_health
+from cli.program import PORTS
+from cli.render import out, print_json, table
+from cli.runfile import Process, Run
+from services.runtime.errors import Unavailable
+
+MODEL = "maas.model/"
+Force = Annotated[bool, typer.Option("--force", help="Do not wait for calls in progress.")]
+Wait = Annotated[float, typer.Option(help="Longest wait, seconds.")]
+
+
+def down(force: Force = False, wait: Wait = 90.0, home: Home = HOME) -> None:
+    """Stop the suite that runs from this directory."""
+    run = runfile.load(home)
+    if run is None:
+        return out().print("nothing is up")
+    if run.supervisor.alive:
+        stop_supervisor(run.supervisor, wait, force)
+    for name in runfile.end_leftovers(run):
+        out().print(f"ended {name}")
+    runfile.clear(home)
+    return out().print("stopped")
+
+
+def stop_supervisor(supervisor: Process, wait: float, force: bool) -> None:
+    """SIGTERM, twice to force; returns when it is gone. Unavailable if it is still there after `wait`."""
+    os.kill(supervisor.pid, signal.SIGTERM)
+    if force:
+        time.sleep(0.1)
+        os.kill(supervisor.pid, signal.SIGTERM)
+    end = time.monotonic() + wait
+    while supervisor.alive:
+        if time.monotonic() > end:
+            raise Unavailable(f"the suite (pid {supervisor.pid}) did not stop in {wait:.0f} s; try --force")
+        time.sleep(0.05)
+
+
+def status(home: Home = HOME, json: Json = False) -> None:
+    """What is up, by the programs' own word; exit code 1 unless all of it serves."""
+    run = runfile.load(home)
+    seen = asyncio.run(look(run))
+    if json:
+        print_json(seen)
+    else:
+        show(home, run, seen)
+    if not all(program["serving"] for program in seen.values()):
+        raise typer.Exit(1)
+
+
+async def look(run: Run | None) -> dict[str, dict[str, object]]:
+    """Program → address, pid, restarts, whether it serves, and its models."""
+    processes = run.programs if run else {}
+    known = {name: Process(address=f"127.0.0.1:{port}") for name, port in PORTS.items()}
+    found = {name: processes.get(name, process) for name, process in known.items()}
+    health = await asyncio.gather(*(grpc_health(process.address) for process in found.values()))
+    return {name: describe(found[name], states) for name, states in zip(found, health, strict=True)}
+
+
+def describe(process: Process, states: dict[str, bool] | None) -> dict[str, object]:
+    """One program as `maas status --json` prints it."""
+    models = {name.removeprefix(MODEL): ok for name, ok in (states or {}).items() if name.startswith(MODEL)}
+    return {
+        "address": process.address,
+        "pid": process.pid,
+        "restarts": process.restarts,
+        "reachable": states is not None,
+        "serving": bool(states and states.get("")),
+        "models": models,
+    }
+
+
+def show(home: Path, run: Run | None, seen: dict[str, dict[str, object]]) -> None:
+    """The same as a table."""
+    rows = [
+        [name, str(row["address"]), health_word(row), str(row["pid"] or ""), models_word(row["models"])]
+        for name, row in seen.items()
+    ]
+    out().print(table(["program", "address", "health", "pid", "models"], rows, right=["pid"]))
+    if run is None:
+        out().print(f"no suite runs from {home}; asked the default ports")
+    elif "valkey" in run.programs:
+        out().print(f"valkey {run.programs['valkey'].address} {run.programs['valkey'].state}")
+
+
+def health_word(row: dict[str, object]) -> str:
+    """serving, not serving, or down."""
+    return coloured("serving" if row["serving"] else "not serving" if row["reachable"] else "down")
+
+
+def models_word(models: object) -> str:
+    """Names; one that does not serve is marked."""
+    named = models if isinstance(models, dict) else {}
+    return ", ".join(name if ok else f"[red]{name} (not serving)[/red]" for name, ok in sorted(named.items()))

@@ -1,0 +1,67 @@
+"""The programs of the suite: what is run, where it listens, in which environment. Runs nothing."""
+
+import os
+import sys
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from cli.probe import grpc_serving
+
+Probe = Callable[[], Awaitable[bool]]
+
+PORTS = {"tokenization": 50051, "vision": 50052, "sequence": 50053, "generation": 50054, "gateway": 50050}
+GATEWAY = "gateway"
+METRICS_OFFSET = 4000
+# A process whose threads share the cores with four others must not spin while it waits, and frees memory
+# only to ask for it again at the next batch.
+SHARED_MACHINE = {
+    "OMP_WAIT_POLICY": "PASSIVE",
+    "MALLOC_TRIM_THRESHOLD_": str(1 << 29),
+    "MALLOC_MMAP_THRESHOLD_": str(1 << 29),
+    "MALLOC_TOP_PAD_": str(1 << 26),
+}
+COMPUTING = ("vision", "sequence", "generation")
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """One process. `probe` tells whether it serves; programs of a lower `stop_rank` are stopped first."""
+
+    name: str
+    command: tuple[str, ...]
+    address: str
+    probe: Probe
+    environment: Mapping[str, str] = field(default_factory=dict)
+    stop_rank: int = 1
+
+
+def services(
+    host: str, ports: Mapping[str, int], store: Path, redis_url: str, environ: Mapping[str, str]
+) -> list[Program]:
+    """The four services and the gateway, wired to each other and to Redis, on top of `environ`."""
+    kept = {key: value for key, value in environ.items() if key != "MAAS_PORT"}
+    wiring = {f"MAAS_{name.upper()}_ADDRESS": f"{reachable(host)}:{port}" for name, port in ports.items()}
+    shared = {**kept, **wiring, "MAAS_REDIS_URL": redis_url, "PYTHONUNBUFFERED": "1"}
+    return [_service(name, host, ports[name], store, shared) for name in PORTS]
+
+
+def reachable(host: str) -> str:
+    """The address under which a server that listens on `host` is called from this machine."""
+    return "127.0.0.1" if host in ("0.0.0.0", "::", "") else host
+
+
+def _service(name: str, host: str, port: int, store: Path, shared: Mapping[str, str]) -> Program:
+    module = name if name == GATEWAY else f"services.{name}"
+    address = f"{reachable(host)}:{port}"
+    flags = ["--host", host, "--port", str(port), *([] if name == GATEWAY else ["--store", str(store)])]
+    command = (sys.executable, "-m", module, *flags)
+    environment = {**_threads(name), **shared}
+    return Program(name, command, address, lambda: grpc_serving(address), environment, int(name != GATEWAY))
+
+
+def _threads(name: str) -> dict[str, str]:
+    """OpenMP threads of a process: those that compute get half the cores, the others one."""
+    if name not in COMPUTING:
+        return {"OMP_NUM_THREADS": "1"}
+    return {"OMP_NUM_THREADS": str(max(1, len(os.sched_getaffinity(0)) // 2)), **SHARED_MACHINE}

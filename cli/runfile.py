@@ -1,0 +1,80 @@
+"""`.maas/run.json`: which processes a running suite consists of. A pid counts only with its start time."""
+
+import json
+import os
+import signal
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from services.runtime.store.files import replace
+
+FILE = "run.json"
+
+
+@dataclass(slots=True)
+class Process:
+    """A process and what is known of it. `started` tells it from a later one with the same pid."""
+
+    pid: int = 0
+    started: str = ""
+    address: str = ""
+    state: str = ""
+    restarts: int = 0
+
+    @property
+    def alive(self) -> bool:
+        """Whether this very process still runs."""
+        return bool(self.pid) and started_at(self.pid) == self.started
+
+
+@dataclass(slots=True)
+class Run:
+    """One `maas up`: its supervisor, whether all programs have served, and the programs."""
+
+    supervisor: Process
+    ready: bool = False
+    programs: dict[str, Process] = field(default_factory=dict)
+
+    def save(self, home: Path) -> None:
+        """Replace the file; readers see the old or the new."""
+        home.mkdir(parents=True, exist_ok=True)
+        replace(home / FILE, json.dumps(asdict(self), indent=2).encode())
+
+
+def load(home: Path) -> Run | None:
+    """The recorded run, alive or not."""
+    try:
+        content = json.loads((home / FILE).read_bytes())
+    except (FileNotFoundError, json.JSONDecodeError):
+        return None
+    programs = {name: Process(**fields) for name, fields in content.pop("programs").items()}
+    return Run(Process(**content.pop("supervisor")), programs=programs, **content)
+
+
+def clear(home: Path) -> None:
+    """Forget the run."""
+    (home / FILE).unlink(missing_ok=True)
+
+
+def myself() -> Process:
+    """This process."""
+    return Process(os.getpid(), started_at(os.getpid()) or "")
+
+
+def started_at(pid: int) -> str | None:
+    """When the process began, as the kernel counts; None if there is none, or only its remains."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+    return None if fields[0] in "ZX" else fields[19]
+
+
+def end_leftovers(run: Run) -> list[str]:
+    """Kill the programs whose supervisor died without stopping them; their names."""
+    left = [name for name, process in run.programs.items() if process.alive]
+    for name in left:
+        with suppress(ProcessLookupError):
+            os.kill(run.programs[name].pid, signal.SIGKILL)
+    return left
