@@ -11,7 +11,7 @@ from services.runtime.errors import InvalidInput
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")
 MAX_BYTES = 20 * 1024 * 1024
 MAX_PIXELS = 40_000_000
-BACKGROUND = (255, 255, 255, 255)
+BACKGROUND = (255, 255, 255)
 
 # EXIF orientation (CIPA DC-008, tag 0x0112) → what makes the picture upright
 UPRIGHT: Mapping[int, Image.Transpose] = {
@@ -48,7 +48,8 @@ def flatten(image: Image.Image, channels: int) -> Image.Image:
         image = _from_16_bit(image)
     if image.has_transparency_data:
         coloured = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", coloured.size, BACKGROUND), coloured)
+        image = Image.new("RGB", coloured.size, BACKGROUND)
+        image.paste(coloured, mask=coloured.getchannel("A"))
     return image.convert("RGB" if channels == 3 else "L")
 
 
