@@ -11,8 +11,8 @@ from services.runtime.context import RequestContext, current
 
 R = TypeVar("R")
 
-# Characters or ids. Work of this size takes about half a millisecond; handing it over takes a tenth.
-INLINE_SIZE = 1000
+# Characters or ids. Work of this size takes 0.1 to 0.8 ms, handing it over 0.12 ms (measured, all families).
+INLINE_SIZE = 800
 
 
 class Pool:
