@@ -118,8 +118,9 @@ class ModelHost(Generic[M]):
             key = (manifest.name, manifest.version)
             if key not in self._slots:
                 self._slots[key] = _Slot(await self._open(manifest))
-            self._swap(manifest)
-            return manifest
+            served = self._slots[key].model.manifest  # as it answers: settings may force another runner
+            self._swap(served)
+            return served
 
     async def unload(self, name: str, version: str = "") -> None:
         """Stops serving a model (or one version) once its calls end. Raises ModelNotFound if it is not loaded."""

@@ -21,7 +21,7 @@ class VisionSettings(ServerSettings):
 
     port: int = Field(50052, ge=0, le=65535, description="port to listen on; 0 = any free one")
     max_message_mib: int = Field(64, ge=1, le=1024, description="largest message, both ways, MiB")
-    threads: int = Field(default_factory=_threads, ge=1, le=256, description="compute threads of a batch")
+    threads: int = Field(_threads(), ge=1, le=256, description="compute threads of a batch")
     classify_model: str = Field("efficientnet-lite0", description="model of Classify when none is named")
     embed_model: str = Field("efficientnet-lite0", description="model of Embed when none is named")
     runner: Literal["auto", "torch", "onnxruntime"] = Field(

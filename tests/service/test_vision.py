@@ -312,6 +312,16 @@ async def test_a_full_queue_refuses_with_a_hint(store: ModelStore, net: torch.nn
         assert (await stub.Classify(classify(encoded(0)))).results, "and the queue is free again"
 
 
+async def test_a_forced_runner_is_part_of_the_digest_everywhere(store: ModelStore) -> None:
+    publish(store, "digits", seed=1, runner="onnxruntime")  # not exported: only the forced runner can serve it
+    async with running(settings(store, runner="torch"), build) as (channel, _):
+        served = (await Stub(channel).Classify(classify(encoded(0)))).served_by
+        models = model_service_pb2_grpc.ModelServiceStub(channel)
+        model = (await models.GetModel(model_service_pb2.GetModelRequest(model="digits"))).model
+        assert (model.runner, model.digest) == ("torch", served.digest)
+        assert served.digest != store.resolve("digits").digest
+
+
 async def test_a_new_version_swaps_in_without_a_lost_call(
     server: tuple[aio.Channel, Floor[VisionSettings]], stub: Stub, store: ModelStore
 ) -> None:
