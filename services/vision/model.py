@@ -128,6 +128,9 @@ def _check(manifest: Manifest) -> None:
     shapes = [spec.shape for spec in manifest.inputs]
     if len(shapes) != 1 or len(shapes[0]) != 4 or shapes[0][0] != -1 or min(shapes[0][1:]) < 1:
         raise PreconditionFailed(f"{manifest.name} takes {shapes}; a vision model takes one [-1, C, H, W]")
+    made = ImagePreprocessing.of(manifest).shape
+    if made != shapes[0][1:]:
+        raise PreconditionFailed(f"preprocessing of {manifest.name} gives {made}; the net takes {shapes[0][1:]}")
     outputs = [spec.name for spec in manifest.outputs]
     if sorted(outputs) != ["features", "logits"]:
         raise PreconditionFailed(f"{manifest.name} gives {outputs}; a vision model gives logits and features")

@@ -55,6 +55,12 @@ class ImagePreprocessing(BaseModel):
             raise ValueError("mean and std need one value a channel")
         return self
 
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """[channels, height, width] of what `apply` gives, whatever it gets."""
+        side = self.crop or self.size
+        return self.channels, side, side
+
     def apply(self, image: Image.Image) -> Pixels:
         """Image of mode RGB or L (as `channels` says) → float32 [channels, height, width], normalised."""
         values = np.asarray(self._sized(image), dtype=np.float32)

@@ -344,6 +344,7 @@ async def test_a_new_version_swaps_in_without_a_lost_call(
         ({"outputs": FIELDS["outputs"][:1]}, "gives logits and features"),
         ({"inputs": [{"name": "images", "dtype": "float32", "shape": [-1, 784]}]}, "takes one [-1, C, H, W]"),
         ({"labels": None}, "0 labels"),
+        ({"preprocessing": FIELDS["preprocessing"] | {"size": 32}}, "gives (1, 32, 32)"),
         ({"config": {"classes": 11}}, "misshapen"),
         ({"runner": "onnxruntime"}, "has no model.onnx"),
     ],
