@@ -58,6 +58,8 @@ class Metrics:
         self.skipped = Counter("maas_skipped", "items skipped before compute", ["queue", "why"], registry=registry)
         # Generated tokens and prompt tokens, by model.
         self.tokens = Counter("maas_tokens", "tokens", ["model", "kind"], registry=registry)
+        # Schedule → run → commit rounds of the generation engine.
+        self.engine_steps = Counter("maas_engine_steps", "engine steps", ["model"], registry=registry)
         # Request to first token.
         self.first_token = Histogram(
             "maas_time_to_first_token_seconds", "TTFT", ["model"], buckets=LATENCY_BUCKETS, registry=registry
