@@ -1,6 +1,8 @@
 """The session table under an injected clock."""
 
 import pytest
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from services.runtime.errors import InvalidInput, Overloaded, PreconditionFailed, SessionNotFound
 from services.sequence.sessions import End, Session, SessionTable
@@ -130,3 +132,69 @@ def test_a_full_table_says_when_a_place_is_free(table: SessionTable[str], clock:
     assert refused.value.retry_after_s == 570
     clock.now += 570
     table.open(ALICE, "vad", "1", "zero")
+
+
+class Story(RuleBasedStateMachine):
+    """Any order of calls: what is live, and every state, equals a plain dictionary's account."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.clock = Clock()
+        self.table: SessionTable[list[int]] = SessionTable(self.clock, idle_s=10, limit=3)
+        self.account: dict[str, tuple[list[int], float]] = {}
+        self.handles: list[Session[list[int]]] = []
+
+    @rule(name=st.sampled_from("abcd"))
+    def open(self, name: str) -> None:
+        self._forget_idle()
+        others = self.account.keys() - {name}
+        if len(others) >= 3:
+            with pytest.raises(Overloaded):
+                self.table.open(("", name), "m", "1", [])
+            return
+        self.handles.append(self.table.open(("", name), "m", "1", []))
+        self.account[name] = ([], self.clock.now)
+
+    @precondition(lambda self: self.handles)
+    @rule(data=st.data())
+    def step(self, data: st.DataObject) -> None:
+        self._forget_idle()
+        session = data.draw(st.sampled_from(self.handles))
+        if self._current(session):
+            state = self.table.begin(session, session.last_step + 1)
+            assert state == self.account[session.session_id][0]
+            self.table.commit(session, [*state, len(state)])
+            self.account[session.session_id] = ([*state, len(state)], self.clock.now)
+        else:
+            with pytest.raises((SessionNotFound, PreconditionFailed)):
+                self.table.begin(session, session.last_step + 1)
+
+    @precondition(lambda self: self.handles)
+    @rule(data=st.data())
+    def close(self, data: st.DataObject) -> None:
+        session = data.draw(st.sampled_from(self.handles))
+        if self._current(session):
+            del self.account[session.session_id]
+        self.table.close(session)
+
+    @rule(seconds=st.sampled_from([1, 4, 9]))
+    def wait(self, seconds: int) -> None:
+        self.clock.now += seconds
+
+    @invariant()
+    def ended_sessions_hold_nothing(self) -> None:
+        self._forget_idle()
+        self.table.expire()
+        assert len(self.table) == len(self.account)
+        for session in self.handles:
+            assert (session.state is None) == (session.end is not None) == (not self._current(session))
+
+    def _current(self, session: Session[list[int]]) -> bool:
+        newest = [one for one in self.handles if one.session_id == session.session_id][-1]
+        return session is newest and session.session_id in self.account
+
+    def _forget_idle(self) -> None:
+        self.account = {n: (s, used) for n, (s, used) in self.account.items() if self.clock.now - used < 10}
+
+
+TestStory = Story.TestCase
