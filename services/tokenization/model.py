@@ -33,7 +33,7 @@ class TokenizationModel:
     async def warm_up(self) -> None:
         """Encodes and decodes a sample; raises PreconditionFailed if nothing of it comes back."""
         ids = self.tokenizer.encode_ids(SAMPLE)
-        if "quick" not in self.tokenizer.decode(ids):
+        if not self.tokenizer.decode(ids, skip_special_tokens=False).strip():
             raise PreconditionFailed("the tokenizer does not give its sample text back", reason="BAD_TOKENIZER")
         if self.template is not None:
             self.template.encode([Message("user", SAMPLE)])

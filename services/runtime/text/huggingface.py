@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import tokenizers
 
@@ -36,7 +37,7 @@ class HuggingFaceTokenizer:
         self.bos_id = named_id(self.token_id, "bos", spec.bos_token)
         self.eos_id = named_id(self.token_id, "eos", spec.eos_token)
         self.pad_id = named_id(self.token_id, "pad", spec.pad_token or _own_pad(document))
-        self.unk_id = named_id(self.token_id, "unk", spec.unk_token or document["model"].get("unk_token"))
+        self.unk_id = named_id(self.token_id, "unk", spec.unk_token or _own_unk(document["model"]))
 
     @property
     def special_tokens(self) -> Mapping[str, int]:
@@ -91,9 +92,15 @@ class HuggingFaceTokenizer:
         return self._parsing if parse_special else self._literal
 
 
-def _own_pad(document: dict[str, dict[str, str] | None]) -> str | None:
+def _own_pad(document: dict[str, Any]) -> str | None:
     padding = document.get("padding")
-    return padding["pad_token"] if padding else None
+    return str(padding["pad_token"]) if padding else None
+
+
+def _own_unk(model: dict[str, Any]) -> str | None:
+    """Unigram models name the unknown token by its place in a list of (token, score)."""
+    place = model.get("unk_id")
+    return model.get("unk_token") if place is None else str(model["vocab"][place][0])
 
 
 def _special_tokens(backend: tokenizers.Tokenizer) -> list[SpecialToken]:

@@ -78,6 +78,30 @@ def llama_style() -> Library:
     return without_special(library, alphabet)
 
 
+@cache
+def metaspace() -> Library:
+    """T5 style: unigram pieces, the space as a character, one dropped in front."""
+    library = Library(models.Unigram())
+    library.pre_tokenizer = pre_tokenizers.Metaspace()
+    library.decoder = decoders.Metaspace()
+    special = ["<unk>", "</s>"]
+    trainer = trainers.UnigramTrainer(
+        vocab_size=90, special_tokens=special, unk_token="<unk>", show_progress=False
+    )
+    library.train_from_iterator(CORPUS, trainer)
+    return library
+
+
+@cache
+def plain_words() -> Library:
+    """Whole words and no decoder: the library joins them with spaces."""
+    library = Library(models.WordLevel(unk_token="[UNK]"))
+    library.pre_tokenizer = pre_tokenizers.Whitespace()
+    trainer = trainers.WordLevelTrainer(special_tokens=["[UNK]", "[PAD]"], show_progress=False)
+    library.train_from_iterator(CORPUS, trainer)
+    return library
+
+
 def without_special(library: Library, tokens: list[str]) -> Library:
     """Byte tokens are plain vocabulary in real files, not added tokens."""
     document = json.loads(library.to_str())
@@ -122,6 +146,8 @@ def all_families() -> dict[str, Tokenizer]:
     return {
         "byte_level": from_library(byte_level(), eos_token="<|im_end|>", pad_token="<|im_end|>"),
         "word_piece": from_library(word_piece()),
+        "metaspace": from_library(metaspace()),
+        "plain_words": from_library(plain_words(), pad_token="[PAD]"),
         "llama_style": from_library(llama_style(), bos_token="<s>"),
         "pieces_bpe": from_pieces("bpe"),
         "pieces_unigram": from_pieces("unigram"),

@@ -38,7 +38,9 @@ def test_every_way_of_encoding_agrees(family: str, text: str, second: str | None
     assert {len(column) for column in encoded.columns()} == {len(encoded)}
     assert tokenizer.encode_batch([given_input], add_special_tokens=add)[0] == encoded
     assert tokenizer.encode_ids_batch([given_input], add_special_tokens=add) == [list(encoded.ids)]
-    assert [tokenizer.token(i) for i in encoded.ids] == list(encoded.tokens)
+    # A unigram model of the tokenizers library spells an unknown token as the text it stands for.
+    known = [(i, token) for i, token in zip(encoded.ids, encoded.tokens, strict=True) if i != tokenizer.unk_id]
+    assert [token for _, token in known] == [tokenizer.token(i) for i, _ in known]
 
 
 @pytest.mark.parametrize("family", FAMILIES)
