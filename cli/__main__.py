@@ -4,7 +4,9 @@ import sys
 
 import typer
 
-from cli import models
+from cli import call, models
+from cli.answers import print_failure
+from cli.client import CallFailed
 from cli.down import down, status
 from cli.render import print_error
 from cli.up import up
@@ -17,6 +19,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(models.app, name="models")
+app.add_typer(call.app, name="call")
 app.command()(up)
 app.command()(down)
 app.command()(status)
@@ -28,6 +31,9 @@ def main() -> None:
         app()
     except ServiceError as error:
         print_error(error)
+        sys.exit(1)
+    except CallFailed as error:
+        print_failure(error)
         sys.exit(1)
 
 
