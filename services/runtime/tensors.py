@@ -57,12 +57,33 @@ def _content(tensor: tensor_pb2.Tensor, dtype: np.dtype[Any], field: str) -> Arr
     if len(filled) > 1:
         raise InvalidInput(field, f"{' and '.join(filled)} are both set; fill one")
     if filled:
-        return np.asarray(getattr(tensor, filled[0]), dtype=dtype)
+        return _typed(tensor, filled[0], dtype, field)
     if len(tensor.data) % dtype.itemsize:
         raise InvalidInput(
             f"{field}.data", f"{len(tensor.data)} bytes are no whole number of {dtype.itemsize}-byte elements"
         )
     return np.frombuffer(tensor.data, dtype=dtype)
+
+
+def _typed(tensor: tensor_pb2.Tensor, name: str, dtype: np.dtype[Any], field: str) -> Array:
+    """The list as `dtype`; a list of another kind, or a value the dtype cannot hold, is refused, never wrapped."""
+    wanted = _list_of(dtype)
+    if name != wanted:
+        raise InvalidInput(f"{field}.{name}", f"{tensor_pb2.DType.Name(tensor.dtype)} is given in {wanted}")
+    values = np.asarray(getattr(tensor, name))
+    if values.dtype.kind in "iu":
+        limits = np.iinfo(dtype) if dtype.kind in "iu" else None
+        low, high = (int(limits.min), int(limits.max)) if limits else (0, 1)
+        bad = np.flatnonzero((values < low) | (values > high))
+        if bad.size:
+            raise InvalidInput(f"{field}.{name}[{bad[0]}]", f"is {values[bad[0]]}; must be in [{low}, {high}]")
+    return values.astype(dtype)
+
+
+def _list_of(dtype: np.dtype[Any]) -> str:
+    if dtype.kind == "f":
+        return "double_values" if dtype.itemsize == 8 else "float_values"
+    return "int_values" if dtype.kind == "i" else "uint_values"
 
 
 def from_numpy(array: Array, readable: bool = False) -> tensor_pb2.Tensor:
