@@ -1,7 +1,7 @@
 """What a chosen token does to its sequence: text, stop rules, end. No torch."""
 
-from services.generation.engine.output import StopMatch
-from services.generation.engine.request import FinishReason, Sequence
+from services.generation.engine.output import FinishReason, StopMatch
+from services.generation.engine.request import Sequence
 
 
 def advance(sequence: Sequence, token: int, context: int) -> str:

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from services.generation.engine import sampler
 from services.generation.engine.advance import advance
-from services.generation.engine.output import Delta
-from services.generation.engine.request import FinishReason, Request, Sequence
+from services.generation.engine.output import Delta, FinishReason
+from services.generation.engine.request import Request, Sequence
 from services.generation.engine.runner import Computed, ModelRunner
 from services.generation.engine.scheduler import Scheduler
 from services.generation.engine.step import Chunk, Step
@@ -36,6 +36,7 @@ class Engine:
         self.computed_tokens = 0
         self._clock = clock
         self._step = Step(())
+        self._news: list[Delta] = []
 
     @property
     def busy(self) -> bool:
@@ -54,26 +55,32 @@ class Engine:
     @torch.inference_mode()
     def step(self) -> list[Delta]:
         """One pass: news of every sequence that moved or ended."""
-        ended = self._expire()
+        self._step, self._news = Step(()), []
+        self._expire()
         self._step = self.scheduler.schedule()
-        if not self._step.chunks:
-            return ended
-        self._mark_started()
-        computed = self.runner.run(self._step)
-        self.steps += 1
-        self.computed_tokens += self._step.tokens
-        return ended + self._commit(computed)
+        if self._step.chunks:
+            self._mark_started()
+            computed = self.runner.run(self._step)
+            self.steps += 1
+            self.computed_tokens += self._step.tokens
+            self._commit(computed)
+        return self._news
 
     def fail(self, error: Exception) -> list[Delta]:
-        """End the sequences of the step that raised `error`; the others go on."""
-        queued = {id(sequence) for sequence in self.scheduler.sequences()}
-        hit = [chunk.sequence for chunk in self._step.chunks if id(chunk.sequence) in queued]
-        return [self._drop(sequence, error) for sequence in hit]
+        """After step() raised: its news so far, and the end of the other sequences in it, or of all if none."""
+        told = {id(delta.sequence) for delta in self._news if delta.last}
+        hit = [chunk.sequence for chunk in self._step.chunks if id(chunk.sequence) not in told]
+        return self._news + ([self._drop(sequence, error) for sequence in hit] or self.drain(error))
 
-    def _expire(self) -> list[Delta]:
+    def drain(self, error: Exception) -> list[Delta]:
+        """End every sequence with `error`."""
+        return [self._drop(sequence, error) for sequence in list(self.scheduler.sequences())]
+
+    def _expire(self) -> None:
         now = self._clock()
         late = [s for s in self.scheduler.sequences() if (s.request.deadline or math.inf) <= now]
-        return [self._drop(s, DeadlinePassed("the deadline passed; the generation was stopped")) for s in late]
+        error = DeadlinePassed("the deadline passed; the generation was stopped")
+        self._news += [self._drop(sequence, error) for sequence in late]
 
     def _drop(self, sequence: Sequence, error: Exception) -> Delta:
         self.scheduler.remove(sequence)
@@ -84,19 +91,18 @@ class Engine:
             if chunk.sequence.started is None:
                 chunk.sequence.started = self._clock()
 
-    def _commit(self, computed: Computed) -> list[Delta]:
+    def _commit(self, computed: Computed) -> None:
         rows = list(zip(computed.inputs.chunks, computed.inputs.ends, strict=True))
         for chunk, end in rows:
             self.scheduler.commit(chunk)
             if chunk.sequence.scores_prompt:
                 self._score(chunk, computed.hidden[end - chunk.count : end])
         complete = [(chunk.sequence, end - 1) for chunk, end in rows if chunk.completes]
-        if not complete:
-            return []
-        logits = self.runner.logits(computed.hidden[[row for _, row in complete]])
-        known = sampler.log_probabilities(logits)
-        chosen = zip([sequence for sequence, _ in complete], logits, known, strict=True)
-        return [self._advance(sequence, row, logprobs) for sequence, row, logprobs in chosen]
+        if complete:
+            logits = self.runner.logits(computed.hidden[[row for _, row in complete]])
+            known = sampler.log_probabilities(logits)
+            for (sequence, _), row, logprobs in zip(complete, logits, known, strict=True):
+                self._news.append(self._advance(sequence, row, logprobs))
 
     def _advance(self, sequence: Sequence, logits: Tensor, logprobs: Tensor) -> Delta:
         """One token further, or only the end where none is wanted; a refusal ends this sequence alone."""
@@ -128,9 +134,10 @@ class Engine:
 
     def _score(self, chunk: Chunk, hidden: Tensor) -> None:
         """Log probabilities of the prompt tokens that follow the chunk's rows."""
-        request, known = chunk.sequence.request, chunk.sequence.prompt_logprobs
+        request = chunk.sequence.request
         for start in range(0, chunk.count, SCORED_ROWS):
             rows = sampler.log_probabilities(self.runner.logits(hidden[start : start + SCORED_ROWS]))
             for place, row in enumerate(rows, start=chunk.start + start + 1):
                 if place < len(request.prompt):
-                    known[place] = sampler.report(row, request.prompt[place], request.prompt_logprobs or 0)
+                    token = request.prompt[place]
+                    request.prompt_scores[place] = sampler.report(row, token, request.prompt_logprobs or 0)

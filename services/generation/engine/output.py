@@ -1,10 +1,19 @@
 """What the engine tells about a sequence, step by step. Plain values: no torch, no protos."""
 
 from dataclasses import dataclass
+from enum import Enum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from services.generation.engine.request import FinishReason, Sequence
+    from services.generation.engine.request import Sequence
+
+
+class FinishReason(Enum):
+    """Why a sequence ended."""
+
+    STOP = "stop"
+    LENGTH = "length"
+    EOS = "eos"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +54,7 @@ class Delta:
     token_ids: tuple[int, ...] = ()
     logprob: float = 0.0
     logprobs: tuple[PositionLogprobs, ...] = ()
-    finish: "FinishReason | None" = None
+    finish: FinishReason | None = None
     error: Exception | None = None
     batch_size: int = 0
 

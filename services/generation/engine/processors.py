@@ -1,5 +1,5 @@
-"""One row of logits, changed as its request asks, in this order: penalties, bias, allowed ids, bad words, held
-end tokens; and then, for a draw: temperature, top_k, top_p, min_p, typical_p. Knows no batch."""
+"""One row of logits, changed as its request asks, in this order: penalties, bias, allowed ids, held end tokens;
+then, for a draw: temperature, top_k, top_p, min_p, typical_p. Knows no batch."""
 
 import torch
 from torch import Tensor
@@ -36,17 +36,8 @@ def _forbid(logits: Tensor, sequence: Sequence, params: SamplingParams) -> None:
         allowed = torch.zeros_like(logits, dtype=torch.bool)
         allowed[torch.tensor(params.allowed_token_ids)] = True
         logits.masked_fill_(~allowed, -torch.inf)
-    forbidden = [word[-1] for word in params.bad_words if _would_complete(sequence.tokens, word)]
     if sequence.held_open:
-        forbidden += sequence.request.stopping.end_token_ids
-    if forbidden:
-        logits[torch.tensor(forbidden)] = -torch.inf
-
-
-def _would_complete(tokens: list[int], word: tuple[int, ...]) -> bool:
-    """Whether the last token of `word` would now complete it."""
-    before = len(word) - 1
-    return before == 0 or tuple(tokens[-before:]) == word[:-1]
+        logits[torch.tensor(sorted(sequence.request.stopping.end_token_ids), dtype=torch.int64)] = -torch.inf
 
 
 def candidates(logits: Tensor, params: SamplingParams) -> tuple[Tensor, Tensor]:

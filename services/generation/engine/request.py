@@ -1,25 +1,20 @@
 """What a caller asks of the engine, and one sequence on its way through it. No torch, no text, no protos."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from enum import Enum
 from typing import Protocol
 
-from services.generation.engine.output import PositionLogprobs, StopMatch
-
-
-class FinishReason(Enum):
-    """Why a sequence ended."""
-
-    STOP = "stop"
-    LENGTH = "length"
-    EOS = "eos"
+from services.generation.engine.bad_words import BadWords
+from services.generation.engine.output import Delta, FinishReason, PositionLogprobs, StopMatch
 
 
 @dataclass(frozen=True, slots=True)
 class SamplingParams:
-    """How the next token is chosen; the defaults are greedy and neutral. Token ids are in the vocabulary."""
+    """How the next token is chosen; the defaults are greedy and neutral. Token ids are in the vocabulary.
+
+    bad_words: UTF-8 texts that the output never contains.
+    """
 
     temperature: float = 0.0
     top_k: int = 0
@@ -31,7 +26,7 @@ class SamplingParams:
     presence_penalty: float = 0.0
     logit_bias: Mapping[int, float] = field(default_factory=dict)
     allowed_token_ids: tuple[int, ...] = ()
-    bad_words: tuple[tuple[int, ...], ...] = ()
+    bad_words: tuple[bytes, ...] = ()
 
     @property
     def greedy(self) -> bool:
@@ -47,7 +42,7 @@ class SamplingParams:
     def edits_logits(self) -> bool:
         """Whether the model's logits are changed before choosing."""
         penalties = (self.repetition_penalty, self.frequency_penalty, self.presence_penalty)
-        return penalties != (1.0, 0.0, 0.0) or bool(self.logit_bias or self.allowed_token_ids or self.bad_words)
+        return penalties != (1.0, 0.0, 0.0) or bool(self.logit_bias or self.allowed_token_ids)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +69,7 @@ class Request:
     """One prompt and what to make of it. `deadline` in time.monotonic() seconds; higher priority goes first.
 
     logprobs, prompt_logprobs: alternatives reported a position; None = no report. Sequences of equal `salt`
-    may share KV blocks.
+    may share KV blocks. The engine fills `prompt_scores`, by position from 1 on, before the first output.
     """
 
     prompt: tuple[int, ...]
@@ -86,6 +81,12 @@ class Request:
     priority: int = 0
     deadline: float | None = None
     salt: bytes = b""
+    prompt_scores: dict[int, PositionLogprobs] = field(default_factory=dict)
+
+    @property
+    def scores_missing(self) -> bool:
+        """Whether prompt log probabilities are wanted and not all there."""
+        return self.prompt_logprobs is not None and len(self.prompt_scores) < len(self.prompt) - 1
 
 
 class TextSink(Protocol):
@@ -97,29 +98,24 @@ class TextSink(Protocol):
 
 
 class Sequence:
-    """One continuation of a request. Filled by: scheduler `blocks`, `hashes`, `computed`; engine the rest."""
+    """One continuation of a request. Filled by: scheduler `blocks`, `hashes`, `computed`; engine the rest.
 
-    __slots__ = (
-        "arrival",
-        "blocks",
-        "cached_tokens",
-        "computed",
-        "finish",
-        "hashes",
-        "index",
-        "output_counts",
-        "prompt_logprobs",
-        "request",
-        "started",
-        "stop_match",
-        "text",
-        "tokens",
-    )
+    spell: the bytes a token adds to the text. listener: who is told of each delta.
+    """
 
-    def __init__(self, request: Request, index: int, text: TextSink) -> None:
+    def __init__(
+        self,
+        request: Request,
+        index: int,
+        text: TextSink,
+        spell: Callable[[int], bytes] = lambda _: b"",
+        listener: Callable[[Delta], None] = lambda _: None,
+    ) -> None:
         self.request = request
         self.index = index
         self.text = text
+        self.bad_words = BadWords(request.sampling.bad_words, spell)
+        self.listener = listener
         self.tokens = list(request.prompt)
         self.output_counts: Counter[int] = Counter()
         self.computed = 0  # tokens whose keys and values are in `blocks`
@@ -130,7 +126,6 @@ class Sequence:
         self.started: float | None = None
         self.finish: FinishReason | None = None
         self.stop_match: StopMatch | None = None
-        self.prompt_logprobs: dict[int, PositionLogprobs] = {}  # by position, while the prompt is computed
 
     @property
     def order(self) -> tuple[int, int, int]:
@@ -153,11 +148,16 @@ class Sequence:
 
     @property
     def scores_prompt(self) -> bool:
-        """Whether every prompt row's logits are still wanted; the first sequence does it for all."""
-        wanted = self.request.prompt_logprobs is not None and self.index == 0
-        return wanted and len(self.prompt_logprobs) < len(self.request.prompt) - 1
+        """Whether every prompt row's logits are still wanted of it: the first sequence does it for all."""
+        return self.index == 0 and self.request.scores_missing
+
+    @property
+    def awaits_scores(self) -> bool:
+        """Whether it must not start before the first sequence has scored the prompt."""
+        return self.index > 0 and self.request.scores_missing
 
     def append(self, token: int) -> None:
         """Take the chosen token."""
         self.tokens.append(token)
         self.output_counts[token] += 1
+        self.bad_words.push(token)

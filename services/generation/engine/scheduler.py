@@ -105,8 +105,8 @@ class Scheduler:
         insort(self.waiting, sequence, key=_order)
 
     def _must_wait(self, sequence: Sequence) -> bool:
-        if sequence.scores_prompt:
-            return False
+        if sequence.scores_prompt or sequence.awaits_scores:
+            return sequence.awaits_scores
         names = self._shareable(sequence)
         found = len(self.pool.match(names))
         return found < len(names) and names[found] in self._computing

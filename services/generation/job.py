@@ -1,0 +1,44 @@
+"""What one call wants of the engine and of its text. Plain values: no protos, no gRPC."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from services.generation.engine.request import Request
+from services.generation.engine.request import Sequence as EngineSequence
+from services.generation.engine.stops import StopStrings, TextOutput
+from services.runtime.text.incremental import IncrementalDecoder
+from services.runtime.text.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """`draws` continuations of the request's prompt, of which the best `n` are answered.
+
+    prefix: text put in front of each answer. interval: tokens a streamed message carries.
+    """
+
+    request: Request
+    n: int = 1
+    draws: int = 1
+    stop: tuple[str, ...] = ()
+    skip_special_tokens: bool = True
+    prefix: str = ""
+    interval: int = 1
+
+    def sequences(self, tokenizer: Tokenizer) -> Sequence[EngineSequence]:
+        """The engine's sequences, fresh."""
+        return [self._sequence(index, tokenizer) for index in range(self.draws)]
+
+    def _sequence(self, index: int, tokenizer: Tokenizer) -> EngineSequence:
+        stopping = self.request.stopping
+        text = TextOutput(
+            IncrementalDecoder(tokenizer, self.skip_special_tokens),
+            StopStrings(self.stop, stopping.include_stop),
+            stopping.min_tokens,
+        )
+        silent = tokenizer.special_ids if self.skip_special_tokens else frozenset[int]()
+
+        def spell(token: int) -> bytes:
+            return b"" if token in silent else tokenizer.token_bytes(token)
+
+        return EngineSequence(self.request, index, text, spell)

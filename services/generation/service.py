@@ -1,0 +1,56 @@
+"""maas.generation.v1.GenerationService: convert → engine → convert. Knows no tensor and no thread."""
+
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+
+from grpc import aio
+
+from maas.generation.v1 import generation_service_pb2, generation_service_pb2_grpc
+from services.generation import answers, convert
+from services.generation.model import GenerationModel
+from services.runtime.context import current
+from services.runtime.host import ModelHost
+
+TASK = "generation.generate"
+
+
+class GenerationService(generation_service_pb2_grpc.GenerationServiceServicer):
+    """Text, token ids or chat in; text out. A caller that leaves aborts its request."""
+
+    def __init__(self, host: ModelHost[GenerationModel]) -> None:
+        self._host = host
+
+    async def Generate(
+        self, request: generation_service_pb2.GenerateRequest, context: aio.ServicerContext
+    ) -> generation_service_pb2.GenerateResponse:
+        """All completions at once."""
+        with self._host.lease(request.model, request.version, TASK) as model:
+            call = current()
+            job = await model.prepare(lambda: convert.job(request, model, call), convert.size(request))
+            with model.open(job) as stream:
+                found = await answers.collected(stream, job)
+            return answers.generated(model, job, found, stream)
+
+    async def GenerateStream(
+        self, request: generation_service_pb2.GenerateStreamRequest, context: aio.ServicerContext
+    ) -> AsyncIterator[generation_service_pb2.GenerateStreamResponse]:
+        """Tokens as they are chosen."""
+        with self._host.lease(request.model, request.version, TASK) as model:
+            call = current()
+            job = await model.prepare(lambda: convert.job(request, model, call), convert.size(request))
+            with model.open(job) as stream:
+                messages = answers.Messages(model, job, stream)
+                async with aclosing(answers.pieces(stream, job)) as pieces:
+                    async for piece in pieces:
+                        yield messages.message(piece)
+
+    async def Score(
+        self, request: generation_service_pb2.ScoreRequest, context: aio.ServicerContext
+    ) -> generation_service_pb2.ScoreResponse:
+        """Log probability of a given text, token by token."""
+        with self._host.lease(request.model, request.version, TASK) as model:
+            call = current()
+            asked = await model.prepare(lambda: convert.scoring(request, model, call), convert.size(request))
+            with model.open(asked.job) as stream:
+                await answers.collected(stream, asked.job)
+            return answers.scored(model, asked, stream, not request.HasField("tokens") or request.tokens)

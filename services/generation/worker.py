@@ -1,0 +1,108 @@
+"""The engine's own thread: inbox (add, abort, stop) → step() while there is work. Knows no protos.
+
+A step that fails ends the requests in it, not the thread. Deltas reach the event loop in one wake-up a step.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from queue import SimpleQueue
+from threading import Thread
+
+import torch
+
+from services.generation.engine.engine import Engine
+from services.generation.engine.output import Delta
+from services.generation.engine.request import Sequence as EngineSequence
+from services.generation.stream import TokenStream
+from services.runtime.errors import Overloaded, Unavailable
+
+log = logging.getLogger("maas.engine")
+
+RETRY_AFTER_S = 1.0
+
+
+class EngineWorker:
+    """Runs one engine; made, used and closed on one event loop."""
+
+    def __init__(self, engine: Engine, name: str, threads: int, queue_limit: int) -> None:
+        self.engine = engine
+        self._loop = asyncio.get_running_loop()
+        self._limit = queue_limit + engine.scheduler.limits.max_sequences
+        self._accepted = 0
+        self._closing = False
+        self._inbox: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
+        self._thread = Thread(target=self._run, args=(threads,), name=name, daemon=True)
+        self._thread.start()
+
+    @contextmanager
+    def open(self, sequences: Sequence[EngineSequence]) -> Iterator[TokenStream]:
+        """The sequences of one request, in the engine for the length of the block; left early, they are aborted.
+
+        Raises Overloaded when the waiting queue is full, Unavailable once closing.
+        """
+        self._admit(len(sequences))
+        stream = TokenStream(sequences)
+        for sequence in sequences:
+            sequence.listener = stream.feed
+        self._accepted += len(sequences)
+        self._inbox.put(partial(self.engine.add, list(sequences)))
+        try:
+            yield stream
+        finally:
+            self._accepted -= len(sequences)
+            if not stream.finished:
+                self._inbox.put(partial(self.engine.abort, sequences[0].request))
+
+    async def close(self) -> None:
+        """Ends what still runs with Unavailable, then the thread."""
+        self._closing = True
+        self._inbox.put(None)
+        await asyncio.to_thread(self._thread.join)
+
+    def _admit(self, count: int) -> None:
+        if self._closing:
+            raise Unavailable("the model is being unloaded; retry", retry_after_s=RETRY_AFTER_S)
+        if self._accepted + count > self._limit:
+            raise Overloaded(
+                f"{self._accepted} sequences are running or waiting, the limit is {self._limit}; retry later",
+                reason="QUEUE_FULL",
+                metadata={"limit": str(self._limit)},
+                retry_after_s=RETRY_AFTER_S,
+            )
+
+    def _run(self, threads: int) -> None:
+        torch.set_num_threads(threads)
+        while self._obey():
+            self._deliver(self._step())
+        self._deliver(self.engine.drain(Unavailable("the model was unloaded", retry_after_s=RETRY_AFTER_S)))
+
+    def _obey(self) -> bool:
+        """Carry out the commands that wait; sleeps while the engine has nothing to do. False = stop."""
+        while not (self.engine.busy and self._inbox.empty()):
+            command = self._inbox.get()
+            if command is None:
+                return False
+            command()
+        return True
+
+    def _step(self) -> list[Delta]:
+        try:
+            deltas = self.engine.step()
+            if not self.engine.busy:
+                self.engine.scheduler.check_integrity()
+            return deltas
+        except Exception as error:
+            log.exception("step failed", extra={"step": self.engine.steps})
+            return self.engine.fail(error)
+
+    def _deliver(self, deltas: list[Delta]) -> None:
+        if deltas and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(_tell, deltas)
+
+
+def _tell(deltas: list[Delta]) -> None:
+    for delta in deltas:
+        delta.sequence.listener(delta)
