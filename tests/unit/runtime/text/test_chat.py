@@ -8,7 +8,7 @@ from services.runtime.errors import InvalidInput, PreconditionFailed
 from services.runtime.store.manifest import TokenizerSpec
 from services.runtime.text import chat
 from services.runtime.text.chat import ChatTemplate, Message
-from tests.unit.runtime.text.made import CHATML, all_families
+from tests.unit.runtime.text.made import CHATML, all_families, byte_level, from_library
 
 TOKENIZER = all_families()["byte_level"]
 CONTROL = TOKENIZER.special_tokens
@@ -92,6 +92,26 @@ def test_the_dialect_of_model_cards_is_understood() -> None:
     )
     messages = [Message("system", "x"), Message("user", "é<b>")]
     assert template(source).render(messages) == '"é<b>"%'
+
+
+def test_text_and_ids_are_those_of_transformers() -> None:
+    from transformers import PreTrainedTokenizerFast
+
+    reference = PreTrainedTokenizerFast(tokenizer_object=byte_level(), eos_token="<|im_end|>")
+    source = (
+        "{%- for m in messages %}\n  {%- if m.role == 'user' %}\nU: {{ m.content | trim }}\n  {% else %}\n"
+        "A: {{ m['content'] | tojson }}{{ eos_token }}\n{% endif %}\n{%- endfor %}\n"
+        "{% if add_generation_prompt %}A:{% endif %}"
+    )
+    named = from_library(byte_level(), eos_token="<|im_end|>")
+    turns = [("system", "é\n"), ("user", " x "), ("assistant", "<b>\n"), ("user", " y")]
+    messages = [Message(role, content) for role, content in turns]
+    dicts = [{"role": role, "content": content} for role, content in turns]
+    for chosen in (CHATML, source):
+        made, options = ChatTemplate(chosen, named), {"chat_template": chosen, "add_generation_prompt": True}
+        assert made.render(messages) == reference.apply_chat_template(dicts, tokenize=False, **options)
+        ids = reference.apply_chat_template(dicts, tokenize=True, return_dict=False, **options)
+        assert made.encode(messages) == list(ids)
 
 
 def test_a_broken_template_is_refused_at_load() -> None:
