@@ -47,10 +47,29 @@ async def converse(
 
 
 async def single(sessions: Sessions, request: StepSessionRequest) -> StepSessionResponse:
-    """Opens if `open` is set, steps if `step` is, closes if told to; at least one of them."""
-    if not (request.HasField("open") or request.HasField("step") or request.close):
+    """Opens if `open` is set, steps if `step` is, closes if told to; at least one of them.
+
+    A session whose opening call fails is not kept: its caller never learns of it.
+    """
+    session = _session_of(sessions, request)
+    try:
+        return await _answer(sessions, session, request)
+    except BaseException:
+        if request.HasField("open") and not request.open.resume:
+            sessions.table.close(session)
+        raise
+
+
+def _session_of(sessions: Sessions, request: StepSessionRequest) -> Held:
+    opening = request.HasField("open")
+    if not (opening or request.HasField("step") or request.close):
         raise InvalidInput("step", "is not set; set step, open or close")
-    session = sessions.open(request.open)[0] if request.HasField("open") else sessions.find(request.session_id)
+    if opening and request.session_id not in ("", request.open.session_id):
+        raise InvalidInput("session_id", "is not open.session_id; set open.session_id alone")
+    return sessions.open(request.open)[0] if opening else sessions.find(request.session_id)
+
+
+async def _answer(sessions: Sessions, session: Held, request: StepSessionRequest) -> StepSessionResponse:
     reply = StepSessionResponse(served_by=served_by(sessions.manifest(session)))
     if request.HasField("step"):
         outcome = await sessions.step(session, request.step)

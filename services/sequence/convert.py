@@ -95,18 +95,23 @@ def classified_rows(
 def classified_streams(
     model: SequenceModel, request: sequence_service_pb2.ClassifyRequest, outcome: Outcome[list[Floats]]
 ) -> sequence_service_pb2.ClassifyResponse:
-    """Probabilities [T, 1] of the last class → labels by their mean over the series, and the steps' own."""
+    """Scores [T, K] of each series → labels by their mean over its steps, and the steps' own if K is 1."""
     results = []
     for scores in outcome.value:
-        mean = float(scores[:, 0].mean())
-        result = sequence_pb2.Classification(labels=_labels(model, np.array([1 - mean, mean]), request))
-        if request.step_scores:
+        result = sequence_pb2.Classification(labels=_labels(model, _mean_classes(scores), request))
+        if request.step_scores and scores.shape[1] == 1:
             result.step_scores.extend(scores[:, 0].tolist())
             result.step_ms = step_ms(model.manifest)
         results.append(result)
     return sequence_service_pb2.ClassifyResponse(
         results=results, served_by=served_by(model.manifest), timing=timing(outcome)
     )
+
+
+def _mean_classes(scores: Floats) -> Floats:
+    """[T, K] → [K]; a single score is the probability of the second of two classes."""
+    means: Floats = scores.mean(axis=0)
+    return means if len(means) > 1 else np.array([1 - means[0], means[0]], np.float32)
 
 
 def _labels(

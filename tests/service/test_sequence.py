@@ -364,6 +364,15 @@ async def test_unary_call_without_anything_to_do(stub: Any) -> None:
     await refused(no_id, grpc.StatusCode.INVALID_ARGUMENT, "session_id")
 
 
+async def test_a_session_whose_opening_call_failed_is_not_kept(stub: Any) -> None:
+    opening = sequence_pb2.OpenSession(session_id="stillborn")
+    failed = stub.StepSession(pb.StepSessionRequest(open=opening, step=step(7, FRAMES[0])))
+    await refused(failed, grpc.StatusCode.INVALID_ARGUMENT, "step.step", "next step is 1")
+    await refused(Talk(stub).open(session_id="stillborn", resume=True), grpc.StatusCode.NOT_FOUND)
+    two_ids = stub.StepSession(pb.StepSessionRequest(open=opening, session_id="other"))
+    await refused(two_ids, grpc.StatusCode.INVALID_ARGUMENT, "session_id")
+
+
 async def test_an_idle_session_is_told_so(settings: SequenceSettings) -> None:
     impatient = settings.model_copy(update={"session_idle_s": 0.2})
     async with running(impatient, build) as (channel, _):
