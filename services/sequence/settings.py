@@ -19,8 +19,8 @@ class SequenceSettings(ServerSettings):
     default_embed: str = Field("minilm-l6-v2", description="model of Embed")
     default_transduce: str = Field("g2p-en", description="model of Transduce")
     default_forecast: str = Field("rnn-forecast", description="model of Forecast")
-    runner: Literal["torch", "onnxruntime"] | None = Field(
-        None, description="run every model with this; unset = as each model was published"
+    runner: Literal["auto", "torch", "onnxruntime"] = Field(
+        "auto", description="auto = the runner chosen when the model was published"
     )
     batch_tokens: int = Field(1024, ge=1, description="most tokens or frames computed together")
     batch_queue_limit: int = Field(512, ge=1, description="batches' parts waiting per model; more are refused")
@@ -40,4 +40,4 @@ class SequenceSettings(ServerSettings):
 
     @property
     def runners(self) -> RunnerSettings:
-        return RunnerSettings(force=self.runner, threads=self.threads, device=self.device)
+        return RunnerSettings(None if self.runner == "auto" else self.runner, self.threads, self.device)
