@@ -70,6 +70,8 @@ class ServiceError(Exception):
         self.retry_after_s = retry_after_s
         self.violations: tuple[Violation, ...] = ()
         self.resource: tuple[str, str] | None = None
+        # Another server's serialized google.rpc.Status, passed on instead of one made from this error.
+        self.relayed: bytes | None = None
 
 
 class InvalidInput(ServiceError):

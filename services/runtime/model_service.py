@@ -36,7 +36,7 @@ class ModelService(model_service_pb2_grpc.ModelServiceServicer):
     async def LoadModel(
         self, request: model_service_pb2.LoadModelRequest, context: aio.ServicerContext
     ) -> model_service_pb2.LoadModelResponse:
-        _administrators_only(context)
+        administrators_only(context)
         await self._follower.choose(request.model, request.version)
         model = self._model(self._status(request.model, ""), whole=True)
         return model_service_pb2.LoadModelResponse(model=model)
@@ -44,7 +44,7 @@ class ModelService(model_service_pb2_grpc.ModelServiceServicer):
     async def UnloadModel(
         self, request: model_service_pb2.UnloadModelRequest, context: aio.ServicerContext
     ) -> model_service_pb2.UnloadModelResponse:
-        _administrators_only(context)
+        administrators_only(context)
         await self._follower.drop(request.model, request.version)
         return model_service_pb2.UnloadModelResponse()
 
@@ -105,7 +105,8 @@ def _class_names(path: Path) -> list[str]:
     return path.read_text(encoding="utf-8").splitlines()
 
 
-def _administrators_only(context: aio.ServicerContext) -> None:
+def administrators_only(context: aio.ServicerContext) -> None:
+    """Raises Denied unless the caller is on this machine."""
     peer = str(context.peer())
     if not peer.startswith(_LOOPBACK):
         raise Denied(f"administrative calls are taken from loopback only; this one came from {peer}")

@@ -35,6 +35,8 @@ def details(error: ServiceError) -> list[Message]:
 
 def to_status(error: ServiceError) -> status_pb2.Status:
     """The whole error as google.rpc.Status, as it travels in trailers and in partial results."""
+    if error.relayed is not None:
+        return status_pb2.Status.FromString(error.relayed)
     status = status_pb2.Status(code=int(error.code), message=error.message)
     for detail in details(error):
         status.details.add().Pack(detail)

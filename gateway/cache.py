@@ -1,0 +1,74 @@
+"""The tiers of the cache: this process (L1), then Redis (L2). Knows keys and bytes, not requests."""
+
+import asyncio
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from gateway.cache_control import CacheControl
+from gateway.entry import Entry, pack, unpack
+from gateway.lru import ByteLRU
+from gateway.redis_cache import RedisCache
+
+JITTER = 0.1
+# Writes to Redis under way; beyond, an answer stays in this process only.
+PENDING_WRITES = 256
+
+
+@dataclass(slots=True)
+class Cache:
+    """`l2` None = this process only. Times are unix seconds: they are compared across processes."""
+
+    l1: ByteLRU
+    l2: RedisCache | None
+    ttl_s: float
+    value_bytes: int
+    clock: Callable[[], float] = time.time
+    uniform: Callable[[float, float], float] = random.uniform
+    _writes: set[asyncio.Task[None]] = field(default_factory=set)
+
+    def near(self, key: str, control: CacheControl) -> Entry | None:
+        """From this process, without waiting."""
+        entry = self.l1.get(key)
+        if entry is not None and entry.expires_at <= self.clock():
+            self.l1.remove(key)
+            return None
+        return self._taken(entry, control)
+
+    async def far(self, key: str, control: CacheControl) -> Entry | None:
+        """From Redis, within its time bound; kept near from then on."""
+        data = await self.l2.get(key) if self.l2 is not None else None
+        entry = unpack(key, data, self.value_bytes) if data is not None else None
+        if entry is None or entry.expires_at <= self.clock():
+            return None
+        taken = self._taken(entry, control)
+        if taken is not None:
+            self.l1.put(key, taken)
+        return taken
+
+    def store(self, key: str, reply: bytes) -> None:
+        """Remembers an answer, near at once and far in the background; one over the value cap is not kept."""
+        if len(reply) > self.value_bytes:
+            return
+        now = self.clock()
+        # Jitter: what was stored together must not expire together.
+        entry = Entry(reply, now, now + self.ttl_s * self.uniform(1 - JITTER, 1 + JITTER))
+        self.l1.put(key, entry)
+        if self.l2 is not None and len(self._writes) < PENDING_WRITES:
+            task = asyncio.create_task(self.l2.set(key, pack(key, entry), entry.expires_at - now))
+            self._writes.add(task)
+            task.add_done_callback(self._writes.discard)
+
+    def age_s(self, entry: Entry) -> float:
+        return max(0.0, self.clock() - entry.stored_at)
+
+    async def close(self) -> None:
+        """Ends the writes under way, then the connection."""
+        if self._writes:
+            await asyncio.wait(set(self._writes))
+        if self.l2 is not None:
+            await self.l2.close()
+
+    def _taken(self, entry: Entry | None, control: CacheControl) -> Entry | None:
+        return entry if entry is not None and control.takes(self.age_s(entry)) else None

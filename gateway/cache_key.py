@@ -1,0 +1,34 @@
+"""Names an answer: equal keys if and only if the answers must be equal. Pure: no gRPC, no Redis."""
+
+from hashlib import blake2b
+from typing import Any
+
+from gateway.methods import Method
+
+# Changes whenever keys or stored values change their meaning.
+SCHEMA = b"1"
+KEY_BYTES = 24
+
+
+def deterministic(method: Method, request: Any) -> bool:
+    """Whether the same request to the same model has the same answer: everything but unseeded sampling."""
+    if not method.remembers:
+        return False
+    if method.name == "Generate":
+        sampling = request.sampling
+        return not sampling.temperature or sampling.HasField("seed")
+    return True
+
+
+def cache_key(method: str, model: str, digest: str, tenant: str, content: bytes) -> str:
+    """192 bits over everything that decides an answer; `content` is the canonical request.
+
+    blake2b is collision resistant, so nobody can craft a request that meets another's key. The braces make
+    the hash the slot of a Redis cluster.
+    """
+    state = blake2b(digest_size=KEY_BYTES)
+    for part in (SCHEMA, method.encode(), model.encode(), digest.encode(), tenant.encode(), content):
+        # Lengths in front, so that no two splits of the same bytes are alike.
+        state.update(len(part).to_bytes(8, "little"))
+        state.update(part)
+    return f"maas:v1:{{{state.hexdigest()}}}"

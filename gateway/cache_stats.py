@@ -1,0 +1,27 @@
+"""Counts what the cache did, for GetStatus and for Prometheus."""
+
+from collections import Counter
+
+from services.runtime.metrics import Metrics
+
+HIT_L1, HIT_L2, MISS, COALESCED, BYPASS = "hit-l1", "hit-l2", "miss", "coalesced", "bypass"
+
+
+class CacheStats:
+    """One count per answered call and outcome, and the faults of Redis that became misses."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+        self.outcomes: Counter[str] = Counter()
+        self.faults = 0
+
+    def count(self, outcome: str) -> None:
+        self.outcomes[outcome] += 1
+        self._metrics.cache.labels(outcome).inc()
+
+    def fault(self) -> None:
+        self.faults += 1
+        self._metrics.cache_faults.inc()
+
+    def breaker(self, is_open: bool) -> None:
+        self._metrics.breaker_open.labels("redis").set(is_open)

@@ -1,0 +1,42 @@
+"""Keeps the model index in step with a service by its WatchModels stream. Decides nothing."""
+
+import asyncio
+
+from grpc import StatusCode, aio
+
+from gateway.backends import Backend
+from gateway.versions import ModelIndex
+from maas.model.v1 import model_pb2, model_service_pb2, model_service_pb2_grpc
+from services.runtime.errors import Unavailable
+
+PAUSE_S = 0.1
+
+
+async def follow(backend: Backend, index: ModelIndex, refresh_s: float) -> None:
+    """Until cancelled. What was learned stays while the service is away: its models have not changed meanwhile.
+
+    The stream is begun anew every `refresh_s`, so that a label moved without a change of state is seen too.
+    """
+    while True:
+        await backend.up()
+        try:
+            await _watch(backend, index, refresh_s)
+        except Unavailable:
+            await asyncio.sleep(PAUSE_S)
+        except aio.AioRpcError as error:
+            if error.code() is not StatusCode.DEADLINE_EXCEEDED:
+                await asyncio.sleep(PAUSE_S)
+
+
+async def _watch(backend: Backend, index: ModelIndex, refresh_s: float) -> None:
+    stub = model_service_pb2_grpc.ModelServiceStub(backend.pick().channel)
+    present: list[model_pb2.Model] | None = []
+    async for news in stub.WatchModels(model_service_pb2.WatchModelsRequest(), timeout=refresh_s):
+        if present is None:
+            index.update(backend.name, news.model)
+            continue
+        if news.HasField("model"):
+            present.append(news.model)
+        if news.snapshot_end:
+            index.replace(backend.name, present)
+            present = None

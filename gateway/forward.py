@@ -1,0 +1,95 @@
+"""The services' own contracts at the gateway: handlers made from their descriptors. Knows no message by name."""
+
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import aclosing
+from typing import Any
+
+import grpc
+from grpc import aio
+
+from gateway import upstream
+from gateway.backends import Backend
+from gateway.cache_stats import BYPASS
+from gateway.methods import SERVICES, Method, methods_of
+from gateway.pipeline import Answer, Pipeline
+from gateway.relay import Metadata
+from services.runtime.context import current
+
+OUTCOME, AGE = "x-maas-cache", "x-maas-cache-age-s"
+
+
+class Forwarder:
+    """Makes the handlers of one service. Bytes pass unread except where an answer may be remembered."""
+
+    def __init__(self, pipeline: Pipeline, backends: Mapping[str, Backend]) -> None:
+        self._pipeline, self._backends = pipeline, backends
+
+    def add(self, area: str) -> Callable[[Any, Any], None]:
+        """A stand-in for the generated `add_XServicer_to_server`."""
+        service = SERVICES[area]
+
+        def add_to_server(forwarder: Forwarder, server: Any) -> None:
+            handlers = {method.name: forwarder.handler(method) for method in methods_of(area, service)}
+            server.add_registered_method_handlers(service.full_name, handlers)
+
+        return add_to_server
+
+    def handler(self, method: Method) -> grpc.RpcMethodHandler:
+        """Serves one method. A message that does not parse is refused here or, if unread here, by the service."""
+        if method.client_streaming and method.server_streaming:
+            return grpc.stream_stream_rpc_method_handler(self._bidi(method))
+        if method.server_streaming:
+            return grpc.unary_stream_rpc_method_handler(self._server_stream(method))
+        if method.client_streaming:
+            raise NotImplementedError(f"{method.path}: no contract of ours has this shape")
+        if method.remembers:
+            return grpc.unary_unary_rpc_method_handler(self._remembering(method), method.request.FromString)
+        return grpc.unary_unary_rpc_method_handler(self._passing(method))
+
+    def _remembering(self, method: Method) -> Callable[..., Any]:
+        async def handle(request: Any, context: aio.ServicerContext) -> bytes:
+            return await tell(await self._pipeline.answer(method, request), context)
+
+        return handle
+
+    def _passing(self, method: Method) -> Callable[..., Any]:
+        async def handle(request: bytes, context: aio.ServicerContext) -> bytes:
+            return await tell(await self._pipeline.forward(method.area, method.path, request), context)
+
+        return handle
+
+    def _server_stream(self, method: Method) -> Callable[..., Any]:
+        async def handle(request: bytes, context: aio.ServicerContext) -> AsyncIterator[bytes]:
+            backend = self._backends[method.area]
+            replies = upstream.server_stream(backend, method.path, request, _announcer(context))
+            async with aclosing(replies):
+                async for reply in replies:
+                    yield reply
+
+        return handle
+
+    def _bidi(self, method: Method) -> Callable[..., Any]:
+        async def handle(requests: AsyncIterator[bytes], context: aio.ServicerContext) -> AsyncIterator[bytes]:
+            backend = self._backends[method.area]
+            replies = upstream.bidi_stream(backend, method.path, requests, _announcer(context))
+            async with aclosing(replies):
+                async for reply in replies:
+                    yield reply
+
+        return handle
+
+
+async def tell(answer: Answer, context: aio.ServicerContext) -> bytes:
+    """Sends the cache's outcome as initial metadata; returns the reply's bytes."""
+    await context.send_initial_metadata(
+        ((OUTCOME, answer.outcome), (AGE, str(int(answer.age_s))), *answer.initial)
+    )
+    current().trailing.extend(answer.trailing)
+    return answer.reply
+
+
+def _announcer(context: aio.ServicerContext) -> upstream.Announce:
+    async def announce(metadata: Metadata) -> None:
+        await context.send_initial_metadata(((OUTCOME, BYPASS), *metadata))
+
+    return announce

@@ -1,0 +1,122 @@
+"""maas.model.v1.ModelService for the whole suite: asks the services that know a model, joins what they say."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+from google.protobuf.message import Message
+from grpc import aio
+
+from gateway import upstream
+from gateway.backends import Backends
+from gateway.versions import ModelIndex
+from maas.model.v1 import model_pb2, model_service_pb2, model_service_pb2_grpc
+from services.runtime.errors import Code, ModelNotFound, ServiceError
+from services.runtime.model_service import administrators_only
+
+_PATH = "/maas.model.v1.ModelService/"
+
+
+class ModelService(model_service_pb2_grpc.ModelServiceServicer):
+    """Administrative calls are taken from loopback only: behind the gateway every caller looks local."""
+
+    def __init__(self, backends: Backends, index: ModelIndex) -> None:
+        self._backends, self._index = backends, index
+
+    async def ListModels(
+        self, request: model_service_pb2.ListModelsRequest, context: aio.ServicerContext
+    ) -> model_service_pb2.ListModelsResponse:
+        areas = list(self._backends)
+        answers = await self._ask(areas, "ListModels", request, model_service_pb2.ListModelsResponse)
+        if all(isinstance(answer, ServiceError) for answer in answers):
+            raise next(answer for answer in answers if isinstance(answer, ServiceError))
+        reply = model_service_pb2.ListModelsResponse()
+        for area, answer in zip(areas, answers, strict=True):
+            if isinstance(answer, ServiceError):
+                reply.unavailable[area] = answer.message
+            else:
+                reply.models.extend(answer.models)
+        return reply
+
+    async def GetModel(
+        self, request: model_service_pb2.GetModelRequest, context: aio.ServicerContext
+    ) -> model_service_pb2.GetModelResponse:
+        answers = await self._ask(
+            self._areas(request.model), "GetModel", request, model_service_pb2.GetModelResponse
+        )
+        found = [answer.model for answer in answers if not isinstance(answer, ServiceError)]
+        if not found:
+            raise self._why(request.model, answers)
+        return model_service_pb2.GetModelResponse(model=_joined(found))
+
+    async def LoadModel(
+        self, request: model_service_pb2.LoadModelRequest, context: aio.ServicerContext
+    ) -> model_service_pb2.LoadModelResponse:
+        administrators_only(context)
+        replies = await self._change(request, "LoadModel", model_service_pb2.LoadModelResponse)
+        return model_service_pb2.LoadModelResponse(model=_joined([reply.model for reply in replies]))
+
+    async def UnloadModel(
+        self, request: model_service_pb2.UnloadModelRequest, context: aio.ServicerContext
+    ) -> model_service_pb2.UnloadModelResponse:
+        administrators_only(context)
+        await self._change(request, "UnloadModel", model_service_pb2.UnloadModelResponse)
+        return model_service_pb2.UnloadModelResponse()
+
+    async def WatchModels(
+        self, request: model_service_pb2.WatchModelsRequest, context: aio.ServicerContext
+    ) -> AsyncIterator[model_service_pb2.WatchModelsResponse]:
+        with self._index.changes() as news:
+            for model in self._index.models():
+                if request.model in ("", model.name):
+                    yield model_service_pb2.WatchModelsResponse(model=model)
+            yield model_service_pb2.WatchModelsResponse(snapshot_end=True)
+            while True:
+                model = await news.get()
+                if request.model in ("", model.name):
+                    yield model_service_pb2.WatchModelsResponse(model=model)
+
+    def _areas(self, model: str) -> list[str]:
+        """The services that know the model; all of them if none is known to."""
+        return self._index.areas_of(model) or list(self._backends)
+
+    async def _ask(self, areas: Sequence[str], method: str, request: Message, reply: Any) -> list[Any]:
+        """Replies or ServiceErrors, in the order of `areas`."""
+        body = request.SerializeToString()
+
+        async def one(area: str) -> Any:
+            try:
+                return reply.FromString((await upstream.call(self._backends[area], _PATH + method, body)).body)
+            except ServiceError as error:
+                return error
+
+        return list(await asyncio.gather(*(one(area) for area in areas)))
+
+    async def _change(self, request: Any, method: str, reply: Any) -> list[Any]:
+        """Every service that can, does; raises if one that knows the model fails, or if none can."""
+        answers = await self._ask(self._areas(request.model), method, request, reply)
+        done = [answer for answer in answers if not isinstance(answer, ServiceError)]
+        serious = [a for a in answers if isinstance(a, ServiceError) and a.code not in _NOT_MINE]
+        if serious or not done:
+            raise serious[0] if serious else self._why(request.model, answers)
+        return done
+
+    def _why(self, model: str, answers: Sequence[ServiceError]) -> ServiceError:
+        """Unknown everywhere is NOT_FOUND; otherwise what kept a service from saying so."""
+        if all(answer.code is Code.NOT_FOUND for answer in answers) and model not in self._index.names():
+            return ModelNotFound("model", model, self._index.names())
+        return next((a for a in answers if a.code is not Code.NOT_FOUND), answers[0])
+
+
+# What a service says of a model that is another's business.
+_NOT_MINE = (Code.NOT_FOUND, Code.INVALID_ARGUMENT)
+
+
+def _joined(models: Sequence[model_pb2.Model]) -> model_pb2.Model:
+    """One model of several services: the last one's view, a default wherever it is one."""
+    joined = model_pb2.Model()
+    joined.CopyFrom(models[-1])
+    del joined.default_for[:]
+    joined.default_for.extend(sorted({task for model in models for task in model.default_for}))
+    joined.service = ",".join(model.service for model in models)
+    return joined

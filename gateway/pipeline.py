@@ -1,0 +1,163 @@
+"""The path of a unary call: admit → route → key → cache → single-flight (look again) → call → store.
+
+The only file that names all the steps; each is a file of its own. The door has admitted the call already.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from gateway import upstream
+from gateway.backends import Backend
+from gateway.cache import Cache
+from gateway.cache_control import HEADER, CacheControl, cache_miss
+from gateway.cache_key import cache_key, deterministic
+from gateway.cache_stats import BYPASS, COALESCED, HIT_L1, HIT_L2, MISS, CacheStats
+from gateway.canonical import canonical
+from gateway.entry import Entry
+from gateway.methods import Method
+from gateway.relay import Metadata
+from gateway.singleflight import SingleFlight
+from gateway.versions import ModelIndex, Serving
+from services.runtime.context import current
+from services.runtime.errors import Code, ServiceError
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A serialized reply, how it came about, and the service's metadata that travels on."""
+
+    reply: bytes
+    outcome: str = BYPASS
+    age_s: float = 0.0
+    initial: Metadata = ()
+    trailing: Metadata = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Named:
+    """A request whose answer has a name: its key, and what the key is made of."""
+
+    method: Method
+    request: Any
+    serving: Serving
+    tenant: str
+    content: bytes
+
+    def key(self, model: str = "", digest: str = "") -> str:
+        """The key under a digest; the expected one unless given."""
+        model, digest = model or self.serving.model, digest or self.serving.digest
+        return cache_key(self.method.path, model, digest, self.tenant, self.content)
+
+
+class Pipeline:
+    """Answers unary calls of the services, from memory where that is right."""
+
+    def __init__(
+        self, backends: Mapping[str, Backend], index: ModelIndex, cache: Cache, stats: CacheStats
+    ) -> None:
+        self._backends, self._index, self._cache, self._stats = backends, index, cache, stats
+        self._flights: SingleFlight[Answer] = SingleFlight()
+
+    async def answer(self, method: Method, request: Any) -> Answer:
+        """Raises the service's own error, Unavailable naming it, or NotFound CACHE_MISS under only-if-cached."""
+        context = current()
+        context.check_deadline()
+        control = CacheControl.parse(context.metadata.get(HEADER, ""))
+        named = self._name(method, request, context.tenant)
+        if named is None or control.no_store:
+            answer = await self._bypass(method, request, control)
+        elif control.only_if_cached:
+            answer = await self._remembered(named.key(), control)
+        elif control.no_cache:
+            answer = await self._compute(named)
+        else:
+            answer = await self._cached(named, control)
+        self._stats.count(answer.outcome)
+        return answer
+
+    async def forward(self, area: str, path: str, body: bytes) -> Answer:
+        """A call that nothing here needs to understand."""
+        current().check_deadline()
+        reply = await upstream.call(self._backends[area], path, body)
+        self._stats.count(BYPASS)
+        return Answer(reply.body, BYPASS, 0.0, reply.initial, reply.trailing)
+
+    def _name(self, method: Method, request: Any, tenant: str) -> _Named | None:
+        """None for what must not be remembered, or cannot be named because its model is not known yet."""
+        if not deterministic(method, request):
+            return None
+        serving = self._index.resolve(method, request)
+        return serving and _Named(method, request, serving, tenant, canonical(request))
+
+    async def _bypass(self, method: Method, request: Any, control: CacheControl) -> Answer:
+        if control.only_if_cached:
+            raise cache_miss()
+        reply = await upstream.call(self._backends[method.area], method.path, request.SerializeToString())
+        return Answer(reply.body, BYPASS, 0.0, reply.initial, reply.trailing)
+
+    async def _remembered(self, key: str, control: CacheControl) -> Answer:
+        near = self._cache.near(key, control)
+        far = None if near else await self._cache.far(key, control)
+        found = near or far
+        if found is None:
+            raise cache_miss()
+        return self._hit(found, HIT_L1 if near else HIT_L2)
+
+    async def _cached(self, named: _Named, control: CacheControl) -> Answer:
+        key = named.key()
+        near = self._cache.near(key, control)
+        if near is not None:
+            return self._hit(near, HIT_L1)
+        # Callers of different max-age do not share: one may take an answer that is too old for the other.
+        flight = (key, control.max_age_s)
+        while True:
+            joined = flight in self._flights
+            try:
+                answer = await self._flights.do(flight, lambda: self._fill(named, key, control))
+                return replace(answer, outcome=COALESCED) if joined else answer
+            except ServiceError as error:
+                # The work had its starter's deadline; whoever joined and still has time starts anew.
+                if not joined or error.code is not Code.DEADLINE_EXCEEDED:
+                    raise
+                current().check_deadline()
+
+    async def _fill(self, named: _Named, key: str, control: CacheControl) -> Answer:
+        # Look again: A looks and misses, B's flight stores and ends, A starts this one and need not compute.
+        near = self._cache.near(key, control)
+        if near is not None:
+            return self._hit(near, HIT_L1)
+        far = await self._cache.far(key, control)
+        return self._hit(far, HIT_L2) if far is not None else await self._compute(named)
+
+    async def _compute(self, named: _Named) -> Answer:
+        reply = await self._call_pinned(named)
+        # Under the digest that answered: the model may have been swapped since it was looked up.
+        served = named.method.response.FromString(reply.body).served_by  # type: ignore[attr-defined]
+        if served.digest:
+            self._cache.store(named.key(served.model, served.digest), reply.body)
+        return Answer(reply.body, MISS, 0.0, reply.initial, reply.trailing)
+
+    async def _call_pinned(self, named: _Named) -> upstream.Reply:
+        backend, path = self._backends[named.method.area], named.method.path
+        asked = named.request.version
+        try:
+            return await upstream.call(backend, path, _pinned(named.request, named.serving))
+        except ServiceError as error:
+            if error.code is not Code.NOT_FOUND or asked == named.serving.version:
+                raise
+            # The version was swapped out between look-up and call: let the service choose.
+            return await upstream.call(backend, path, named.request.SerializeToString())
+
+    def _hit(self, entry: Entry, outcome: str) -> Answer:
+        return Answer(entry.reply, outcome, self._cache.age_s(entry))
+
+
+def _pinned(request: Any, serving: Serving) -> bytes:
+    """The request asking for exactly this version. In place and back: a large picture is not copied."""
+    model, version = request.model, request.version
+    request.model, request.version = serving.model, serving.version
+    try:
+        return bytes(request.SerializeToString())
+    finally:
+        request.model, request.version = model, version

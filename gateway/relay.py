@@ -1,0 +1,50 @@
+"""A failed call to a service → the error the gateway's caller gets: the service's own status, unchanged."""
+
+from grpc import StatusCode, aio
+
+from services.runtime.errors import Code, DeadlinePassed, ServiceError, Unavailable
+from services.runtime.status import DETAILS_KEY, PUSHBACK_KEY
+
+RETRY_AFTER_S = 1.0
+
+# Kinds of failure that speak against the replica, not against the request or the load.
+FAULTS = frozenset({StatusCode.UNAVAILABLE, StatusCode.INTERNAL, StatusCode.UNKNOWN, StatusCode.DATA_LOSS})
+
+Metadata = tuple[tuple[str, str], ...]
+
+
+class Relayed(ServiceError):
+    """A service's own error: code, text, details and pushback as they came."""
+
+    def __init__(self, error: aio.AioRpcError, rich: bytes | None, pushback_ms: str) -> None:
+        retry_after_s = int(pushback_ms) / 1000 if pushback_ms.isdigit() else None
+        super().__init__(error.details() or "", retry_after_s=retry_after_s, reason=error.code().name)
+        self.code = Code(error.code().value[0])
+        self.relayed = rich
+
+
+def relay(error: aio.AioRpcError, service: str, address: str) -> ServiceError:
+    """The error to raise for `error`; what the transport alone said is put in our words."""
+    trailing = dict(error.trailing_metadata() or ())
+    rich = trailing.get(DETAILS_KEY)
+    if rich is None and error.code() is StatusCode.UNAVAILABLE:
+        return unreachable(service, f"{address}: {error.details()}")
+    if rich is None and error.code() is StatusCode.DEADLINE_EXCEEDED:
+        return DeadlinePassed(f"the deadline passed while {service} was working on the call")
+    return Relayed(error, rich, str(trailing.get(PUSHBACK_KEY, "")))
+
+
+def unreachable(service: str, why: str) -> Unavailable:
+    """No replica of `service` can take the call now."""
+    return Unavailable(
+        f"service {service} is unavailable ({why}); retry shortly",
+        reason="BACKEND_UNAVAILABLE",
+        metadata={"service": service},
+        retry_after_s=RETRY_AFTER_S,
+    )
+
+
+def carried(metadata: aio.Metadata | None) -> Metadata:
+    """What of a service's metadata travels on to the caller: its own `x-maas-` keys and load reports."""
+    found = tuple(metadata or ())
+    return tuple((k, v) for k, v in found if k.startswith("x-maas-") or k == "endpoint-load-metrics-bin")

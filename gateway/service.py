@@ -1,0 +1,75 @@
+"""maas.gateway.v1.GatewayService: what only the front door can do."""
+
+import time
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from importlib import metadata
+
+from grpc import aio
+
+from gateway.backends import Backends
+from gateway.cache import Cache
+from gateway.cache_stats import CacheStats
+from gateway.convert import backend_statuses, cache_status
+from gateway.fanout import FanOut
+from maas.gateway.v1 import gateway_service_pb2, gateway_service_pb2_grpc
+from services.runtime.admission import Admission
+from services.runtime.errors import Unimplemented
+
+
+class GatewayService(gateway_service_pb2_grpc.GatewayServiceServicer):
+    """Convert → call → convert."""
+
+    def __init__(
+        self, fanout: FanOut, backends: Backends, cache: Cache, stats: CacheStats, admission: Admission
+    ) -> None:
+        self._fanout, self._backends = fanout, backends
+        self._cache, self._stats, self._admission = cache, stats, admission
+        self._started = time.monotonic()
+
+    async def FanOut(
+        self, request: gateway_service_pb2.FanOutRequest, context: aio.ServicerContext
+    ) -> gateway_service_pb2.FanOutResponse:
+        async with aclosing(self._fanout.run(request.calls, request.max_parallel, request.fail_fast)) as ends:
+            finished = [end async for end in ends]
+        ordered = sorted(finished, key=lambda end: end.index)
+        return gateway_service_pb2.FanOutResponse(results=[end.result for end in ordered])
+
+    async def FanOutStream(
+        self, request: gateway_service_pb2.FanOutStreamRequest, context: aio.ServicerContext
+    ) -> AsyncIterator[gateway_service_pb2.FanOutStreamResponse]:
+        async with aclosing(self._fanout.run(request.calls, request.max_parallel, request.fail_fast)) as ends:
+            async for end in ends:
+                yield gateway_service_pb2.FanOutStreamResponse(result=end.result)
+
+    async def RunPipeline(
+        self, request: gateway_service_pb2.RunPipelineRequest, context: aio.ServicerContext
+    ) -> gateway_service_pb2.RunPipelineResponse:
+        raise Unimplemented("RunPipeline is not served yet; use FanOut, or call the services one after another")
+
+    async def GetStatus(
+        self, request: gateway_service_pb2.GetStatusRequest, context: aio.ServicerContext
+    ) -> gateway_service_pb2.GetStatusResponse:
+        return gateway_service_pb2.GetStatusResponse(
+            version=_version(),
+            uptime_s=time.monotonic() - self._started,
+            backends=backend_statuses(self._backends.values()),
+            cache=cache_status(self._cache, self._stats),
+            in_flight=self._admission.inside,
+            in_flight_limit=self._admission.limit,
+        )
+
+    async def FlushCache(
+        self, request: gateway_service_pb2.FlushCacheRequest, context: aio.ServicerContext
+    ) -> gateway_service_pb2.FlushCacheResponse:
+        raise Unimplemented(
+            "FlushCache is not served yet; send cache-control: no-cache to replace a single answer"
+        )
+
+
+def _version() -> str:
+    """The installed version; a source tree has none."""
+    try:
+        return metadata.version("maas")
+    except metadata.PackageNotFoundError:
+        return "source"

@@ -1,0 +1,52 @@
+"""Settings of the gateway: where the services are, how much it remembers and how long it waits for Redis."""
+
+from collections.abc import Mapping
+
+from pydantic import Field
+
+from services.runtime.settings import ServerSettings
+
+MIB = 1024 * 1024
+
+
+class GatewaySettings(ServerSettings):
+    """Read by `python -m gateway`. An address may be a comma list: replicas of one service."""
+
+    port: int = Field(50050, ge=0, le=65535, description="port to listen on; 0 = any free one")
+    max_message_mib: int = Field(64, ge=1, le=1024, description="largest message, both ways, MiB")
+    tokenization_address: str = Field("127.0.0.1:50051", description="tokenization replicas, comma list")
+    vision_address: str = Field("127.0.0.1:50052", description="vision replicas, comma list")
+    sequence_address: str = Field("127.0.0.1:50053", description="sequence replicas, comma list")
+    generation_address: str = Field("127.0.0.1:50054", description="generation replicas, comma list")
+    start_wait_s: float = Field(1.0, ge=0, description="longest wait for the services before SERVING")
+    models_refresh_s: float = Field(5.0, gt=0, description="how often the whole list of models is asked again")
+    redis_url: str = Field("", description="redis:// or unix:// of the shared cache; empty = none")
+    redis_connect_ms: int = Field(200, ge=1, description="longest wait for a Redis connection")
+    redis_operation_ms: int = Field(50, ge=1, description="longest wait for a Redis answer")
+    redis_breaker_faults: int = Field(5, ge=1, description="Redis faults in a row that open the breaker")
+    redis_breaker_open_s: float = Field(1.0, gt=0, description="pause before an open breaker tries again")
+    cache_ttl_s: float = Field(3600, gt=0, description="life of a cached answer; each varies by ten percent")
+    cache_value_kib: int = Field(1024, ge=0, description="largest answer that is cached, KiB; 0 = none are")
+    cache_memory_mib: int = Field(64, ge=0, description="cached answers kept in the process, MiB")
+
+    @property
+    def addresses(self) -> Mapping[str, tuple[str, ...]]:
+        """Service → addresses of its replicas."""
+        return {
+            "tokenization": _listed(self.tokenization_address),
+            "vision": _listed(self.vision_address),
+            "sequence": _listed(self.sequence_address),
+            "generation": _listed(self.generation_address),
+        }
+
+    @property
+    def cache_value_bytes(self) -> int:
+        return self.cache_value_kib * 1024
+
+    @property
+    def cache_memory_bytes(self) -> int:
+        return self.cache_memory_mib * MIB
+
+
+def _listed(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())

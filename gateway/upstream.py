@@ -1,0 +1,114 @@
+"""One call to a service: a replica is chosen, deadline, request id, trace and cancellation go along.
+
+Bytes in, bytes out. UNAVAILABLE is tried once more on another healthy replica, never after a first reply.
+"""
+
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any
+
+from grpc import StatusCode, aio
+
+from gateway.backends import Backend, Replica
+from gateway.relay import FAULTS, Metadata, carried, relay
+from services.runtime.context import current
+
+Announce = Callable[[Metadata], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A unary answer and the metadata that travels on."""
+
+    body: bytes
+    initial: Metadata = ()
+    trailing: Metadata = ()
+
+
+async def call(backend: Backend, path: str, body: bytes) -> Reply:
+    """A unary call. Raises the service's own error, or Unavailable naming the service."""
+    tried: list[Replica] = []
+    while True:
+        replica = backend.pick(tried)
+        tried.append(replica)
+        try:
+            return await _once(replica, path, body)
+        except aio.AioRpcError as error:
+            if not _again(error, backend, tried):
+                raise relay(error, backend.name, replica.address) from error
+
+
+async def server_stream(
+    backend: Backend, path: str, body: bytes, announce: Announce
+) -> AsyncGenerator[bytes, None]:
+    """A server-streaming call; `announce` gets the initial metadata before the first message."""
+    tried: list[Replica] = []
+    while True:
+        replica = backend.pick(tried)
+        tried.append(replica)
+        begun = False
+        try:
+            with replica.carrying() as channel:
+                stream = channel.unary_stream(path)(body, **_along())
+                async with aclosing(_messages(stream, announce)) as messages:
+                    async for message in messages:
+                        begun = True
+                        yield message
+            return
+        except aio.AioRpcError as error:
+            _judge(replica, error)
+            if begun or not _again(error, backend, tried):
+                raise relay(error, backend.name, replica.address) from error
+
+
+async def bidi_stream(
+    backend: Backend, path: str, requests: AsyncIterator[bytes], announce: Announce
+) -> AsyncGenerator[bytes, None]:
+    """A bidi call, on one replica only: what was sent cannot be taken back."""
+    replica = backend.pick()
+    try:
+        with replica.carrying() as channel:
+            stream = channel.stream_stream(path)(requests, **_along())
+            async with aclosing(_messages(stream, announce)) as messages:
+                async for message in messages:
+                    yield message
+    except aio.AioRpcError as error:
+        _judge(replica, error)
+        raise relay(error, backend.name, replica.address) from error
+
+
+async def _once(replica: Replica, path: str, body: bytes) -> Reply:
+    with replica.carrying() as channel:
+        pending = channel.unary_unary(path)(body, **_along())
+        try:
+            reply = await pending
+        except aio.AioRpcError as error:
+            _judge(replica, error)
+            raise
+        return Reply(reply, carried(await pending.initial_metadata()), carried(await pending.trailing_metadata()))
+
+
+async def _messages(stream: Any, announce: Announce) -> AsyncGenerator[bytes, None]:
+    """The messages of a stream; leaving early cancels it at the service."""
+    try:
+        await announce(carried(await stream.initial_metadata()))
+        async for message in stream:
+            yield message
+        current().trailing.extend(carried(await stream.trailing_metadata()))
+    finally:
+        stream.cancel()
+
+
+def _along() -> dict[str, Any]:
+    """What every call takes with it: the time its caller still has, request id and trace context."""
+    context = current()
+    return {"timeout": context.remaining_s(), "metadata": context.outgoing()}
+
+
+def _judge(replica: Replica, error: aio.AioRpcError) -> None:
+    replica.failures += error.code() in FAULTS
+
+
+def _again(error: aio.AioRpcError, backend: Backend, tried: list[Replica]) -> bool:
+    return error.code() is StatusCode.UNAVAILABLE and len(tried) == 1 and backend.another(tried)

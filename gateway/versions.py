@@ -1,0 +1,106 @@
+"""What the services serve right now: which model a request means, and under which digest. Pure."""
+
+import asyncio
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+from gateway.methods import Method
+from maas.model.v1 import model_pb2
+
+Key = tuple[str, str]
+Listener = Callable[[model_pb2.Model], None]
+
+
+class Serving(NamedTuple):
+    """A model version that answers."""
+
+    model: str
+    version: str
+    digest: str
+
+
+class ModelIndex:
+    """The models of every service, as its stream of changes tells them."""
+
+    def __init__(self, listener: Listener = lambda _: None) -> None:
+        self._areas: dict[str, dict[Key, model_pb2.Model]] = {}
+        self._listener = listener
+        self._watchers: set[asyncio.Queue[model_pb2.Model]] = set()
+        self._told: dict[str, asyncio.Event] = {}
+
+    def replace(self, area: str, models: Iterable[model_pb2.Model]) -> None:
+        """Takes a whole list; watchers hear only what differs."""
+        before = self._areas.get(area, {})
+        after = {_key(model): model for model in models}
+        self._areas[area] = after
+        for key, model in after.items():
+            if before.get(key) != model:
+                self._tell(model)
+        self._first(area).set()
+
+    def update(self, area: str, model: model_pb2.Model) -> None:
+        """Takes one change."""
+        self._areas.setdefault(area, {})[_key(model)] = model
+        self._tell(model)
+
+    def knows(self, area: str) -> bool:
+        """Whether the service has told its list at least once."""
+        return area in self._areas
+
+    async def told(self, area: str) -> None:
+        """Returns once the service has told its list."""
+        await self._first(area).wait()
+
+    def resolve(self, method: Method, request: Any) -> Serving | None:
+        """What `request` will be answered by; None when that cannot be told yet, and never a guess."""
+        found = [m for m in self._serving(method.area) if _means(m, method, request)]
+        if len({m.version for m in found}) != 1 or len({m.name for m in found}) != 1:
+            return None
+        return Serving(found[0].name, found[0].version, found[0].digest)
+
+    def areas_of(self, name: str) -> list[str]:
+        """The services that know a model."""
+        return [area for area, models in self._areas.items() if any(m.name == name for m in models.values())]
+
+    def is_serving(self, name: str) -> bool:
+        return any(m.name == name for area in self._areas for m in self._serving(area))
+
+    def names(self) -> list[str]:
+        """Every model that some service knows."""
+        return sorted({model.name for models in self._areas.values() for model in models.values()})
+
+    def models(self) -> list[model_pb2.Model]:
+        """All entries, service by service."""
+        return [model for area in sorted(self._areas) for _, model in sorted(self._areas[area].items())]
+
+    @contextmanager
+    def changes(self) -> Iterator["asyncio.Queue[model_pb2.Model]"]:
+        """A queue of every change from now on."""
+        queue: asyncio.Queue[model_pb2.Model] = asyncio.Queue()
+        self._watchers.add(queue)
+        try:
+            yield queue
+        finally:
+            self._watchers.discard(queue)
+
+    def _first(self, area: str) -> asyncio.Event:
+        return self._told.setdefault(area, asyncio.Event())
+
+    def _serving(self, area: str) -> list[model_pb2.Model]:
+        models = self._areas.get(area, {}).values()
+        return [m for m in models if m.state == model_pb2.MODEL_STATE_SERVING]
+
+    def _tell(self, model: model_pb2.Model) -> None:
+        self._listener(model)
+        for queue in self._watchers:
+            queue.put_nowait(model)
+
+
+def _key(model: model_pb2.Model) -> Key:
+    return model.name, model.version
+
+
+def _means(model: model_pb2.Model, method: Method, request: Any) -> bool:
+    named = model.name == request.model if request.model else method.task(request) in model.default_for
+    return named and request.version in ("", model.version, *model.version_labels)
