@@ -115,7 +115,7 @@ class _Guard:
         place = self._door.admission.admit() if self._admitted else nullcontext()
         status = "OK"
         try:
-            with place:
+            with place, self._door.metrics.calls_inside.track_inprogress():
                 reply = await body()
             context.set_trailing_metadata((*request.trailing, (calls.REQUEST_ID, request.request_id)))
             return reply

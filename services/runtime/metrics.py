@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, multiprocess, start_http_server
 
@@ -19,71 +19,62 @@ class Metrics:
     """The instruments; created once a process and handed down."""
 
     def __init__(self) -> None:
-        self.registry = registry = CollectorRegistry()
+        self.registry = CollectorRegistry()
+        self._of_calls()
+        self._of_queues()
+        self._of_generation()
+        self._of_the_cache()
+
+    def _of_calls(self) -> None:
         # Calls that reached a handler or were refused at the door.
-        self.calls_started = Counter("grpc_server_call_started", "calls begun", ["grpc_method"], registry=registry)
+        self.calls_started = self._counter("grpc_server_call_started", "calls begun", "grpc_method")
         # Door to last byte, by final status.
-        self.call_duration = Histogram(
-            "grpc_server_call_duration_seconds",
-            "duration of calls",
-            ["grpc_method", "grpc_status"],
-            buckets=LATENCY_BUCKETS,
-            registry=registry,
+        self.call_duration = self._latency(
+            "grpc_server_call_duration_seconds", "duration of calls", "grpc_method", "grpc_status"
         )
         # Calls inside right now.
-        self.calls_inside = Gauge(
-            "maas_calls_inside", "calls in progress", registry=registry, multiprocess_mode="livesum"
-        )
+        self.calls_inside = self._gauge("maas_calls_inside", "calls in progress")
+
+    def _of_queues(self) -> None:
         # Items waiting for the device, by batcher.
-        self.queue_depth = Gauge(
-            "maas_queue_depth", "items waiting", ["queue"], registry=registry, multiprocess_mode="livesum"
-        )
+        self.queue_depth = self._gauge("maas_queue_depth", "items waiting", "queue")
         # Items computed together.
         self.batch_size = Histogram(
-            "maas_batch_size", "items a batch", ["queue"], buckets=BATCH_BUCKETS, registry=registry
+            "maas_batch_size", "items a batch", ["queue"], buckets=BATCH_BUCKETS, registry=self.registry
         )
         # Waiting for the device.
-        self.queue_seconds = Histogram(
-            "maas_queue_seconds", "wait of an item", ["queue"], buckets=LATENCY_BUCKETS, registry=registry
-        )
+        self.queue_seconds = self._latency("maas_queue_seconds", "wait of an item", "queue")
         # On the device, per batch.
-        self.compute_seconds = Histogram(
-            "maas_compute_seconds",
-            "compute of a batch",
-            ["queue"],
-            buckets=LATENCY_BUCKETS,
-            registry=registry,
-        )
+        self.compute_seconds = self._latency("maas_compute_seconds", "compute of a batch", "queue")
         # Items dropped before compute: their caller left or its deadline passed.
-        self.skipped = Counter("maas_skipped", "items skipped before compute", ["queue", "why"], registry=registry)
-        # Generated tokens and prompt tokens, by model.
-        self.tokens = Counter("maas_tokens", "tokens", ["model", "kind"], registry=registry)
-        # Schedule → run → commit rounds of the generation engine.
-        self.engine_steps = Counter("maas_engine_steps", "engine steps", ["model"], registry=registry)
+        self.skipped = self._counter("maas_skipped", "items skipped before compute", "queue", "why")
+
+    def _of_generation(self) -> None:
+        # Prompt tokens, cached prompt tokens and completion tokens.
+        self.tokens = self._counter("maas_tokens", "tokens", "model", "kind")
+        # Schedule → run → commit rounds of the engine.
+        self.engine_steps = self._counter("maas_engine_steps", "engine steps", "model")
         # Request to first token.
-        self.first_token = Histogram(
-            "maas_time_to_first_token_seconds", "TTFT", ["model"], buckets=LATENCY_BUCKETS, registry=registry
-        )
+        self.first_token = self._latency("maas_time_to_first_token_seconds", "TTFT", "model")
         # Between two tokens of one sequence.
-        self.inter_token = Histogram(
-            "maas_inter_token_seconds",
-            "inter-token latency",
-            ["model"],
-            buckets=LATENCY_BUCKETS,
-            registry=registry,
-        )
-        # Gateway cache look-ups: hit-l1, hit-l2, miss, coalesced, bypass.
-        self.cache = Counter("maas_cache_lookups", "cache outcomes", ["outcome"], registry=registry)
+        self.inter_token = self._latency("maas_inter_token_seconds", "inter-token latency", "model")
+
+    def _of_the_cache(self) -> None:
+        # Gateway look-ups: hit-l1, hit-l2, miss, coalesced, bypass.
+        self.cache = self._counter("maas_cache_lookups", "cache outcomes", "outcome")
         # Redis errors and time-outs that became misses.
-        self.cache_faults = Counter("maas_cache_faults", "Redis faults", registry=registry)
-        # 0 closed, 1 open.
-        self.breaker_open = Gauge(
-            "maas_breaker_open",
-            "circuit breaker state",
-            ["breaker"],
-            registry=registry,
-            multiprocess_mode="max",
-        )
+        self.cache_faults = self._counter("maas_cache_faults", "Redis faults")
+        # 0 closed, 1 open; the worst of all workers.
+        self.breaker_open = self._gauge("maas_breaker_open", "breaker state", "breaker", mode="max")
+
+    def _counter(self, name: str, text: str, *labels: str) -> Counter:
+        return Counter(name, text, labels, registry=self.registry)
+
+    def _latency(self, name: str, text: str, *labels: str) -> Histogram:
+        return Histogram(name, text, labels, buckets=LATENCY_BUCKETS, registry=self.registry)
+
+    def _gauge(self, name: str, text: str, *labels: str, mode: Literal["livesum", "max"] = "livesum") -> Gauge:
+        return Gauge(name, text, labels, registry=self.registry, multiprocess_mode=mode)
 
     def observe(self, method: str, status: str, seconds: float) -> None:
         """Records the end of one call."""

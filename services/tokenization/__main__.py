@@ -2,7 +2,7 @@
 
 from maas.tokenization.v1.tokenization_service_pb2_grpc import add_TokenizationServiceServicer_to_server
 from services.runtime.server import Floor, main
-from services.tokenization.model import TASK, load
+from services.tokenization.model import TASK, files, load
 from services.tokenization.pool import Pool
 from services.tokenization.service import TokenizationService
 from services.tokenization.settings import TokenizationSettings
@@ -11,7 +11,7 @@ from services.tokenization.settings import TokenizationSettings
 async def build(floor: Floor[TokenizationSettings]) -> None:
     """Adds the service, its models and its threads to a server floor."""
     pool = Pool(floor.settings.pool_threads)
-    host = floor.host("tokenization", load, {TASK: floor.settings.default_model})
+    host = floor.host("tokenization", load, {TASK: floor.settings.default_model}, reads=files)
     floor.add(add_TokenizationServiceServicer_to_server, TokenizationService(host, pool))
     floor.on_close(pool.close)
 

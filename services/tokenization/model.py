@@ -42,6 +42,11 @@ class TokenizationModel:
         """Nothing to end: memory goes with the last reference."""
 
 
+def files(manifest: Manifest) -> list[str]:
+    """The files of a version that a tokenizer reads: never the weights beside it."""
+    return [manifest.tokenizer.file] if manifest.tokenizer else []
+
+
 async def load(manifest: Manifest, directory: Path) -> TokenizationModel:
     """Reads tokenizer and template of a version, on a thread."""
     return await asyncio.to_thread(_load, manifest, directory)
