@@ -19,9 +19,7 @@ def sha256_file(path: Path) -> str:
 def sha256_files(directory: Path, members: Sequence[str]) -> Mapping[str, str]:
     """Hex sha256 of each member, hashed in parallel."""
     with ThreadPoolExecutor(max_workers=min(4, max(1, len(members)))) as pool:
-        return dict(
-            zip(members, pool.map(lambda member: sha256_file(directory / member), members), strict=True)
-        )
+        return dict(zip(members, pool.map(lambda member: sha256_file(directory / member), members), strict=True))
 
 
 def fsync(path: Path) -> None:

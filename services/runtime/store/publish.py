@@ -43,9 +43,7 @@ class Draft:
         """The manifest to be written; InvalidInput names the first field that breaks a rule."""
         fields = manifest_file.without_none(self.fields)
         try:
-            return Manifest.model_validate(
-                {**fields, "name": self.name, "version": version, "files": dict(files)}
-            )
+            return Manifest.model_validate({**fields, "name": self.name, "version": version, "files": dict(files)})
         except ValidationError as error:
             first = error.errors()[0]
             raise InvalidInput(".".join(map(str, first["loc"])), first["msg"]) from error
@@ -128,9 +126,7 @@ def seal(directory: Path) -> list[str]:
     for path in sorted(directory.rglob("*")):
         member = path.relative_to(directory).as_posix()
         if path.is_symlink() or not (path.is_file() or path.is_dir()):
-            raise InvalidInput(
-                "file", f"{member!r} must be a regular file: links and devices are not published"
-            )
+            raise InvalidInput("file", f"{member!r} must be a regular file: links and devices are not published")
         path.chmod(0o755 if path.is_dir() else 0o644)
         fsync(path)
         if path.is_file() and member != CARD:

@@ -25,9 +25,7 @@ class ModelStore:
         """Every model with a published version, sorted."""
         if not self.root.is_dir():
             return []
-        return sorted(
-            path.name for path in self.root.iterdir() if is_name(path.name) and version_numbers(path)
-        )
+        return sorted(path.name for path in self.root.iterdir() if is_name(path.name) and version_numbers(path))
 
     def versions(self, name: str) -> list[int]:
         """Published versions, ascending; [] for an unknown model."""
@@ -71,9 +69,7 @@ class ModelStore:
         missing = [member for member in members if real_file(directory, member) is None]
         where = f"{manifest.name}/{manifest.version}"
         if missing:
-            raise DamagedModel(
-                f"{where}: {missing[0]} is missing or not a regular file; pull the model again"
-            )
+            raise DamagedModel(f"{where}: {missing[0]} is missing or not a regular file; pull the model again")
         for member, digest in sha256_files(directory, members).items():
             if digest != manifest.files.get(member):
                 raise DamagedModel(

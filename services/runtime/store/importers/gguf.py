@@ -64,15 +64,11 @@ def run(files: Files, directory: Path, options: Mapping[str, Any]) -> dict[str, 
 
 def _config(fields: Mapping[str, Any], tensors: list[GgufTensor]) -> dict[str, Any]:
     """Hugging Face's config.json keys out of the metadata; InvalidInput names a missing key."""
-    required = [
-        f"llama.{key}" for key in CONFIG.values() if key not in ("rope.freq_base", "rope.dimension_count")
-    ]
+    required = [f"llama.{key}" for key in CONFIG.values() if key not in ("rope.freq_base", "rope.dimension_count")]
     missing = [key for key in required if key not in fields]
     if missing:
         raise InvalidInput("file", f"GGUF metadata lacks {', '.join(missing)}")
-    found = {
-        name: _shortest(fields[f"llama.{key}"]) for name, key in CONFIG.items() if f"llama.{key}" in fields
-    }
+    found = {name: _shortest(fields[f"llama.{key}"]) for name, key in CONFIG.items() if f"llama.{key}" in fields}
     shapes = {tensor.name: tensor.shape for tensor in tensors}
     return {
         "model_type": "llama",

@@ -61,9 +61,7 @@ def _task_fields(architecture: str, config: Mapping[str, Any]) -> dict[str, Any]
     ]
     if architecture not in known:
         bert = ["BertModel", "BertForSequenceClassification"]
-        raise InvalidInput(
-            "architectures", f"{architecture!r} is not served; known: {', '.join(known + bert)}"
-        )
+        raise InvalidInput("architectures", f"{architecture!r} is not served; known: {', '.join(known + bert)}")
     return dict(LANGUAGE_MODEL)
 
 

@@ -39,9 +39,7 @@ def save(tensors: Mapping[str, "torch.Tensor"], directory: Path) -> None:
 
     if not tensors:
         raise InvalidInput("file", "no tensor is left to import")
-    plain = {
-        key: value.detach().clone(memory_format=torch.contiguous_format) for key, value in tensors.items()
-    }
+    plain = {key: value.detach().clone(memory_format=torch.contiguous_format) for key, value in tensors.items()}
     save_file(plain, directory / "model.safetensors", metadata={"format": "pt"})
 
 
@@ -57,9 +55,7 @@ def read(path: Path) -> dict[str, "torch.Tensor"]:
     for wrapper in WRAPPERS:
         if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
             content = content[wrapper]
-    if not isinstance(content, dict) or not all(
-        isinstance(value, torch.Tensor) for value in content.values()
-    ):
+    if not isinstance(content, dict) or not all(isinstance(value, torch.Tensor) for value in content.values()):
         raise InvalidInput("file", f"{path.name} must hold a state dict: names and tensors, nothing else")
     return dict(content)
 

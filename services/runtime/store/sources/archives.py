@@ -34,9 +34,7 @@ def _extract(archive: Path, member: str, target: Path) -> None:
         with tarfile.open(archive) as tar:
             _from_tar(tar, member, target, skip=1, name=archive.name)
     else:
-        raise InvalidInput(
-            "source", f"{archive.name} is no archive this reads: .whl, .zip, .tar.*, .tgz, .deb"
-        )
+        raise InvalidInput("source", f"{archive.name} is no archive this reads: .whl, .zip, .tar.*, .tgz, .deb")
 
 
 def _from_zip(archive: Path, member: str, target: Path) -> None:

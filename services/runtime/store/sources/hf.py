@@ -28,9 +28,7 @@ def fetch_directory(rest: str, cache: Path) -> Path:
 
     patterns = list(DIRECTORY_PATTERNS)
     with _translated(rest):
-        path = snapshot_download(
-            repository, revision=revision, cache_dir=cache / "hub", allow_patterns=patterns
-        )
+        path = snapshot_download(repository, revision=revision, cache_dir=cache / "hub", allow_patterns=patterns)
     return Path(path)
 
 

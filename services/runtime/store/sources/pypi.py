@@ -30,9 +30,7 @@ def download(name: str, version: str, directory: Path, report: Report) -> Path:
         return whole[0]
     command = [sys.executable, "-m", CLIENT, name, version, str(directory)]
     root = str(Path(__file__).parents[4])
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=root, text=True
-    ) as child:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=root, text=True) as child:
         try:
             return _follow(child, f"{name} {version}", report)
         except BaseException:
