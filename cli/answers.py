@@ -49,14 +49,20 @@ def as_json(reply: Message) -> dict[str, object]:
 def print_replies(answer: Answer) -> None:
     """The replies as JSON, one after the other."""
     for reply in answer.replies:
-        print_json(as_json(reply))
+        print_reply(reply)
+
+
+def print_reply(reply: Message) -> None:
+    """One reply as JSON."""
+    print_json(as_json(reply))
 
 
 def footer(answer: Answer) -> None:
     """Who answered, whether the cache did, and how long it took; to stderr."""
     reply = answer.replies[-1] if answer.replies else None
     parts = [part for part in (served(reply), cache(answer), timing(reply)) if part]
-    err().print(f"[dim]{escape(' · '.join([*parts, f'{answer.elapsed_ms:.1f} ms here']))}[/dim]", highlight=False)
+    line = escape(" · ".join([*parts, f"{answer.elapsed_ms:.1f} ms here"]))
+    err().print(f"[dim]{line}[/dim]", highlight=False, soft_wrap=True)
 
 
 def served(reply: Message | None) -> str:
@@ -94,4 +100,6 @@ def print_embeddings(tensor: tensor_pb2.Tensor) -> None:
     console = Console()
     for row in range(rows):
         values = tensor.float_values[row * width : row * width + min(width, SHOWN_VALUES)]
-        console.print(f"{', '.join(f'{value:.4f}' for value in values)} … ({width} values)", highlight=False)
+        console.print(
+            f"{', '.join(f'{value:.4f}' for value in values)} … ({width} values)", highlight=False, soft_wrap=True
+        )

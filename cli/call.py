@@ -9,9 +9,9 @@ from google.protobuf.json_format import ParseDict, ParseError
 from typer.core import TyperGroup
 
 from cli import calling, fanout, speech
-from cli.answers import print_embeddings, print_labels, print_replies
+from cli.answers import footer, print_embeddings, print_labels, print_reply
 from cli.calling import ADDRESS, Address, AsJson, CacheControl, Calling, Timeout
-from cli.client import find_method, request_class
+from cli.client import Answer, find_method, request_class
 from cli.generate import generate
 from cli.render import out
 from maas.common.v1 import tensor_pb2
@@ -152,5 +152,8 @@ def method(
         raise InvalidInput("request", f"does not fit {descriptor.input_type.full_name}: {error}") from error
     if len(parsed) != 1 and not descriptor.client_streaming:
         raise InvalidInput("request", f"{name} takes exactly one message, got {len(parsed)}")
+    answer = Answer()
     with options.client() as client:
-        options.finish(client.call(name, *parsed), print_replies)
+        for reply in client.stream(name, parsed, answer):
+            print_reply(reply)
+    footer(answer)

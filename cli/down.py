@@ -42,11 +42,8 @@ def stop_supervisor(supervisor: Process, wait: float, force: bool) -> None:
     if force:
         time.sleep(0.1)
         os.kill(supervisor.pid, signal.SIGTERM)
-    end = time.monotonic() + wait
-    while supervisor.alive:
-        if time.monotonic() > end:
-            raise Unavailable(f"the suite (pid {supervisor.pid}) did not stop in {wait:.0f} s; try --force")
-        time.sleep(0.05)
+    if not runfile.wait_gone([supervisor], wait):
+        raise Unavailable(f"the suite (pid {supervisor.pid}) did not stop in {wait:.0f} s; try --force")
 
 
 def status(home: Home = HOME, json: Json = False) -> None:

@@ -3,6 +3,8 @@
 import json
 import os
 import signal
+import time
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -10,6 +12,7 @@ from pathlib import Path
 from services.runtime.store.files import replace
 
 FILE = "run.json"
+LEFTOVER_WAIT_S = 10.0
 
 
 @dataclass(slots=True)
@@ -72,9 +75,20 @@ def started_at(pid: int) -> str | None:
 
 
 def end_leftovers(run: Run) -> list[str]:
-    """Kill the programs whose supervisor died without stopping them; their names."""
-    left = [name for name, process in run.programs.items() if process.alive]
-    for name in left:
+    """Kill the programs whose supervisor died without stopping them; their names, once they are gone."""
+    left = {name: process for name, process in run.programs.items() if process.alive}
+    for process in left.values():
         with suppress(ProcessLookupError):
-            os.kill(run.programs[name].pid, signal.SIGKILL)
-    return left
+            os.kill(process.pid, signal.SIGKILL)
+    wait_gone(left.values(), LEFTOVER_WAIT_S)
+    return list(left)
+
+
+def wait_gone(processes: Iterable[Process], seconds: float) -> bool:
+    """Wait until none of these runs any more; False if some still does after `seconds`."""
+    waiting, end = list(processes), time.monotonic() + seconds
+    while any(process.alive for process in waiting):
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.05)
+    return True

@@ -28,6 +28,8 @@ class Supervisor:
         self._stop = asyncio.Event()
         logs = home / "logs"
         logs.mkdir(parents=True, exist_ok=True)
+        for program in programs:
+            keep_previous(logs / f"{program.name}.log")
         self.children = [Child(program, logs / f"{program.name}.log", self._changed) for program in programs]
         self.run_record.programs = {child.program.name: child.process for child in self.children}
 
@@ -79,6 +81,12 @@ class Supervisor:
     def _changed(self, child: Child, why: str) -> None:
         self.run_record.save(self.home)
         self._told(child, why)
+
+
+def keep_previous(log: Path) -> None:
+    """A run starts with an empty log; the one before it stays beside as `.log.1`."""
+    if log.is_file():
+        log.replace(log.with_suffix(".log.1"))
 
 
 async def _all(events: Iterable[asyncio.Event]) -> None:
