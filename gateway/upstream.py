@@ -42,7 +42,7 @@ async def call(backend: Backend, path: str, body: bytes) -> Reply:
 async def server_stream(
     backend: Backend, path: str, body: bytes, announce: Announce
 ) -> AsyncGenerator[bytes, None]:
-    """A server-streaming call; `announce` gets the initial metadata before the first message."""
+    """A server-streaming call; `announce` gets the initial metadata with the first message."""
     tried: list[Replica] = []
     while True:
         replica = backend.pick(tried)
@@ -92,8 +92,12 @@ async def _once(replica: Replica, path: str, body: bytes) -> Reply:
 async def _messages(stream: Any, announce: Announce) -> AsyncGenerator[bytes, None]:
     """The messages of a stream; leaving early cancels it at the service."""
     try:
-        await announce(carried(await stream.initial_metadata()))
+        announced = False
         async for message in stream:
+            # With the first message, so that a try that failed has said nothing yet.
+            if not announced:
+                await announce(carried(await stream.initial_metadata()))
+                announced = True
             yield message
         current().trailing.extend(carried(await stream.trailing_metadata()))
     finally:

@@ -95,9 +95,10 @@ class Suite:
         return Reply(done.returncode, _messages(done.stdout), _headers(done.stdout), done.stderr)
 
 
-def _serving(address: str) -> bool:
+def _serving(address: str, service: str = "") -> bool:
+    request = json.dumps({"service": service})
     done = subprocess.run(
-        [GRPCURL, "-plaintext", "-max-time", "2", address, "grpc.health.v1.Health/Check"],
+        [GRPCURL, "-plaintext", "-max-time", "2", "-d", request, address, "grpc.health.v1.Health/Check"],
         capture_output=True,
         text=True,
         check=False,

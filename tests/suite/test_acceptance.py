@@ -147,6 +147,7 @@ def test_fan_out_to_all_four_and_with_one_down(suite: Suite) -> None:
         "generate",
     ]
     suite.await_serving("vision", not_pid=old)
+    suite.await_reachable("vision")
     again = answer(suite, FAN_OUT, CALLS, headers=headers)["results"]
     assert again[1]["classify_image"]["results"][0]["labels"][0]["index"] == 657
 

@@ -80,6 +80,7 @@ def test_sigterm_under_load_loses_no_accepted_call(suite: Suite) -> None:
         old = suite.kill("generation", signal.SIGTERM)
         assert all(s.result(timeout=60) for s in streams)
     suite.await_serving("generation", not_pid=old)
+    suite.await_reachable("generation")
     again = stub.Generate(generation.GenerateRequest(text="Back", stopping={"max_tokens": 1}), timeout=30)
     assert again.completions
 
@@ -144,5 +145,6 @@ def test_a_killed_service_comes_back_and_is_used_again(suite: Suite) -> None:
         await_calls(ended, 50)
         old = suite.kill("tokenization")
         suite.await_serving("tokenization", not_pid=old)
+        suite.await_reachable("tokenization")
         await_calls(ended, 50)
     assert set(ended) <= {"OK", "UNAVAILABLE"}

@@ -1,0 +1,315 @@
+"""Honest stand-ins for the four services: real servers, real contracts, answers that can be told in advance."""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from grpc import aio
+
+from gateway.__main__ import build
+from gateway.settings import GatewaySettings
+from maas.common.v1 import served_pb2
+from maas.generation.v1 import generation_pb2, generation_service_pb2, generation_service_pb2_grpc
+from maas.model.v1 import model_pb2, model_service_pb2, model_service_pb2_grpc
+from maas.oip.v1 import grpc_service_pb2, grpc_service_pb2_grpc
+from maas.sequence.v1 import sequence_service_pb2, sequence_service_pb2_grpc
+from maas.tokenization.v1 import tokenization_pb2, tokenization_service_pb2, tokenization_service_pb2_grpc
+from maas.vision.v1 import vision_pb2, vision_service_pb2, vision_service_pb2_grpc
+from services.runtime.context import current
+from services.runtime.errors import ModelNotFound
+from services.runtime.server import Floor
+from services.runtime.settings import ServerSettings
+from tests.harness import running
+
+
+def model(name: str, version: int, service: str, task: str, digest: str = "") -> model_pb2.Model:
+    """A serving model that is the default of its task."""
+    return model_pb2.Model(
+        name=name,
+        version=str(version),
+        digest=digest or f"digest-{name}-{version}",
+        service=service,
+        tasks=[task],
+        state=model_pb2.MODEL_STATE_SERVING,
+        default_for=[task],
+    )
+
+
+@dataclass
+class Behind:
+    """What a fake service is made of and what it saw."""
+
+    area: str
+    models: list[model_pb2.Model]
+    calls: Counter[str] = field(default_factory=Counter)
+    seen: list[tuple[str, Any]] = field(default_factory=list)
+    metadata: list[dict[str, str]] = field(default_factory=list)
+    remaining: list[float | None] = field(default_factory=list)
+    cancelled: Counter[str] = field(default_factory=Counter)
+    # Calls wait for it; set = they run through.
+    gate: asyncio.Event = field(default_factory=asyncio.Event)
+    failure: Exception | None = None
+    # Calls that go well before `failure` strikes.
+    fail_after: int = 0
+    news: list["asyncio.Queue[model_pb2.Model]"] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.gate.set()
+
+    async def enter(self, method: str, request: Any) -> None:
+        """Notes a call, waits for the gate, fails if told to."""
+        self.calls[method] += 1
+        self.seen.append((method, request))
+        self.metadata.append(dict(current().metadata))
+        self.remaining.append(current().remaining_s())
+        try:
+            await self.gate.wait()
+        except asyncio.CancelledError:
+            self.cancelled[method] += 1
+            raise
+        if self.failure is not None and self.calls[method] > self.fail_after:
+            raise self.failure
+
+    def served(self, request: Any) -> served_pb2.ServedBy:
+        """The model that answers; NOT_FOUND for one that is not served, as a real service does."""
+        for one in self.models:
+            fits = request.model in ("", one.name) and request.version in ("", one.version, *one.version_labels)
+            if fits and one.state == model_pb2.MODEL_STATE_SERVING:
+                return served_pb2.ServedBy(model=one.name, version=one.version, digest=one.digest)
+        raise ModelNotFound("model", f"{request.model}:{request.version}", [one.name for one in self.models])
+
+    def swap(self, *models: model_pb2.Model, tell: bool = True) -> None:
+        """Serves other models from now on."""
+        for old in self.models:
+            gone = model_pb2.Model()
+            gone.CopyFrom(old)
+            gone.state = model_pb2.MODEL_STATE_AVAILABLE
+            self._tell(gone, tell)
+        self.models = list(models)
+        for new in models:
+            self._tell(new, tell)
+
+    def _tell(self, changed: model_pb2.Model, tell: bool) -> None:
+        for queue in self.news if tell else ():
+            queue.put_nowait(changed)
+
+
+class Models(model_service_pb2_grpc.ModelServiceServicer):
+    def __init__(self, behind: Behind) -> None:
+        self.behind = behind
+
+    async def ListModels(self, request: Any, context: Any) -> model_service_pb2.ListModelsResponse:
+        return model_service_pb2.ListModelsResponse(models=self.behind.models)
+
+    async def GetModel(self, request: Any, context: Any) -> model_service_pb2.GetModelResponse:
+        for one in self.behind.models:
+            if one.name == request.model:
+                return model_service_pb2.GetModelResponse(model=one)
+        raise ModelNotFound("model", request.model, [one.name for one in self.behind.models])
+
+    async def LoadModel(self, request: Any, context: Any) -> model_service_pb2.LoadModelResponse:
+        self.behind.calls["LoadModel"] += 1
+        return model_service_pb2.LoadModelResponse(model=self.behind.models[0])
+
+    async def UnloadModel(self, request: Any, context: Any) -> model_service_pb2.UnloadModelResponse:
+        self.behind.calls["UnloadModel"] += 1
+        return model_service_pb2.UnloadModelResponse()
+
+    async def WatchModels(
+        self, request: Any, context: Any
+    ) -> AsyncIterator[model_service_pb2.WatchModelsResponse]:
+        queue: asyncio.Queue[model_pb2.Model] = asyncio.Queue()
+        self.behind.news.append(queue)
+        try:
+            for one in list(self.behind.models):
+                yield model_service_pb2.WatchModelsResponse(model=one)
+            yield model_service_pb2.WatchModelsResponse(snapshot_end=True)
+            while True:
+                yield model_service_pb2.WatchModelsResponse(model=await queue.get())
+        finally:
+            self.behind.news.remove(queue)
+
+
+class Vision(vision_service_pb2_grpc.VisionServiceServicer):
+    """The label of a picture is its length."""
+
+    def __init__(self, behind: Behind) -> None:
+        self.behind = behind
+
+    async def Classify(self, request: Any, context: Any) -> vision_service_pb2.ClassifyResponse:
+        await self.behind.enter("Classify", request)
+        current().trailing.append(("x-maas-fake", "carried"))
+        results = [
+            vision_pb2.Classification(labels=[vision_pb2.Label(index=len(image.encoded), score=1)])
+            for image in request.images
+        ]
+        timing = served_pb2.Timing(total_ms=self.behind.calls["Classify"])
+        return vision_service_pb2.ClassifyResponse(
+            results=results, served_by=self.behind.served(request), timing=timing
+        )
+
+
+class Tokenization(tokenization_service_pb2_grpc.TokenizationServiceServicer):
+    """The ids of a text are its bytes."""
+
+    def __init__(self, behind: Behind) -> None:
+        self.behind = behind
+
+    async def Tokenize(self, request: Any, context: Any) -> tokenization_service_pb2.TokenizeResponse:
+        await self.behind.enter("Tokenize", request)
+        encodings = [tokenization_pb2.Encoding(ids=text.encode()) for text in request.texts]
+        return tokenization_service_pb2.TokenizeResponse(
+            encodings=encodings, served_by=self.behind.served(request)
+        )
+
+    async def DetokenizeStream(
+        self, requests: Any, context: Any
+    ) -> AsyncIterator[tokenization_service_pb2.DetokenizeStreamResponse]:
+        async for request in requests:
+            await self.behind.enter("DetokenizeStream", request)
+            yield tokenization_service_pb2.DetokenizeStreamResponse(text_delta=bytes(request.ids).decode())
+        yield tokenization_service_pb2.DetokenizeStreamResponse(finished=True)
+
+
+class Sequence_(sequence_service_pb2_grpc.SequenceServiceServicer):
+    """Upper case is the transduction; a session counts."""
+
+    def __init__(self, behind: Behind) -> None:
+        self.behind = behind
+
+    async def Transduce(self, request: Any, context: Any) -> sequence_service_pb2.TransduceResponse:
+        await self.behind.enter("Transduce", request)
+        response = sequence_service_pb2.TransduceResponse(served_by=self.behind.served(request))
+        for text in request.texts:
+            response.results.add(text=text.upper())
+        return response
+
+    async def StepSession(self, request: Any, context: Any) -> sequence_service_pb2.StepSessionResponse:
+        await self.behind.enter("StepSession", request)
+        response = sequence_service_pb2.StepSessionResponse()
+        response.output.step = self.behind.calls["StepSession"]
+        return response
+
+
+class Generation(generation_service_pb2_grpc.GenerationServiceServicer):
+    """The prompt, backwards."""
+
+    def __init__(self, behind: Behind) -> None:
+        self.behind = behind
+
+    async def Generate(self, request: Any, context: Any) -> generation_service_pb2.GenerateResponse:
+        await self.behind.enter("Generate", request)
+        completion = generation_pb2.Completion(text=request.text[::-1])
+        return generation_service_pb2.GenerateResponse(
+            completions=[completion], served_by=self.behind.served(request)
+        )
+
+    async def GenerateStream(
+        self, request: Any, context: Any
+    ) -> AsyncIterator[generation_service_pb2.GenerateStreamResponse]:
+        for number, letter in enumerate(request.text[::-1], 1):
+            await self.behind.enter("GenerateStream", request)
+            yield generation_service_pb2.GenerateStreamResponse(sequence_number=number, text_delta=letter)
+
+
+class Oip(grpc_service_pb2_grpc.GRPCInferenceServiceServicer):
+    """Echoes."""
+
+    def __init__(self, behind: Behind) -> None:
+        self.behind = behind
+
+    async def ServerReady(self, request: Any, context: Any) -> grpc_service_pb2.ServerReadyResponse:
+        return grpc_service_pb2.ServerReadyResponse(ready=True)
+
+    async def ModelReady(self, request: Any, context: Any) -> grpc_service_pb2.ModelReadyResponse:
+        return grpc_service_pb2.ModelReadyResponse(ready=True)
+
+    async def ModelInfer(self, request: Any, context: Any) -> grpc_service_pb2.ModelInferResponse:
+        self.behind.calls["ModelInfer"] += 1
+        return grpc_service_pb2.ModelInferResponse(
+            model_name=request.model_name, id=request.id, raw_output_contents=request.raw_input_contents
+        )
+
+
+_ADD: dict[str, tuple[Callable[..., None], Callable[[Behind], Any]]] = {
+    "vision": (vision_service_pb2_grpc.add_VisionServiceServicer_to_server, Vision),
+    "tokenization": (tokenization_service_pb2_grpc.add_TokenizationServiceServicer_to_server, Tokenization),
+    "sequence": (sequence_service_pb2_grpc.add_SequenceServiceServicer_to_server, Sequence_),
+    "generation": (generation_service_pb2_grpc.add_GenerationServiceServicer_to_server, Generation),
+}
+
+DEFAULTS = {
+    "vision": lambda: [model("lite", 1, "vision", "vision.classify")],
+    "tokenization": lambda: [model("bytes", 1, "tokenization", "tokenization.tokenize")],
+    "sequence": lambda: [model("upper", 1, "sequence", "sequence.transduce")],
+    "generation": lambda: [model("reverse", 1, "generation", "generation.generate")],
+}
+
+
+def behind(area: str) -> Behind:
+    """A service with its default model."""
+    return Behind(area, DEFAULTS[area]())
+
+
+class Running:
+    """One running fake process."""
+
+    def __init__(self, floor: Floor[ServerSettings], port: int, followers: Sequence[Any]) -> None:
+        self.floor, self.port = floor, port
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    async def kill(self) -> None:
+        """Gone at once: connections cut, port free."""
+        await self.floor.server.stop(None)
+
+    @classmethod
+    async def start(cls, what: Behind, port: int = 0) -> "Running":
+        floor = Floor(ServerSettings(port=port, lame_duck_s=0, drain_s=0.2))
+        add, servicer = _ADD[what.area]
+        floor.add(add, servicer(what))
+        floor.add(model_service_pb2_grpc.add_ModelServiceServicer_to_server, Models(what), admitted=False)
+        if what.area in ("vision", "sequence"):
+            floor.add(grpc_service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server, Oip(what))
+        bound = await floor.open()
+        return cls(floor, bound, await floor.load())
+
+
+@asynccontextmanager
+async def started(*services: Behind) -> AsyncIterator[list[Running]]:
+    """Fake services on free ports."""
+    found = [await Running.start(service) for service in services]
+    try:
+        yield found
+    finally:
+        for one in found:
+            await one.kill()
+
+
+def settings(addresses: dict[str, str], **more: Any) -> GatewaySettings:
+    """Of a gateway under test: services that are not named have no address."""
+    nowhere = {f"{area}_address": "" for area in DEFAULTS}
+    chosen = nowhere | {f"{area}_address": address for area, address in addresses.items()}
+    return GatewaySettings(port=0, lame_duck_s=0, drain_s=0.2, start_wait_s=5, **chosen, **more)
+
+
+@asynccontextmanager
+async def gateway(*services: Behind, **more: Any) -> AsyncIterator[tuple[aio.Channel, list[Running]]]:
+    """Fake services and a gateway in front of them: its channel, and the processes behind."""
+    async with started(*services) as found:
+        addresses: dict[str, str] = {}
+        for service, one in zip(services, found, strict=True):
+            addresses[service.area] = ",".join(filter(None, (addresses.get(service.area), one.address)))
+        async with running(settings(addresses, **more), build) as (channel, _):
+            yield channel, found
+
+
+async def outcome(call: Any) -> tuple[str, Any]:
+    """The reply of a unary call and what the cache said of it."""
+    reply = await call
+    return dict(await call.initial_metadata())["x-maas-cache"], reply
