@@ -34,7 +34,7 @@ class Characters:
     """Token i is character i."""
 
     def push(self, token_id: int) -> str:
-        return chr(token_id)
+        return chr(token_id)  # any id below 0x110000 will do
 
     def flush(self) -> str:
         return ""
