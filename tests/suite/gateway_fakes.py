@@ -174,7 +174,7 @@ class Tokenization(tokenization_service_pb2_grpc.TokenizationServiceServicer):
         yield tokenization_service_pb2.DetokenizeStreamResponse(finished=True)
 
 
-class Sequence_(sequence_service_pb2_grpc.SequenceServiceServicer):
+class Sequences(sequence_service_pb2_grpc.SequenceServiceServicer):
     """Upper case is the transduction; a session counts."""
 
     def __init__(self, behind: Behind) -> None:
@@ -237,7 +237,7 @@ class Oip(grpc_service_pb2_grpc.GRPCInferenceServiceServicer):
 _ADD: dict[str, tuple[Callable[..., None], Callable[[Behind], Any]]] = {
     "vision": (vision_service_pb2_grpc.add_VisionServiceServicer_to_server, Vision),
     "tokenization": (tokenization_service_pb2_grpc.add_TokenizationServiceServicer_to_server, Tokenization),
-    "sequence": (sequence_service_pb2_grpc.add_SequenceServiceServicer_to_server, Sequence_),
+    "sequence": (sequence_service_pb2_grpc.add_SequenceServiceServicer_to_server, Sequences),
     "generation": (generation_service_pb2_grpc.add_GenerationServiceServicer_to_server, Generation),
 }
 
