@@ -30,6 +30,7 @@ class Readiness:
         self._states: dict[str, ServingStatus] = {OVERALL: NOT_SERVING}
         self._changed = asyncio.Event()
         self._draining = False
+        self._ended = False
 
     @property
     def draining(self) -> bool:
@@ -49,6 +50,11 @@ class Readiness:
         self._draining = True
         self._update(dict.fromkeys(self._states, NOT_SERVING))
 
+    def end_watches(self) -> None:
+        """Ends every open Watch, so that a bounded drain does not wait for watchers."""
+        self._ended = True
+        self._notify()
+
     def status(self, service: str) -> "ServingStatus | None":
         return self._states.get(service)
 
@@ -56,9 +62,9 @@ class Readiness:
         return dict(self._states)
 
     async def watch(self, service: str) -> AsyncIterator[ServingStatus]:
-        """The present status, then each change."""
+        """The present status, then each change until the watches are ended."""
         last: ServingStatus | None = None
-        while True:
+        while not self._ended:
             changed = self._changed
             status = self._states.get(service, SERVICE_UNKNOWN)
             if status != last:

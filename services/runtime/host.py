@@ -80,7 +80,7 @@ class ModelHost(Generic[M]):
         self._slots: dict[tuple[str, int], _Slot[M]] = {}
         self._serving: dict[str, int] = {}
         self._statuses: dict[tuple[str, int], Status] = {}
-        self._watchers: set[asyncio.Queue[Status]] = set()
+        self._watchers: set[asyncio.Queue[Status | None]] = set()
         self._draining: set[asyncio.Task[None]] = set()
         self._lock = asyncio.Lock()
         # False until the store was followed once: what is not there yet may be about to load.
@@ -148,15 +148,20 @@ class ModelHost(Generic[M]):
                     known[name, version] = found
         return [known[key] for key in sorted(known)]
 
-    async def watch(self) -> AsyncIterator[Status]:
-        """Each change from now on."""
-        queue: asyncio.Queue[Status] = asyncio.Queue()
+    @contextmanager
+    def watch(self) -> Iterator[AsyncIterator[Status]]:
+        """Each change from the moment the block is entered, until the watches are ended."""
+        queue: asyncio.Queue[Status | None] = asyncio.Queue()
         self._watchers.add(queue)
         try:
-            while True:
-                yield await queue.get()
+            yield _until_none(queue)
         finally:
             self._watchers.discard(queue)
+
+    def end_watches(self) -> None:
+        """Ends every `watch`."""
+        for queue in self._watchers:
+            queue.put_nowait(None)
 
     async def close(self) -> None:
         """Retires everything and waits for it."""
@@ -249,3 +254,8 @@ class ModelHost(Generic[M]):
         self._listener(status)
         for queue in self._watchers:
             queue.put_nowait(status)
+
+
+async def _until_none(queue: "asyncio.Queue[Status | None]") -> AsyncIterator[Status]:
+    while (status := await queue.get()) is not None:
+        yield status

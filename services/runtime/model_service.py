@@ -8,7 +8,7 @@ from google.protobuf.struct_pb2 import Struct
 from grpc import aio
 
 from maas.model.v1 import model_pb2, model_service_pb2, model_service_pb2_grpc
-from services.runtime.errors import Denied
+from services.runtime.errors import Denied, Unavailable
 from services.runtime.follow import Follower
 from services.runtime.host import State, Status
 
@@ -51,14 +51,15 @@ class ModelService(model_service_pb2_grpc.ModelServiceServicer):
     async def WatchModels(
         self, request: model_service_pb2.WatchModelsRequest, context: aio.ServicerContext
     ) -> AsyncIterator[model_service_pb2.WatchModelsResponse]:
-        changes = self._host.watch()
-        present = [s for s in self._host.statuses() if request.model in ("", s.manifest.name)]
-        for status in present:
-            yield model_service_pb2.WatchModelsResponse(model=self._model(status))
-        yield model_service_pb2.WatchModelsResponse(snapshot_end=True)
-        async for status in changes:
-            if request.model in ("", status.manifest.name):
-                yield model_service_pb2.WatchModelsResponse(model=self._model(status))
+        with self._host.watch() as changes:
+            for status in self._host.statuses():
+                if request.model in ("", status.manifest.name):
+                    yield model_service_pb2.WatchModelsResponse(model=self._model(status))
+            yield model_service_pb2.WatchModelsResponse(snapshot_end=True)
+            async for status in changes:
+                if request.model in ("", status.manifest.name):
+                    yield model_service_pb2.WatchModelsResponse(model=self._model(status))
+        raise Unavailable("the server is draining; watch another replica", reason="DRAINING", retry_after_s=1.0)
 
     def _status(self, name: str, version: str) -> Status:
         serving = self._host.serving_version(name)

@@ -57,6 +57,8 @@ class Floor(Generic[S]):
         self._hosts: list[Follower] = []
         self._closers: list[Closer] = []
         self._starters: list[Closer] = []
+        # Until every model of the store had its turn, a first loaded one must not make the server SERVING.
+        self._started = False
 
     def add(self, add_to_server: Callable[[Any, Any], None], servicer: Any, *, admitted: bool = True) -> None:
         """Registers a servicer behind the door. `admitted=False`: free of the admission limit (administration)."""
@@ -110,6 +112,7 @@ class Floor(Generic[S]):
             await starter()
         for follower in self._hosts:
             await follower.sync()
+        self._started = True
         self._judge()
         return [asyncio.create_task(f.run(self.settings.store_poll_s)) for f in self._hosts]
 
@@ -117,6 +120,9 @@ class Floor(Generic[S]):
         """The written order: not serving, lame duck, drain, engines, channels."""
         self.readiness.drain()
         await asyncio.sleep(self.settings.lame_duck_s)
+        self.readiness.end_watches()
+        for follower in self._hosts:
+            follower.host.end_watches()
         await self.server.stop(self.settings.drain_s)
         for closer in reversed(self._closers):
             await closer()
@@ -124,7 +130,7 @@ class Floor(Generic[S]):
     def _model_changed(self, status: Status) -> None:
         serving = any(status.manifest.name in f.host.loaded() for f in self._hosts)
         self.readiness.set(model_service(status.manifest.name), serving or status.state is State.SERVING)
-        if self.readiness.status(OVERALL) is not None:
+        if self._started:
             self._judge()
 
     def _judge(self) -> None:

@@ -247,6 +247,15 @@ async def test_drain_says_not_serving_first_and_lets_calls_end() -> None:
         await closing
 
 
+async def test_watchers_do_not_hold_up_the_drain() -> None:
+    async with fake(drain_s=60) as (channel, _, floor):
+        watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest())
+        assert (await watch.read()).status == 1
+        await asyncio.wait_for(floor.close(), 10)
+        assert (await watch.read()).status == 2
+        assert await watch.read() is aio.EOF
+
+
 async def test_a_message_over_the_limit_says_the_limit() -> None:
     async with fake(max_message_mib=1) as (channel, _, _floor):
         big = channel.unary_unary(f"/{SERVICE}/Tokenize")

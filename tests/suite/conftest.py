@@ -79,6 +79,13 @@ class Suite:
             time.sleep(0.1)
         raise AssertionError(f"{name} did not come up")
 
+    def await_reachable(self, service: str) -> None:
+        """Waits until the gateway itself counts the service as SERVING again."""
+        end = time.monotonic() + 30
+        while not _serving(self.address(), f"maas.backend/{service}"):
+            assert time.monotonic() < end, f"the gateway does not see {service}"
+            time.sleep(0.05)
+
     def grpcurl(
         self, method: str, request: Any, name: str = "gateway", headers: dict[str, str] | None = None
     ) -> Reply:

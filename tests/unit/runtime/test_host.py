@@ -135,8 +135,9 @@ async def test_watchers_see_each_change(store: ModelStore) -> None:
     seen: list[tuple[State, int]] = []
 
     async def watch() -> None:
-        async for status in host.watch():
-            seen.append((status.state, status.manifest.version))  # noqa: PERF401  read while it grows
+        with host.watch() as changes:
+            async for status in changes:
+                seen.append((status.state, status.manifest.version))  # noqa: PERF401  read while it grows
 
     task = asyncio.create_task(watch())
     await asyncio.sleep(0)

@@ -106,7 +106,7 @@ class SequenceServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Forecast(self, request, context):
-        """The next steps of a series. NOT_FOUND while no forecasting model is published.
+        """The next steps of a series. UNIMPLEMENTED until forecasting is served.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
