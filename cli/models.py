@@ -12,6 +12,7 @@ from cli.render import err, fields, out, print_json, size, table
 from services.runtime.errors import InvalidInput
 from services.runtime.store import catalogue
 from services.runtime.store.manifest import Manifest
+from services.runtime.store.manifest_file import DamagedModel
 from services.runtime.store.store import ModelStore
 
 app = typer.Typer(help="List, fetch, check and label model versions.", no_args_is_help=True)
@@ -24,10 +25,11 @@ Version = Annotated[str, typer.Argument(help="Number or label; left out: the lat
 def list_models(root: Root = ROOT, json: Json = False) -> None:
     """What the store holds, and what the catalogue could add."""
     store = ModelStore(root)
-    versions = [store.manifest(name, version) for name in store.names() for version in store.versions(name)]
+    versions = [(name, version) for name in store.names() for version in store.versions(name)]
+    told = [summary_or_damage(store, name, version) for name, version in versions]
     if json:
-        return print_json([{**summary(store, manifest), "tasks": manifest.tasks} for manifest in versions])
-    rows = [list(summary(store, manifest).values()) for manifest in versions]
+        return print_json(told)
+    rows = [list(line.values()) for line in told]
     rows += [[name, "-", "", "", "", "not pulled"] for name in catalogue.load() if name not in store.names()]
     out().print(table(["model", "version", "labels", "runner", "size", "digest"], rows, right=["size"]))
     return None
@@ -114,6 +116,15 @@ def label(
     store = ModelStore(root)
     store.set_label(name, label, version)
     out().print(", ".join(f"{key} → {value}" for key, value in store.labels(name).items()) or "no labels")
+
+
+def summary_or_damage(store: ModelStore, name: str, version: int) -> dict[str, str]:
+    """The line of a version, also of one whose manifest or files are gone bad."""
+    try:
+        return summary(store, store.manifest(name, version))
+    except (DamagedModel, OSError):
+        told = dict.fromkeys(("labels", "runner", "size"), "")
+        return {"model": name, "version": str(version), **told, "digest": "damaged"}
 
 
 def summary(store: ModelStore, manifest: Manifest) -> dict[str, str]:

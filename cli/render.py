@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, JustifyMethod
 from rich.markup import escape
 from rich.progress import (
     BarColumn,
@@ -49,7 +49,8 @@ def table(headings: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequ
     """A table without borders; columns named in `right` are aligned right."""
     result = Table(box=None, header_style="bold", pad_edge=False)
     for heading in headings:
-        result.add_column(heading, justify="right" if heading in right else "left")
+        justify: JustifyMethod = "right" if heading in right else "left"
+        result.add_column(heading, justify=justify, overflow="fold", no_wrap=heading == headings[0])
     for row in rows:
         result.add_row(*row)
     return result
@@ -68,6 +69,8 @@ def size(count: int) -> str:
 def fields(pairs: Mapping[str, str]) -> Table:
     """Name and value, one pair a line."""
     result = Table(box=None, show_header=False, pad_edge=False)
+    result.add_column(no_wrap=True)
+    result.add_column(overflow="fold")
     for name, value in pairs.items():
         result.add_row(f"[bold]{name}[/bold]", escape(value))
     return result

@@ -11,6 +11,7 @@ from services.runtime.errors import PreconditionFailed
 from services.runtime.store.manifest import Manifest
 
 FILE = "model.toml"
+AGAIN = "get it again: maas models pull NAME --force, or publish it"
 
 
 class DamagedModel(PreconditionFailed):
@@ -40,4 +41,4 @@ def read(directory: Path) -> Manifest:
         return Manifest.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, ValidationError) as error:
         where = f"{directory.parent.name}/{directory.name}/{FILE}"
-        raise DamagedModel(f"{where} is unreadable: {error}; pull or publish the model again") from error
+        raise DamagedModel(f"{where} is unreadable: {error}; {AGAIN}") from error

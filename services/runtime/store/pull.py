@@ -1,6 +1,7 @@
 """Catalogue entry → published version: fetch, import, prepare, publish. Leaves alone what is there."""
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,6 +9,7 @@ from services.runtime.store.catalogue import Entry
 from services.runtime.store.importers.inputs import Files
 from services.runtime.store.importers.table import IMPORTERS
 from services.runtime.store.manifest import Manifest
+from services.runtime.store.manifest_file import DamagedModel
 from services.runtime.store.publish import Draft
 from services.runtime.store.sources.fetcher import Fetcher
 from services.runtime.store.store import ModelStore
@@ -41,9 +43,10 @@ class Puller:
     def present(self, name: str, entry: Entry) -> Manifest | None:
         """The newest version that this very recipe made, if any."""
         for version in reversed(self.store.versions(name)):
-            manifest = self.store.manifest(name, version)
-            if manifest.provenance.notes == note(entry):
-                return manifest
+            with suppress(DamagedModel):
+                manifest = self.store.manifest(name, version)
+                if manifest.provenance.notes == note(entry):
+                    return manifest
         return None
 
     def _publish(self, name: str, entry: Entry, files: Files) -> Manifest:

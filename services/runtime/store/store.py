@@ -10,7 +10,7 @@ from services.runtime.errors import ModelNotFound, PreconditionFailed
 from services.runtime.store import labels, manifest_file
 from services.runtime.store.files import fsync, hold, replace, sha256_files
 from services.runtime.store.manifest import Manifest
-from services.runtime.store.manifest_file import DamagedModel
+from services.runtime.store.manifest_file import AGAIN, DamagedModel
 from services.runtime.store.paths import check_label, is_name, real_directory, real_file
 from services.runtime.store.publish import CARD, Draft, model_lock, publishing, version_numbers, workspace
 
@@ -69,12 +69,11 @@ class ModelStore:
         missing = [member for member in members if real_file(directory, member) is None]
         where = f"{manifest.name}/{manifest.version}"
         if missing:
-            raise DamagedModel(f"{where}: {missing[0]} is missing or not a regular file; pull the model again")
+            raise DamagedModel(f"{where}: {missing[0]} is missing or not a regular file; {AGAIN}")
         for member, digest in sha256_files(directory, members).items():
             if digest != manifest.files.get(member):
                 raise DamagedModel(
-                    f"{where}: {member} has sha256 {digest}, published was {manifest.files.get(member)}; "
-                    "pull the model again"
+                    f"{where}: {member} has sha256 {digest}, published was {manifest.files.get(member)}; {AGAIN}"
                 )
 
     def publish(self, name: str) -> AbstractContextManager[Draft]:

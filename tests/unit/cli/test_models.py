@@ -46,6 +46,12 @@ def test_list_shows_versions_and_what_could_be_pulled(store: Path) -> None:
     assert "smollm2-135m-instruct" in models(store, "list").stdout
 
 
+def test_a_damaged_version_is_listed_as_such_beside_the_others(store: Path) -> None:
+    (store / "net" / "1" / "model.toml").write_text("tasks = 3")
+    told = json.loads(models(store, "list", "--json").stdout)
+    assert [entry["digest"][:7] for entry in told] == ["damaged", "sha256:"]
+
+
 def test_show_prints_one_version(store: Path) -> None:
     told = json.loads(models(store, "show", "net", "1", "--json").stdout)
     assert told["version"] == 1 and told["card"] == {}

@@ -50,6 +50,12 @@ def test_the_same_recipe_is_made_once(setup: Setup, entry: Entry) -> None:
     assert setup.puller.pull("net", entry, force=True).version == 2
 
 
+def test_a_version_with_a_damaged_manifest_is_made_again(setup: Setup, entry: Entry) -> None:
+    setup.puller.pull("net", entry)
+    (setup.store.root / "net" / "1" / "model.toml").write_text("not toml")
+    assert setup.puller.pull("net", entry).version == 2
+
+
 def test_another_recipe_makes_another_version(setup: Setup, entry: Entry) -> None:
     setup.puller.pull("net", entry)
     changed = entry.model_copy(update={"manifest": {**entry.manifest, "config": {"n": 2}}})
