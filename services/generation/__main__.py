@@ -2,23 +2,30 @@
 
 from pathlib import Path
 
-from maas.generation.v1 import generation_service_pb2_grpc
+from maas.generation.v1.generation_service_pb2_grpc import add_GenerationServiceServicer_to_server
 from services.generation import model
+from services.generation.model import GenerationModel
+from services.generation.observe import GenerationMetrics
 from services.generation.service import GenerationService
 from services.generation.settings import GenerationSettings
+from services.runtime.host import ModelHost
 from services.runtime.server import Floor, main
 from services.runtime.store.manifest import Manifest
 
 
-async def build(floor: Floor[GenerationSettings]) -> None:
-    """One host of models, each with an engine of its own, and one servicer."""
+def open_host(floor: Floor[GenerationSettings]) -> ModelHost[GenerationModel]:
+    """The generation models of the store, each with an engine of its own."""
     settings = floor.settings
 
-    async def load(manifest: Manifest, directory: Path) -> model.GenerationModel:
-        return await model.load(manifest, directory, settings)
+    async def load(manifest: Manifest, directory: Path) -> GenerationModel:
+        return await model.load(manifest, directory, settings, GenerationMetrics(floor.metrics, manifest.name))
 
-    host = floor.host("generation", load, settings.defaults)
-    floor.add(generation_service_pb2_grpc.add_GenerationServiceServicer_to_server, GenerationService(host))
+    return floor.host("generation", load, settings.defaults)
+
+
+async def build(floor: Floor[GenerationSettings]) -> None:
+    """One host of models, one servicer."""
+    floor.add(add_GenerationServiceServicer_to_server, GenerationService(open_host(floor)))
 
 
 if __name__ == "__main__":

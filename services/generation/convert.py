@@ -165,7 +165,7 @@ def _counts(request: GenerateRequest) -> tuple[int, int]:
 
 def _sampling(sampling: pb.Sampling, vocab_size: int) -> SamplingParams:
     require_ids(list(sampling.allowed_token_ids), vocab_size, "sampling.allowed_token_ids")
-    require_ids(list(sampling.logit_bias), vocab_size, "sampling.logit_bias")
+    _check_biased(sampling, vocab_size)
     given = _given(sampling)
     return SamplingParams(
         **{name: given[name] for name in PLAIN if name in given},
@@ -173,6 +173,14 @@ def _sampling(sampling: pb.Sampling, vocab_size: int) -> SamplingParams:
         allowed_token_ids=tuple(sampling.allowed_token_ids),
         bad_words=tuple(word.encode() for word in sampling.bad_words),
     )
+
+
+def _check_biased(sampling: pb.Sampling, vocab_size: int) -> None:
+    for token in sampling.logit_bias:
+        if token >= vocab_size:
+            raise InvalidInput(
+                f"sampling.logit_bias[{token}]", f"is outside the vocabulary; ids go from 0 to {vocab_size - 1}"
+            )
 
 
 def _stopping(stopping: pb.Stopping, model: GenerationModel, room: int) -> Stopping:

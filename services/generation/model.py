@@ -18,7 +18,7 @@ from services.generation.job import Job
 from services.generation.models import registry
 from services.generation.models.causal_lm import CausalLM
 from services.generation.settings import GenerationSettings
-from services.generation.stream import TokenStream
+from services.generation.stream import Observer, TokenStream
 from services.generation.worker import EngineWorker
 from services.runtime.errors import PreconditionFailed
 from services.runtime.store.manifest import Manifest
@@ -80,7 +80,9 @@ class GenerationModel:
         self.threads.shutdown(wait=False, cancel_futures=True)
 
 
-async def load(manifest: Manifest, directory: Path, settings: GenerationSettings) -> GenerationModel:
+async def load(
+    manifest: Manifest, directory: Path, settings: GenerationSettings, observer: Observer
+) -> GenerationModel:
     """Reads weights, tokenizer and template on a thread; starts the engine."""
     net, words = await asyncio.to_thread(_read, manifest, directory)
     blocks = blocks_in(settings.kv_cache_mib << 20, net.config, settings.kv_block_tokens)
@@ -95,7 +97,13 @@ async def load(manifest: Manifest, directory: Path, settings: GenerationSettings
         vocab_size=net.config.vocab_size,
         eos_token_ids=_end_ids(manifest, words),
         context=context,
-        worker=EngineWorker(engine, f"engine-{manifest.name}", settings.threads, settings.queue_limit),
+        worker=EngineWorker(
+            engine,
+            f"engine-{manifest.name}",
+            observer,
+            threads=settings.threads,
+            queue_limit=settings.queue_limit,
+        ),
         threads=ThreadPoolExecutor(settings.text_threads, thread_name_prefix="generation-text"),
     )
 

@@ -16,7 +16,7 @@ import torch
 from services.generation.engine.engine import Engine
 from services.generation.engine.output import Delta
 from services.generation.engine.request import Sequence as EngineSequence
-from services.generation.stream import TokenStream
+from services.generation.stream import Observer, TokenStream
 from services.runtime.errors import Overloaded, Unavailable
 
 log = logging.getLogger("maas.engine")
@@ -27,8 +27,11 @@ RETRY_AFTER_S = 1.0
 class EngineWorker:
     """Runs one engine; made, used and closed on one event loop."""
 
-    def __init__(self, engine: Engine, name: str, threads: int, queue_limit: int) -> None:
+    def __init__(
+        self, engine: Engine, name: str, observer: Observer, *, threads: int = 1, queue_limit: int = 512
+    ) -> None:
         self.engine = engine
+        self._observer = observer
         self._loop = asyncio.get_running_loop()
         self._limit = queue_limit + engine.scheduler.limits.max_sequences
         self._accepted = 0
@@ -44,7 +47,7 @@ class EngineWorker:
         Raises Overloaded when the waiting queue is full, Unavailable once closing.
         """
         self._admit(len(sequences))
-        stream = TokenStream(sequences)
+        stream = TokenStream(sequences, self._observer)
         for sequence in sequences:
             sequence.listener = stream.feed
         self._accepted += len(sequences)
@@ -100,9 +103,9 @@ class EngineWorker:
 
     def _deliver(self, deltas: list[Delta]) -> None:
         if deltas and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(_tell, deltas)
+            self._loop.call_soon_threadsafe(self._tell, deltas, len(self.engine.scheduler.waiting))
 
-
-def _tell(deltas: list[Delta]) -> None:
-    for delta in deltas:
-        delta.sequence.listener(delta)
+    def _tell(self, deltas: list[Delta], waiting: int) -> None:
+        self._observer.stepped(len(deltas), waiting)
+        for delta in deltas:
+            delta.sequence.listener(delta)

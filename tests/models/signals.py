@@ -12,9 +12,7 @@ def voiced(seconds: float) -> NDArray[np.float32]:
     t = np.arange(int(seconds * RATE)) / RATE
     pitch = 120 + 25 * np.sin(2 * np.pi * 1.3 * t) + 10 * np.sin(2 * np.pi * 3.1 * t)
     phase = 2 * np.pi * np.cumsum(pitch) / RATE
-    centres = [
-        (gain, mid + swing * np.sin(2 * np.pi * hz * t), width) for gain, mid, swing, hz, width in FORMANTS
-    ]
+    centres = [(gain, mid + swing * np.sin(2 * np.pi * hz * t), width) for gain, mid, swing, hz, width in FORMANTS]
     signal = sum(
         sum(gain / (1 + ((k * pitch - centre) / width) ** 2) for gain, centre, width in centres)
         * np.cos(k * phase)

@@ -27,7 +27,9 @@ def test_prompt_and_output_agree(kind: str, tmp_path: Path) -> None:
     draw = torch.Generator().manual_seed(1)
     prompts = [torch.randint(0, VOCAB, (length,), generator=draw).tolist() for length in (90, 17, 64)]
     stopping = Stopping(max_tokens=30)
-    requests = [Request(tuple(prompt), stopping=stopping, logprobs=VOCAB, prompt_logprobs=VOCAB) for prompt in prompts]
+    requests = [
+        Request(tuple(prompt), stopping=stopping, logprobs=VOCAB, prompt_logprobs=VOCAB) for prompt in prompts
+    ]
     results = run(make_engine(ours, max_batch_tokens=40), [Sequence(one, 0, text_sink()) for one in requests])
     for request, result in zip(requests, results, strict=True):
         scored = [request.prompt_scores[place] for place in range(1, len(request.prompt))]
