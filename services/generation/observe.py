@@ -1,0 +1,31 @@
+"""What an engine tells of itself → the metrics table. Knows no tokens, only times and counts."""
+
+from services.runtime.metrics import Metrics
+
+
+class GenerationMetrics:
+    """The observer of one model's engine; called on the event loop's thread."""
+
+    def __init__(self, metrics: Metrics, model: str) -> None:
+        self._depth = metrics.queue_depth.labels(model)
+        self._batch = metrics.batch_size.labels(model)
+        self._wait = metrics.queue_seconds.labels(model)
+        self._first = metrics.first_token.labels(model)
+        self._next = metrics.inter_token.labels(model)
+        self._tokens = {kind: metrics.tokens.labels(model, kind) for kind in ("prompt", "cached", "completion")}
+
+    def stepped(self, sequences: int, waiting: int) -> None:
+        """One step: how many sequences it moved, how many wait."""
+        self._batch.observe(sequences)
+        self._depth.set(waiting)
+
+    def token(self, since_s: float, first: bool) -> None:
+        """One output token, so long after the one before it, or after submission."""
+        self._tokens["completion"].inc()
+        (self._first if first else self._next).observe(since_s)
+
+    def started(self, queue_s: float, prompt_tokens: int, cached_tokens: int) -> None:
+        """A request's prompt was computed for the first time."""
+        self._wait.observe(queue_s)
+        self._tokens["prompt"].inc(prompt_tokens)
+        self._tokens["cached"].inc(cached_tokens)
