@@ -137,5 +137,5 @@ def summary(store: ModelStore, manifest: Manifest) -> dict[str, str]:
         "labels": ", ".join(pointing),
         "runner": manifest.runner,
         "size": size(sum((directory / member).stat().st_size for member in manifest.files)),
-        "digest": manifest.digest[:19],
+        "digest": manifest.digest[7:19],
     }

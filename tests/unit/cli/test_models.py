@@ -49,7 +49,7 @@ def test_list_shows_versions_and_what_could_be_pulled(store: Path) -> None:
 def test_a_damaged_version_is_listed_as_such_beside_the_others(store: Path) -> None:
     (store / "net" / "1" / "model.toml").write_text("tasks = 3")
     told = json.loads(models(store, "list", "--json").stdout)
-    assert [entry["digest"][:7] for entry in told] == ["damaged", "sha256:"]
+    assert [entry["digest"] == "damaged" for entry in told] == [True, False]
 
 
 def test_show_prints_one_version(store: Path) -> None:
