@@ -59,9 +59,12 @@ def watched(floor: Floor[GatewaySettings]) -> tuple[Backends, ModelIndex]:
 
     def backend_changed(backend: Backend) -> None:
         readiness.set(f"maas.backend/{backend.name}", bool(backend.healthy))
+        for model in index.models():
+            model_changed(model)
 
     def model_changed(model: model_pb2.Model) -> None:
-        readiness.set(model_service(model.name), index.is_serving(model.name))
+        answers = any(backends[area].healthy for area in index.serving_areas(model.name))
+        readiness.set(model_service(model.name), answers)
 
     backends = Backends(settings.addresses, settings.max_message_bytes, backend_changed)
     index = ModelIndex(model_changed)

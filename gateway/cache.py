@@ -14,6 +14,8 @@ from gateway.redis_cache import RedisCache
 JITTER = 0.1
 # Writes to Redis under way; beyond, an answer stays in this process only.
 PENDING_WRITES = 256
+# From here on compression leaves the event loop.
+LARGE_BYTES = 64 * 1024
 
 
 @dataclass(slots=True)
@@ -56,7 +58,7 @@ class Cache:
         entry = Entry(reply, now, now + self.ttl_s * self.uniform(1 - JITTER, 1 + JITTER))
         self.l1.put(key, entry)
         if self.l2 is not None and len(self._writes) < PENDING_WRITES:
-            task = asyncio.create_task(self.l2.set(key, pack(key, entry), entry.expires_at - now))
+            task = asyncio.create_task(self._write(self.l2, key, entry))
             self._writes.add(task)
             task.add_done_callback(self._writes.discard)
 
@@ -69,6 +71,10 @@ class Cache:
             await asyncio.wait(set(self._writes))
         if self.l2 is not None:
             await self.l2.close()
+
+    async def _write(self, l2: RedisCache, key: str, entry: Entry) -> None:
+        data = await asyncio.to_thread(pack, key, entry) if entry.size > LARGE_BYTES else pack(key, entry)
+        await l2.set(key, data, entry.expires_at - entry.stored_at)
 
     def _taken(self, entry: Entry | None, control: CacheControl) -> Entry | None:
         return entry if entry is not None and control.takes(self.age_s(entry)) else None

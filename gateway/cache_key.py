@@ -3,6 +3,9 @@
 from hashlib import blake2b
 from typing import Any
 
+from google.protobuf.message import Message
+
+from gateway.canonical import canonical
 from gateway.methods import Method
 
 # Changes whenever keys or stored values change their meaning.
@@ -20,8 +23,13 @@ def deterministic(method: Method, request: Any) -> bool:
     return True
 
 
+def fingerprint(request: Message) -> bytes:
+    """256 bits that stand for the canonical request."""
+    return blake2b(canonical(request), digest_size=32).digest()
+
+
 def cache_key(method: str, model: str, digest: str, tenant: str, content: bytes) -> str:
-    """192 bits over everything that decides an answer; `content` is the canonical request.
+    """192 bits over everything that decides an answer; `content` is the request's fingerprint.
 
     blake2b is collision resistant, so nobody can craft a request that meets another's key. The braces make
     the hash the slot of a Redis cluster.

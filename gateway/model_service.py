@@ -9,11 +9,14 @@ from grpc import aio
 
 from gateway import upstream
 from gateway.backends import Backends
+from gateway.relay import unreachable
 from gateway.versions import ModelIndex
 from maas.model.v1 import model_pb2, model_service_pb2, model_service_pb2_grpc
 from services.runtime.errors import Code, ModelNotFound, ServiceError
 from services.runtime.model_service import administrators_only
 
+# A service that hangs must not hide the others.
+ANSWER_WITHIN_S = 5.0
 _PATH = "/maas.model.v1.ModelService/"
 
 
@@ -27,7 +30,8 @@ class ModelService(model_service_pb2_grpc.ModelServiceServicer):
         self, request: model_service_pb2.ListModelsRequest, context: aio.ServicerContext
     ) -> model_service_pb2.ListModelsResponse:
         areas = list(self._backends)
-        answers = await self._ask(areas, "ListModels", request, model_service_pb2.ListModelsResponse)
+        reply_type = model_service_pb2.ListModelsResponse
+        answers = await self._ask(areas, "ListModels", request, reply_type, ANSWER_WITHIN_S)
         if all(isinstance(answer, ServiceError) for answer in answers):
             raise next(answer for answer in answers if isinstance(answer, ServiceError))
         reply = model_service_pb2.ListModelsResponse()
@@ -41,9 +45,8 @@ class ModelService(model_service_pb2_grpc.ModelServiceServicer):
     async def GetModel(
         self, request: model_service_pb2.GetModelRequest, context: aio.ServicerContext
     ) -> model_service_pb2.GetModelResponse:
-        answers = await self._ask(
-            self._areas(request.model), "GetModel", request, model_service_pb2.GetModelResponse
-        )
+        areas, reply_type = self._areas(request.model), model_service_pb2.GetModelResponse
+        answers = await self._ask(areas, "GetModel", request, reply_type, ANSWER_WITHIN_S)
         found = [answer.model for answer in answers if not isinstance(answer, ServiceError)]
         if not found:
             raise self._why(request.model, answers)
@@ -80,13 +83,19 @@ class ModelService(model_service_pb2_grpc.ModelServiceServicer):
         """The services that know the model; all of them if none is known to."""
         return self._index.areas_of(model) or list(self._backends)
 
-    async def _ask(self, areas: Sequence[str], method: str, request: Message, reply: Any) -> list[Any]:
+    async def _ask(
+        self, areas: Sequence[str], method: str, request: Message, reply: Any, within_s: float | None = None
+    ) -> list[Any]:
         """Replies or ServiceErrors, in the order of `areas`."""
         body = request.SerializeToString()
 
         async def one(area: str) -> Any:
             try:
-                return reply.FromString((await upstream.call(self._backends[area], _PATH + method, body)).body)
+                async with asyncio.timeout(within_s):
+                    answer = await upstream.call(self._backends[area], _PATH + method, body)
+                return reply.FromString(answer.body)
+            except TimeoutError:
+                return unreachable(area, f"no answer within {within_s:g} s")
             except ServiceError as error:
                 return error
 

@@ -7,6 +7,7 @@ import grpc
 from google.protobuf.descriptor import MethodDescriptor
 from grpc import aio
 
+from gateway import upstream
 from gateway.backends import Backends
 from gateway.forward import tell
 from gateway.methods import method_of
@@ -65,10 +66,10 @@ class OipService:
 
     async def _area_ready(self, area: str) -> bool:
         try:
-            answer = await self._pipeline.forward(area, f"/{_SERVICE.full_name}/ServerReady", b"")
+            reply = await upstream.call(self._backends[area], f"/{_SERVICE.full_name}/ServerReady", b"")
         except ServiceError:
             return False
-        return pb.ServerReadyResponse.FromString(answer.reply).ready
+        return pb.ServerReadyResponse.FromString(reply.body).ready
 
     def _passing(self, method: MethodDescriptor) -> Any:
         path = f"/{_SERVICE.full_name}/{method.name}"

@@ -3,6 +3,7 @@
 The only file that names all the steps; each is a file of its own. The door has admitted the call already.
 """
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -11,9 +12,8 @@ from gateway import upstream
 from gateway.backends import Backend
 from gateway.cache import Cache
 from gateway.cache_control import HEADER, CacheControl, cache_miss
-from gateway.cache_key import cache_key, deterministic
+from gateway.cache_key import cache_key, deterministic, fingerprint
 from gateway.cache_stats import BYPASS, COALESCED, HIT_L1, HIT_L2, MISS, CacheStats
-from gateway.canonical import canonical
 from gateway.entry import Entry
 from gateway.methods import Method
 from gateway.relay import Metadata
@@ -21,6 +21,9 @@ from gateway.singleflight import SingleFlight
 from gateway.versions import ModelIndex, Serving
 from services.runtime.context import current
 from services.runtime.errors import Code, ServiceError
+
+# From here on hashing (about 1 ms a MiB) leaves the event loop.
+LARGE_BYTES = 256 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +67,7 @@ class Pipeline:
         context = current()
         context.check_deadline()
         control = CacheControl.parse(context.metadata.get(HEADER, ""))
-        named = self._name(method, request, context.tenant)
+        named = await self._name(method, request, context.tenant)
         if named is None or control.no_store:
             answer = await self._bypass(method, request, control)
         elif control.only_if_cached:
@@ -83,12 +86,17 @@ class Pipeline:
         self._stats.count(BYPASS)
         return Answer(reply.body, BYPASS, 0.0, reply.initial, reply.trailing)
 
-    def _name(self, method: Method, request: Any, tenant: str) -> _Named | None:
+    async def _name(self, method: Method, request: Any, tenant: str) -> _Named | None:
         """None for what must not be remembered, or cannot be named because its model is not known yet."""
         if not deterministic(method, request):
             return None
         serving = self._index.resolve(method, request)
-        return serving and _Named(method, request, serving, tenant, canonical(request))
+        if serving is None:
+            return None
+        # A large picture is read on another thread: nobody else waits meanwhile.
+        large = request.ByteSize() > LARGE_BYTES
+        content = await asyncio.to_thread(fingerprint, request) if large else fingerprint(request)
+        return _Named(method, request, serving, tenant, content)
 
     async def _bypass(self, method: Method, request: Any, control: CacheControl) -> Answer:
         if control.only_if_cached:

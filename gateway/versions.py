@@ -37,6 +37,11 @@ class ModelIndex:
         for key, model in after.items():
             if before.get(key) != model:
                 self._tell(model)
+        for key in before.keys() - after.keys():
+            gone = model_pb2.Model()
+            gone.CopyFrom(before[key])
+            gone.state = model_pb2.MODEL_STATE_UNLOADED
+            self._tell(gone)
         self._first(area).set()
 
     def update(self, area: str, model: model_pb2.Model) -> None:
@@ -63,8 +68,9 @@ class ModelIndex:
         """The services that know a model."""
         return [area for area, models in self._areas.items() if any(m.name == name for m in models.values())]
 
-    def is_serving(self, name: str) -> bool:
-        return any(m.name == name for area in self._areas for m in self._serving(area))
+    def serving_areas(self, name: str) -> list[str]:
+        """The services that answer with a model."""
+        return [area for area in self._areas if any(m.name == name for m in self._serving(area))]
 
     def names(self) -> list[str]:
         """Every model that some service knows."""

@@ -95,6 +95,7 @@ async def test_health_is_serving_and_tells_of_each_backend_and_model():
         async with asyncio.timeout(10):
             while await state("maas.backend/vision") != stopped:
                 await asyncio.sleep(0.01)
+        assert await state("maas.model/lite") == stopped
         assert await state("") == await state("maas.vision.v1.VisionService") == serving
         again = await Running.start(service, found[0].port)
         async with asyncio.timeout(10):

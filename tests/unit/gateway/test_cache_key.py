@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.cache_key import cache_key, deterministic
+from gateway.cache_key import cache_key, deterministic, fingerprint
 from gateway.canonical import canonical
 from gateway.methods import SERVICES, Method, methods_of
 from maas.common.v1 import tensor_pb2
@@ -98,7 +98,7 @@ ANY = st.one_of(tokenize(), generate(), classify_image(), classify_sequence())
 
 
 def key(request: Any, model: str = "m", digest: str = "d", tenant: str = "") -> str:
-    return cache_key(request.DESCRIPTOR.full_name, model, digest, tenant, canonical(request))
+    return cache_key(request.DESCRIPTOR.full_name, model, digest, tenant, fingerprint(request))
 
 
 @pytest.mark.parametrize("requests", [tokenize(), generate(), classify_image(), classify_sequence()])

@@ -94,6 +94,7 @@ def test_a_new_list_tells_only_what_differs():
     index.replace("vision", [model("lite", 1, label="stable"), model("mnist", 1)])
     assert told == ["lite", "mnist", "lite"]
     index.replace("vision", [model("mnist", 1)])
+    assert told == ["lite", "mnist", "lite", "lite"]
     assert index.names() == ["mnist"] and index.areas_of("lite") == []
 
 
