@@ -31,7 +31,7 @@ class SequenceService(sequence_service_pb2_grpc.SequenceServiceServicer):
 
     async def Classify(self, request: pb.ClassifyRequest, context: aio.ServicerContext) -> pb.ClassifyResponse:
         audio = request.HasField("series")
-        default = "" if audio else self._settings.default_text_classify
+        default = "" if audio else self._settings.text_classify_model
         with self._host.lease(request.model or default, request.version, "sequence.classify") as model:
             if audio:
                 streams = await self._read(convert.streams, model, request.series)

@@ -13,12 +13,12 @@ class SequenceSettings(ServerSettings):
     """Read by `python -m services.sequence`."""
 
     port: int = Field(50053, ge=0, le=65535, description="port to listen on; 0 = any free one")
-    default_session: str = Field("silero-vad", description="model of RunSession and StepSession")
-    default_audio_classify: str = Field("silero-vad", description="model of Classify for series")
-    default_text_classify: str = Field("bert-classify", description="model of Classify for texts and ids")
-    default_embed: str = Field("minilm-l6-v2", description="model of Embed")
-    default_transduce: str = Field("g2p-en", description="model of Transduce")
-    default_forecast: str = Field("rnn-forecast", description="model of Forecast")
+    session_model: str = Field("silero-vad", description="model of RunSession and StepSession")
+    series_classify_model: str = Field("silero-vad", description="model of Classify for series")
+    text_classify_model: str = Field("bert-classify", description="model of Classify for texts and ids")
+    text_embed_model: str = Field("minilm-l6-v2", description="model of Embed")
+    transduce_model: str = Field("g2p-en", description="model of Transduce")
+    forecast_model: str = Field("rnn-forecast", description="model of Forecast")
     runner: Literal["auto", "torch", "onnxruntime"] = Field(
         "auto", description="auto = the runner chosen when the model was published"
     )
@@ -31,11 +31,11 @@ class SequenceSettings(ServerSettings):
     def defaults(self) -> Mapping[str, str]:
         """Task → model that answers when a request names none."""
         return {
-            "sequence.session": self.default_session,
-            "sequence.classify": self.default_audio_classify,
-            "sequence.embed": self.default_embed,
-            "sequence.transduce": self.default_transduce,
-            "sequence.forecast": self.default_forecast,
+            "sequence.session": self.session_model,
+            "sequence.classify": self.series_classify_model,
+            "sequence.embed": self.text_embed_model,
+            "sequence.transduce": self.transduce_model,
+            "sequence.forecast": self.forecast_model,
         }
 
     @property

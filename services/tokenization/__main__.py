@@ -11,7 +11,7 @@ from services.tokenization.settings import TokenizationSettings
 async def build(floor: Floor[TokenizationSettings]) -> None:
     """Adds the service, its models and its threads to a server floor."""
     pool = Pool(floor.settings.pool_threads)
-    host = floor.host("tokenization", load, {TASK: floor.settings.default_model}, reads=files)
+    host = floor.host("tokenization", load, {TASK: floor.settings.tokenize_model}, reads=files)
     floor.add(add_TokenizationServiceServicer_to_server, TokenizationService(host, pool))
     floor.on_close(pool.close)
 

@@ -22,8 +22,8 @@ class VisionSettings(ServerSettings):
     port: int = Field(50052, ge=0, le=65535, description="port to listen on; 0 = any free one")
     max_message_mib: int = Field(64, ge=1, le=1024, description="largest message, both ways, MiB")
     threads: int = Field(_threads(), ge=1, le=256, description="compute threads of a batch")
-    classify_model: str = Field("efficientnet-lite0", description="model of Classify when none is named")
-    embed_model: str = Field("efficientnet-lite0", description="model of Embed when none is named")
+    image_classify_model: str = Field("efficientnet-lite0", description="model of Classify when none is named")
+    image_embed_model: str = Field("efficientnet-lite0", description="model of Embed when none is named")
     runner: Literal["auto", "torch", "onnxruntime"] = Field(
         "auto", description="auto = the runner chosen when the model was published"
     )
@@ -35,7 +35,7 @@ class VisionSettings(ServerSettings):
     @property
     def defaults(self) -> dict[str, str]:
         """Task → model when a request names none."""
-        return {"vision.classify": self.classify_model, "vision.embed": self.embed_model}
+        return {"vision.classify": self.image_classify_model, "vision.embed": self.image_embed_model}
 
     @property
     def runner_settings(self) -> RunnerSettings:

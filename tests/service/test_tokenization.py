@@ -54,7 +54,7 @@ def store(tmp_path: Path) -> ModelStore:
 @pytest.fixture
 async def served(store: ModelStore) -> AsyncIterator[tuple[Stub, Floor[TokenizationSettings]]]:
     settings = TokenizationSettings(
-        port=0, metrics_port=0, store=store.root, lame_duck_s=0, drain_s=5, default_model="chatty"
+        port=0, metrics_port=0, store=store.root, lame_duck_s=0, drain_s=5, tokenize_model="chatty"
     )
     async with running(settings, build) as (channel, floor):
         yield Stub(channel), floor
@@ -80,7 +80,7 @@ async def refusal(call: aio.UnaryUnaryCall) -> tuple[grpc.StatusCode, list[str],
     return error.value.code(), fields, error.value.details() or ""
 
 
-async def test_the_default_model_tokenizes_and_says_who_answered(stub: Stub) -> None:
+async def test_the_tokenize_model_tokenizes_and_says_who_answered(stub: Stub) -> None:
     reply = await stub.Tokenize(service_pb.TokenizeRequest(texts=[TEXT, ""]))
     assert list(reply.encodings[0].ids) == chatty().encode_ids(TEXT)
     assert list(reply.encodings[1].ids) == []

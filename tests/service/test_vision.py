@@ -72,7 +72,7 @@ def net(store: ModelStore) -> torch.nn.Module:
 def settings(store: ModelStore, **changes: object) -> VisionSettings:
     chosen = {
         "port": 0, "metrics_port": 0, "store": store.root, "lame_duck_s": 0, "drain_s": 5, "threads": 1,
-        "classify_model": "digits", "embed_model": "digits",
+        "image_classify_model": "digits", "image_embed_model": "digits",
     }  # fmt: skip
     return VisionSettings(**(chosen | changes))
 

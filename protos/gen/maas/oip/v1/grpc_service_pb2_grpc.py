@@ -114,69 +114,70 @@ class GRPCInferenceServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ModelReady(self, request, context):
-        """NOT_FOUND: unknown model or version. INVALID_ARGUMENT: version is not an integer.
+        """Whether a model answers now. NOT_FOUND: unknown model or version. INVALID_ARGUMENT: version is not an integer.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ServerMetadata(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Name, version and the extensions that are served.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ModelMetadata(self, request, context):
-        """NOT_FOUND: unknown model or version.
+        """Inputs, outputs and versions of a model. NOT_FOUND: unknown model or version.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ModelInfer(self, request, context):
-        """INVALID_ARGUMENT: wrong name, datatype, shape or size of a tensor. NOT_FOUND: unknown model or version.
+        """Tensors in, tensors out. INVALID_ARGUMENT: wrong name, datatype, shape or size. NOT_FOUND: unknown model or version.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ModelStreamInfer(self, request_iterator, context):
-        """UNIMPLEMENTED until served.
+        """Many inferences on one stream. UNIMPLEMENTED until served.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ModelConfig(self, request, context):
-        """UNIMPLEMENTED until served.
+        """Configuration in the words of Triton. UNIMPLEMENTED until served.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ModelStatistics(self, request, context):
-        """UNIMPLEMENTED until served.
+        """Counts and times of a model. UNIMPLEMENTED until served.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RepositoryIndex(self, request, context):
-        """UNIMPLEMENTED until served.
+        """Models and their states. UNIMPLEMENTED until served.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RepositoryModelLoad(self, request, context):
-        """UNIMPLEMENTED until served.
+        """Loads a model. UNIMPLEMENTED until served.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RepositoryModelUnload(self, request, context):
-        """UNIMPLEMENTED until served.
+        """Unloads a model. UNIMPLEMENTED until served.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

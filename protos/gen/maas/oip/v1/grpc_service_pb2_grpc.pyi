@@ -38,24 +38,25 @@ class GRPCInferenceServiceStub:
     ServerReady: _grpc.UnaryUnaryMultiCallable[_grpc_service_pb2.ServerReadyRequest, _grpc_service_pb2.ServerReadyResponse]
     """Every default model is ready."""
     ModelReady: _grpc.UnaryUnaryMultiCallable[_grpc_service_pb2.ModelReadyRequest, _grpc_service_pb2.ModelReadyResponse]
-    """NOT_FOUND: unknown model or version. INVALID_ARGUMENT: version is not an integer."""
+    """Whether a model answers now. NOT_FOUND: unknown model or version. INVALID_ARGUMENT: version is not an integer."""
     ServerMetadata: _grpc.UnaryUnaryMultiCallable[_grpc_service_pb2.ServerMetadataRequest, _grpc_service_pb2.ServerMetadataResponse]
+    """Name, version and the extensions that are served."""
     ModelMetadata: _grpc.UnaryUnaryMultiCallable[_grpc_service_pb2.ModelMetadataRequest, _grpc_service_pb2.ModelMetadataResponse]
-    """NOT_FOUND: unknown model or version."""
+    """Inputs, outputs and versions of a model. NOT_FOUND: unknown model or version."""
     ModelInfer: _grpc.UnaryUnaryMultiCallable[_grpc_service_pb2.ModelInferRequest, _grpc_service_pb2.ModelInferResponse]
-    """INVALID_ARGUMENT: wrong name, datatype, shape or size of a tensor. NOT_FOUND: unknown model or version."""
+    """Tensors in, tensors out. INVALID_ARGUMENT: wrong name, datatype, shape or size. NOT_FOUND: unknown model or version."""
     ModelStreamInfer: _grpc.StreamStreamMultiCallable[_grpc_service_pb2.ModelInferRequest, _grpc_service_pb2.ModelStreamInferResponse]
-    """UNIMPLEMENTED until served."""
+    """Many inferences on one stream. UNIMPLEMENTED until served."""
     ModelConfig: _grpc.UnaryUnaryMultiCallable[_grpc_service_pb2.ModelConfigRequest, _grpc_service_pb2.ModelConfigResponse]
-    """UNIMPLEMENTED until served."""
+    """Configuration in the words of Triton. UNIMPLEMENTED until served."""
     ModelStatistics: _grpc.UnaryUnaryMultiCallable[_grpc_service_pb2.ModelStatisticsRequest, _grpc_service_pb2.ModelStatisticsResponse]
-    """UNIMPLEMENTED until served."""
+    """Counts and times of a model. UNIMPLEMENTED until served."""
     RepositoryIndex: _grpc.UnaryUnaryMultiCallable[_grpc_service_pb2.RepositoryIndexRequest, _grpc_service_pb2.RepositoryIndexResponse]
-    """UNIMPLEMENTED until served."""
+    """Models and their states. UNIMPLEMENTED until served."""
     RepositoryModelLoad: _grpc.UnaryUnaryMultiCallable[_grpc_service_pb2.RepositoryModelLoadRequest, _grpc_service_pb2.RepositoryModelLoadResponse]
-    """UNIMPLEMENTED until served."""
+    """Loads a model. UNIMPLEMENTED until served."""
     RepositoryModelUnload: _grpc.UnaryUnaryMultiCallable[_grpc_service_pb2.RepositoryModelUnloadRequest, _grpc_service_pb2.RepositoryModelUnloadResponse]
-    """UNIMPLEMENTED until served."""
+    """Unloads a model. UNIMPLEMENTED until served."""
 
 @_typing.type_check_only
 class GRPCInferenceServiceAsyncStub(GRPCInferenceServiceStub):
@@ -65,24 +66,25 @@ class GRPCInferenceServiceAsyncStub(GRPCInferenceServiceStub):
     ServerReady: _aio.UnaryUnaryMultiCallable[_grpc_service_pb2.ServerReadyRequest, _grpc_service_pb2.ServerReadyResponse]  # type: ignore[assignment]
     """Every default model is ready."""
     ModelReady: _aio.UnaryUnaryMultiCallable[_grpc_service_pb2.ModelReadyRequest, _grpc_service_pb2.ModelReadyResponse]  # type: ignore[assignment]
-    """NOT_FOUND: unknown model or version. INVALID_ARGUMENT: version is not an integer."""
+    """Whether a model answers now. NOT_FOUND: unknown model or version. INVALID_ARGUMENT: version is not an integer."""
     ServerMetadata: _aio.UnaryUnaryMultiCallable[_grpc_service_pb2.ServerMetadataRequest, _grpc_service_pb2.ServerMetadataResponse]  # type: ignore[assignment]
+    """Name, version and the extensions that are served."""
     ModelMetadata: _aio.UnaryUnaryMultiCallable[_grpc_service_pb2.ModelMetadataRequest, _grpc_service_pb2.ModelMetadataResponse]  # type: ignore[assignment]
-    """NOT_FOUND: unknown model or version."""
+    """Inputs, outputs and versions of a model. NOT_FOUND: unknown model or version."""
     ModelInfer: _aio.UnaryUnaryMultiCallable[_grpc_service_pb2.ModelInferRequest, _grpc_service_pb2.ModelInferResponse]  # type: ignore[assignment]
-    """INVALID_ARGUMENT: wrong name, datatype, shape or size of a tensor. NOT_FOUND: unknown model or version."""
+    """Tensors in, tensors out. INVALID_ARGUMENT: wrong name, datatype, shape or size. NOT_FOUND: unknown model or version."""
     ModelStreamInfer: _aio.StreamStreamMultiCallable[_grpc_service_pb2.ModelInferRequest, _grpc_service_pb2.ModelStreamInferResponse]  # type: ignore[assignment]
-    """UNIMPLEMENTED until served."""
+    """Many inferences on one stream. UNIMPLEMENTED until served."""
     ModelConfig: _aio.UnaryUnaryMultiCallable[_grpc_service_pb2.ModelConfigRequest, _grpc_service_pb2.ModelConfigResponse]  # type: ignore[assignment]
-    """UNIMPLEMENTED until served."""
+    """Configuration in the words of Triton. UNIMPLEMENTED until served."""
     ModelStatistics: _aio.UnaryUnaryMultiCallable[_grpc_service_pb2.ModelStatisticsRequest, _grpc_service_pb2.ModelStatisticsResponse]  # type: ignore[assignment]
-    """UNIMPLEMENTED until served."""
+    """Counts and times of a model. UNIMPLEMENTED until served."""
     RepositoryIndex: _aio.UnaryUnaryMultiCallable[_grpc_service_pb2.RepositoryIndexRequest, _grpc_service_pb2.RepositoryIndexResponse]  # type: ignore[assignment]
-    """UNIMPLEMENTED until served."""
+    """Models and their states. UNIMPLEMENTED until served."""
     RepositoryModelLoad: _aio.UnaryUnaryMultiCallable[_grpc_service_pb2.RepositoryModelLoadRequest, _grpc_service_pb2.RepositoryModelLoadResponse]  # type: ignore[assignment]
-    """UNIMPLEMENTED until served."""
+    """Loads a model. UNIMPLEMENTED until served."""
     RepositoryModelUnload: _aio.UnaryUnaryMultiCallable[_grpc_service_pb2.RepositoryModelUnloadRequest, _grpc_service_pb2.RepositoryModelUnloadResponse]  # type: ignore[assignment]
-    """UNIMPLEMENTED until served."""
+    """Unloads a model. UNIMPLEMENTED until served."""
 
 class GRPCInferenceServiceServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -107,14 +109,15 @@ class GRPCInferenceServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _grpc_service_pb2.ModelReadyRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_grpc_service_pb2.ModelReadyResponse, _abc.Awaitable[_grpc_service_pb2.ModelReadyResponse]]:
-        """NOT_FOUND: unknown model or version. INVALID_ARGUMENT: version is not an integer."""
+        """Whether a model answers now. NOT_FOUND: unknown model or version. INVALID_ARGUMENT: version is not an integer."""
 
     @_abc_1.abstractmethod
     def ServerMetadata(
         self,
         request: _grpc_service_pb2.ServerMetadataRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_grpc_service_pb2.ServerMetadataResponse, _abc.Awaitable[_grpc_service_pb2.ServerMetadataResponse]]: ...
+    ) -> _typing.Union[_grpc_service_pb2.ServerMetadataResponse, _abc.Awaitable[_grpc_service_pb2.ServerMetadataResponse]]:
+        """Name, version and the extensions that are served."""
 
     @_abc_1.abstractmethod
     def ModelMetadata(
@@ -122,7 +125,7 @@ class GRPCInferenceServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _grpc_service_pb2.ModelMetadataRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_grpc_service_pb2.ModelMetadataResponse, _abc.Awaitable[_grpc_service_pb2.ModelMetadataResponse]]:
-        """NOT_FOUND: unknown model or version."""
+        """Inputs, outputs and versions of a model. NOT_FOUND: unknown model or version."""
 
     @_abc_1.abstractmethod
     def ModelInfer(
@@ -130,7 +133,7 @@ class GRPCInferenceServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _grpc_service_pb2.ModelInferRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_grpc_service_pb2.ModelInferResponse, _abc.Awaitable[_grpc_service_pb2.ModelInferResponse]]:
-        """INVALID_ARGUMENT: wrong name, datatype, shape or size of a tensor. NOT_FOUND: unknown model or version."""
+        """Tensors in, tensors out. INVALID_ARGUMENT: wrong name, datatype, shape or size. NOT_FOUND: unknown model or version."""
 
     @_abc_1.abstractmethod
     def ModelStreamInfer(
@@ -138,7 +141,7 @@ class GRPCInferenceServiceServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _MaybeAsyncIterator[_grpc_service_pb2.ModelInferRequest],
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_grpc_service_pb2.ModelStreamInferResponse], _abc.AsyncIterator[_grpc_service_pb2.ModelStreamInferResponse]]:
-        """UNIMPLEMENTED until served."""
+        """Many inferences on one stream. UNIMPLEMENTED until served."""
 
     @_abc_1.abstractmethod
     def ModelConfig(
@@ -146,7 +149,7 @@ class GRPCInferenceServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _grpc_service_pb2.ModelConfigRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_grpc_service_pb2.ModelConfigResponse, _abc.Awaitable[_grpc_service_pb2.ModelConfigResponse]]:
-        """UNIMPLEMENTED until served."""
+        """Configuration in the words of Triton. UNIMPLEMENTED until served."""
 
     @_abc_1.abstractmethod
     def ModelStatistics(
@@ -154,7 +157,7 @@ class GRPCInferenceServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _grpc_service_pb2.ModelStatisticsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_grpc_service_pb2.ModelStatisticsResponse, _abc.Awaitable[_grpc_service_pb2.ModelStatisticsResponse]]:
-        """UNIMPLEMENTED until served."""
+        """Counts and times of a model. UNIMPLEMENTED until served."""
 
     @_abc_1.abstractmethod
     def RepositoryIndex(
@@ -162,7 +165,7 @@ class GRPCInferenceServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _grpc_service_pb2.RepositoryIndexRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_grpc_service_pb2.RepositoryIndexResponse, _abc.Awaitable[_grpc_service_pb2.RepositoryIndexResponse]]:
-        """UNIMPLEMENTED until served."""
+        """Models and their states. UNIMPLEMENTED until served."""
 
     @_abc_1.abstractmethod
     def RepositoryModelLoad(
@@ -170,7 +173,7 @@ class GRPCInferenceServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _grpc_service_pb2.RepositoryModelLoadRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_grpc_service_pb2.RepositoryModelLoadResponse, _abc.Awaitable[_grpc_service_pb2.RepositoryModelLoadResponse]]:
-        """UNIMPLEMENTED until served."""
+        """Loads a model. UNIMPLEMENTED until served."""
 
     @_abc_1.abstractmethod
     def RepositoryModelUnload(
@@ -178,6 +181,6 @@ class GRPCInferenceServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _grpc_service_pb2.RepositoryModelUnloadRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_grpc_service_pb2.RepositoryModelUnloadResponse, _abc.Awaitable[_grpc_service_pb2.RepositoryModelUnloadResponse]]:
-        """UNIMPLEMENTED until served."""
+        """Unloads a model. UNIMPLEMENTED until served."""
 
 def add_GRPCInferenceServiceServicer_to_server(servicer: GRPCInferenceServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

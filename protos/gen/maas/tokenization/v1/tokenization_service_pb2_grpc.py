@@ -125,7 +125,7 @@ class TokenizationServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def DetokenizeStream(self, request_iterator, context):
-        """Ids in as they come, text out as soon as it is certain: the deltas of a stream concatenate to the decoded whole.
+        """Ids in as they come, text out as soon as it is certain. The deltas of a stream concatenate to the decoded whole.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

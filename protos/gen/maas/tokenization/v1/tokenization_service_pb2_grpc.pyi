@@ -50,7 +50,7 @@ class TokenizationServiceStub:
     TokenizeStream: _grpc.StreamStreamMultiCallable[_tokenization_service_pb2.TokenizeStreamRequest, _tokenization_service_pb2.TokenizeStreamResponse]
     """One reply per request, in order. The first error ends the stream with its status."""
     DetokenizeStream: _grpc.StreamStreamMultiCallable[_tokenization_service_pb2.DetokenizeStreamRequest, _tokenization_service_pb2.DetokenizeStreamResponse]
-    """Ids in as they come, text out as soon as it is certain: the deltas of a stream concatenate to the decoded whole."""
+    """Ids in as they come, text out as soon as it is certain. The deltas of a stream concatenate to the decoded whole."""
 
 @_typing.type_check_only
 class TokenizationServiceAsyncStub(TokenizationServiceStub):
@@ -74,7 +74,7 @@ class TokenizationServiceAsyncStub(TokenizationServiceStub):
     TokenizeStream: _aio.StreamStreamMultiCallable[_tokenization_service_pb2.TokenizeStreamRequest, _tokenization_service_pb2.TokenizeStreamResponse]  # type: ignore[assignment]
     """One reply per request, in order. The first error ends the stream with its status."""
     DetokenizeStream: _aio.StreamStreamMultiCallable[_tokenization_service_pb2.DetokenizeStreamRequest, _tokenization_service_pb2.DetokenizeStreamResponse]  # type: ignore[assignment]
-    """Ids in as they come, text out as soon as it is certain: the deltas of a stream concatenate to the decoded whole."""
+    """Ids in as they come, text out as soon as it is certain. The deltas of a stream concatenate to the decoded whole."""
 
 class TokenizationServiceServicer(metaclass=_abc_1.ABCMeta):
     """Text to token ids and back.
@@ -137,6 +137,6 @@ class TokenizationServiceServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _MaybeAsyncIterator[_tokenization_service_pb2.DetokenizeStreamRequest],
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_tokenization_service_pb2.DetokenizeStreamResponse], _abc.AsyncIterator[_tokenization_service_pb2.DetokenizeStreamResponse]]:
-        """Ids in as they come, text out as soon as it is certain: the deltas of a stream concatenate to the decoded whole."""
+        """Ids in as they come, text out as soon as it is certain. The deltas of a stream concatenate to the decoded whole."""
 
 def add_TokenizationServiceServicer_to_server(servicer: TokenizationServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
