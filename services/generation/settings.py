@@ -12,7 +12,7 @@ class GenerationSettings(ServerSettings):
     generate_model: str = Field("smollm2-135m-instruct", description="model when a request names none")
     kv_cache_mib: int = Field(1024, ge=16, description="memory for keys and values of each model, MiB")
     kv_block_tokens: int = Field(16, ge=1, le=64, description="tokens a KV block; must divide 64")
-    batch_tokens: int = Field(512, ge=1, description="prompt tokens computed a step, beside the decodes")
+    batch_tokens: int = Field(256, ge=1, description="prompt tokens computed a step, beside the decodes")
     batch_sequences: int = Field(64, ge=1, description="sequences that run at once")
     text_threads: int = Field(2, ge=1, le=64, description="threads that tokenize long prompts")
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from services.generation.engine import sampler
+from services.generation.engine.processors import candidates
 from services.generation.engine.request import Request, SamplingParams, Sequence, Stopping
 from services.runtime.errors import InvalidInput
 from tests.engine.tiny import text_sink
@@ -99,6 +100,29 @@ def test_cuts_follow_one_another_each_on_what_the_last_left() -> None:
     first = keep(softmax(LOGITS / 0.8), [3, 0, 6, 4])
     kept = smallest_set(first, [3, 0, 6, 4], 0.8)
     check(SamplingParams(temperature=0.8, top_k=4, top_p=0.8), keep(first, kept))
+
+
+@pytest.mark.parametrize(
+    "rule", [{"top_p": 0.4}, {"top_p": 0.95}, {"min_p": 0.5}, {"min_p": 1e-9}, {"typical_p": 0.3}]
+)
+def test_a_large_vocabulary_is_cut_as_a_whole_sort_would(rule: dict[str, float]) -> None:
+    """Peaked and flat rows: the cut ends within the likeliest thousand, or far beyond them."""
+    draw = np.random.default_rng(0)
+    for spread in (0.01, 1.0, 6.0):
+        logits = draw.normal(0, spread, 5000)
+        probabilities = softmax(logits)
+        entropy = -(probabilities * np.log(probabilities)).sum()
+        order = (
+            np.argsort(-logits)
+            if "typical_p" not in rule
+            else np.argsort(np.abs(-np.log(probabilities) - entropy))
+        )
+        mass = rule.get("top_p", rule.get("typical_p", 1.0))
+        kept = smallest_set(probabilities, list(order), mass) if mass < 1 else list(range(5000))
+        kept = [token for token in kept if probabilities[token] >= rule.get("min_p", 0) * probabilities.max()]
+        ids, found = candidates(torch.tensor(logits), SamplingParams(temperature=1.0, **rule))
+        assert sorted(ids.tolist()) == sorted(int(token) for token in kept)
+        np.testing.assert_allclose(found.numpy(), keep(probabilities, kept)[ids.numpy()], rtol=1e-9)
 
 
 def test_logit_bias() -> None:

@@ -23,7 +23,7 @@ from maas.generation.v1.generation_service_pb2_grpc import (
 from maas.generation.v1.generation_service_pb2_grpc import (
     add_GenerationServiceServicer_to_server,
 )
-from services.generation.__main__ import open_host
+from services.generation.__main__ import build, open_host
 from services.generation.engine.engine import Engine
 from services.generation.model import GenerationModel
 from services.generation.models import registry
@@ -118,11 +118,14 @@ async def served(store: ModelStore, overrides: dict[str, Any]) -> AsyncIterator[
     }
     hosts: list[ModelHost[GenerationModel]] = []
 
-    async def build(floor: Floor[GenerationSettings]) -> None:
+    async def build_kept(floor: Floor[GenerationSettings]) -> None:
         hosts.append(open_host(floor))
         floor.add(add_GenerationServiceServicer_to_server, GenerationService(hosts[0]))
 
-    async with running(GenerationSettings(store=store.root, **{**values, **overrides}), build) as (channel, _):
+    async with running(GenerationSettings(store=store.root, **{**values, **overrides}), build_kept) as (
+        channel,
+        _,
+    ):
         yield Served(Stub(channel), hosts[0])
 
 
@@ -495,3 +498,15 @@ async def test_the_deadline_ends_the_compute(served: Served) -> None:
     codes = [(await refusal(call))[0] for call in calls]
     assert codes == [grpc.StatusCode.DEADLINE_EXCEEDED] * 4
     assert await idle(served.engine) < before + 150
+
+
+@pytest.mark.models
+async def test_smollm2_knows_the_capital_of_france(model_store: ModelStore) -> None:
+    chat = pb.Chat(messages=[pb.Message(role="user", content="What is the capital of France?")])
+    settings = GenerationSettings(store=model_store.root, port=0, metrics_port=0, lame_duck_s=0, kv_cache_mib=64)
+    async with running(settings, build) as (channel, _):
+        stub = Stub(channel)
+        (found,) = (await stub.Generate(Ask(chat=chat))).completions
+        _, whole = await joined(stub, Ask(chat=chat))
+    assert (found.text, found.finish_reason) == ("The capital of France is Paris.", pb.FINISH_REASON_EOS)
+    assert whole[0].text == found.text

@@ -15,7 +15,7 @@ from services.generation.engine.step import Chunk, Step
 class Limits:
     """Bounds of one step: prompt tokens computed, sequences running."""
 
-    max_batch_tokens: int = 512
+    max_batch_tokens: int = 256
     max_sequences: int = 64
 
 
