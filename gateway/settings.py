@@ -1,12 +1,30 @@
 """Settings of the gateway: where the services are, how much it remembers and how long it waits for Redis."""
 
+import re
 from collections.abc import Mapping
+from typing import Annotated
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from services.runtime.settings import ServerSettings
 
 MIB = 1024 * 1024
+
+_ADDRESS = re.compile(r"unix:.+|.+:\d{1,5}")
+
+
+def _listed(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def _checked(text: str) -> str:
+    for part in _listed(text):
+        if not _ADDRESS.fullmatch(part):
+            raise ValueError(f"{part!r} is neither host:port nor unix:path")
+    return text
+
+
+Addresses = Annotated[str, AfterValidator(_checked)]
 
 
 class GatewaySettings(ServerSettings):
@@ -14,13 +32,17 @@ class GatewaySettings(ServerSettings):
 
     port: int = Field(50050, ge=0, le=65535, description="port to listen on; 0 = any free one")
     max_message_mib: int = Field(64, ge=1, le=1024, description="largest message, both ways, MiB")
-    tokenization_address: str = Field("127.0.0.1:50051", description="tokenization replicas, comma list")
-    vision_address: str = Field("127.0.0.1:50052", description="vision replicas, comma list")
-    sequence_address: str = Field("127.0.0.1:50053", description="sequence replicas, comma list")
-    generation_address: str = Field("127.0.0.1:50054", description="generation replicas, comma list")
+    tokenization_address: Addresses = Field("127.0.0.1:50051", description="tokenization replicas, comma list")
+    vision_address: Addresses = Field("127.0.0.1:50052", description="vision replicas, comma list")
+    sequence_address: Addresses = Field("127.0.0.1:50053", description="sequence replicas, comma list")
+    generation_address: Addresses = Field("127.0.0.1:50054", description="generation replicas, comma list")
     start_wait_s: float = Field(1.0, ge=0, description="longest wait for the services before SERVING")
     models_refresh_s: float = Field(5.0, gt=0, description="how often the whole list of models is asked again")
-    redis_url: str = Field("", description="redis:// or unix:// of the shared cache; empty = none")
+    redis_url: str = Field(
+        "",
+        pattern=r"^((rediss?|unix)://.+)?$",
+        description="redis:// or unix:// of the shared cache; empty = none",
+    )
     redis_connect_ms: int = Field(200, ge=1, description="longest wait for a Redis connection")
     redis_operation_ms: int = Field(50, ge=1, description="longest wait for a Redis answer")
     redis_breaker_faults: int = Field(5, ge=1, description="Redis faults in a row that open the breaker")
@@ -46,7 +68,3 @@ class GatewaySettings(ServerSettings):
     @property
     def cache_memory_bytes(self) -> int:
         return self.cache_memory_mib * MIB
-
-
-def _listed(text: str) -> tuple[str, ...]:
-    return tuple(part.strip() for part in text.split(",") if part.strip())

@@ -1,0 +1,39 @@
+"""Settings of the gateway: defaults, replicas, and what is refused."""
+
+import pytest
+
+from gateway.settings import GatewaySettings
+from services.runtime.settings import load
+
+
+def test_the_defaults_are_the_documented_ports():
+    found = GatewaySettings()
+    assert found.port == 50050
+    assert found.addresses == {
+        "tokenization": ("127.0.0.1:50051",),
+        "vision": ("127.0.0.1:50052",),
+        "sequence": ("127.0.0.1:50053",),
+        "generation": ("127.0.0.1:50054",),
+    }
+    assert (found.cache_value_bytes, found.cache_memory_bytes) == (1 << 20, 64 << 20)
+
+
+def test_a_comma_list_is_replicas(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("MAAS_VISION_ADDRESS", "a:1, dns:///b:2,unix:/run/c.sock,")
+    found = load(GatewaySettings, ["--sequence-address", "", "--redis-url", "unix:///x.sock"], "gateway")
+    assert found.addresses["vision"] == ("a:1", "dns:///b:2", "unix:/run/c.sock")
+    assert found.addresses["sequence"] == () and found.redis_url == "unix:///x.sock"
+
+
+@pytest.mark.parametrize(
+    ("flag", "value", "key"),
+    [
+        ("--vision-address", "localhost", "MAAS_VISION_ADDRESS"),
+        ("--redis-url", "localhost:6379", "MAAS_REDIS_URL"),
+        ("--cache-ttl-s", "0", "MAAS_CACHE_TTL_S"),
+    ],
+)
+def test_a_bad_value_names_its_key(flag: str, value: str, key: str, capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit):
+        load(GatewaySettings, [flag, value], "gateway")
+    assert f"{key}={value!r}" in capsys.readouterr().err
