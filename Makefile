@@ -1,9 +1,11 @@
 # Two commands set everything up: `make up` runs the suite, `make test` passes the tests.
 PYTHON ?= python3
+# The pypi: model source drives this pip to find archives without building them.
+PIP := 26.3
 BIN := .venv/bin
 BUF := .maas/buf/node_modules/.bin/buf
 
-.PHONY: help up down status models test test-slow check bench protos proto-baseline wheel clean
+.PHONY: help up down status models test test-slow check bench protos proto-baseline readme wheel clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -11,7 +13,7 @@ help: ## this list
 .venv/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed" if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install -qq --upgrade pip
+	$(BIN)/pip install -qq pip==$(PIP)
 
 .venv/.run: pyproject.toml | .venv/bin/python
 	@echo "installing the suite into .venv (a few minutes the first time)"
@@ -49,6 +51,7 @@ check: .venv/.test $(BUF) ## style, types, contracts, layout
 	$(BIN)/python protos/generate.py --image .maas/image.binpb
 	$(BUF) lint .maas/image.binpb --config protos/buf.yaml
 	$(BUF) breaking .maas/image.binpb --against protos/image.binpb --config protos/buf.yaml
+	$(BIN)/python -m tests.readme --check
 	$(BIN)/pytest tests/test_layout.py
 
 $(BUF):
@@ -64,6 +67,9 @@ protos: .venv/.test ## regenerate the stubs
 
 proto-baseline: .venv/.test ## accept today's contracts as the baseline for the breaking check
 	$(BIN)/python protos/generate.py --image protos/image.binpb
+
+readme: .venv/.test ## regenerate the README's tables and tree
+	$(BIN)/python -m tests.readme
 
 wheel: .venv/.test ## build maas-protos, the stubs for client repositories
 	cd protos && ../$(BIN)/hatchling build -t wheel -d ../dist

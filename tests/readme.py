@@ -44,7 +44,9 @@ def tree() -> Iterator[str]:
     yield "```"
     for room in ROOMS:
         for folder in sorted({p.parent for s in ("*.py", "*.proto") for p in (ROOT / room).rglob(s)}):
-            files = [p for p in sorted(folder.iterdir()) if p.suffix in (".py", ".proto") and p.name != "__init__.py"]
+            files = [
+                p for p in sorted(folder.iterdir()) if p.suffix in (".py", ".proto") and p.name != "__init__.py"
+            ]
             if not files:
                 continue
             yield f"{folder.relative_to(ROOT)}/"
