@@ -20,7 +20,7 @@ from gateway.settings import GatewaySettings
 from gateway.versions import ModelIndex
 from maas.gateway.v1 import gateway_service_pb2_grpc
 from maas.model.v1 import model_pb2, model_service_pb2_grpc
-from services.runtime.health import model_service
+from services.runtime.health import OVERALL, model_service
 from services.runtime.server import Floor, main
 
 
@@ -70,8 +70,14 @@ def watched(floor: Floor[GatewaySettings]) -> tuple[Backends, ModelIndex]:
     index = ModelIndex(model_changed)
     following: list[asyncio.Task[None]] = []
 
+    async def end_with_health() -> None:
+        async for _ in readiness.watch(OVERALL):
+            pass
+        index.end_watches()
+
     async def start() -> None:
         backends.start()
+        following.append(asyncio.create_task(end_with_health()))
         following.extend(
             asyncio.create_task(follow(b, index, settings.models_refresh_s)) for b in backends.values()
         )

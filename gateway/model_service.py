@@ -12,7 +12,7 @@ from gateway.backends import Backends
 from gateway.relay import unreachable
 from gateway.versions import ModelIndex
 from maas.model.v1 import model_pb2, model_service_pb2, model_service_pb2_grpc
-from services.runtime.errors import Code, ModelNotFound, ServiceError
+from services.runtime.errors import Code, ModelNotFound, ServiceError, Unavailable
 from services.runtime.model_service import administrators_only
 
 # A service that hangs must not hide the others.
@@ -74,10 +74,10 @@ class ModelService(model_service_pb2_grpc.ModelServiceServicer):
                 if request.model in ("", model.name):
                     yield model_service_pb2.WatchModelsResponse(model=model)
             yield model_service_pb2.WatchModelsResponse(snapshot_end=True)
-            while True:
-                model = await news.get()
+            async for model in news:
                 if request.model in ("", model.name):
                     yield model_service_pb2.WatchModelsResponse(model=model)
+        raise Unavailable("the gateway is draining; watch another", reason="DRAINING", retry_after_s=1.0)
 
     def _areas(self, model: str) -> list[str]:
         """The services that know the model; all of them if none is known to."""

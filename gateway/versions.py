@@ -1,7 +1,7 @@
 """What the services serve right now: which model a request means, and under which digest. Pure."""
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -26,7 +26,7 @@ class ModelIndex:
     def __init__(self, listener: Listener = lambda _: None) -> None:
         self._areas: dict[str, dict[Key, model_pb2.Model]] = {}
         self._listener = listener
-        self._watchers: set[asyncio.Queue[model_pb2.Model]] = set()
+        self._watchers: set[asyncio.Queue[model_pb2.Model | None]] = set()
         self._told: dict[str, asyncio.Event] = {}
 
     def replace(self, area: str, models: Iterable[model_pb2.Model]) -> None:
@@ -81,14 +81,19 @@ class ModelIndex:
         return [model for area in sorted(self._areas) for _, model in sorted(self._areas[area].items())]
 
     @contextmanager
-    def changes(self) -> Iterator["asyncio.Queue[model_pb2.Model]"]:
-        """A queue of every change from now on."""
-        queue: asyncio.Queue[model_pb2.Model] = asyncio.Queue()
+    def changes(self) -> Iterator[AsyncIterator[model_pb2.Model]]:
+        """Every change from the moment the block is entered, until the watches are ended."""
+        queue: asyncio.Queue[model_pb2.Model | None] = asyncio.Queue()
         self._watchers.add(queue)
         try:
-            yield queue
+            yield _until_none(queue)
         finally:
             self._watchers.discard(queue)
+
+    def end_watches(self) -> None:
+        """Ends every `changes`."""
+        for queue in self._watchers:
+            queue.put_nowait(None)
 
     def _first(self, area: str) -> asyncio.Event:
         return self._told.setdefault(area, asyncio.Event())
@@ -101,6 +106,11 @@ class ModelIndex:
         self._listener(model)
         for queue in self._watchers:
             queue.put_nowait(model)
+
+
+async def _until_none(queue: "asyncio.Queue[model_pb2.Model | None]") -> AsyncIterator[model_pb2.Model]:
+    while (model := await queue.get()) is not None:
+        yield model
 
 
 def _key(model: model_pb2.Model) -> Key:

@@ -11,11 +11,14 @@ from grpc import aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
+from gateway.__main__ import build
 from maas.gateway.v1 import gateway_service_pb2, gateway_service_pb2_grpc
 from maas.model.v1 import model_pb2, model_service_pb2, model_service_pb2_grpc
 from maas.oip.v1 import grpc_service_pb2, grpc_service_pb2_grpc
 from maas.vision.v1 import vision_service_pb2, vision_service_pb2_grpc
-from tests.suite.gateway_fakes import Running, behind, gateway, model
+from services.runtime.channels import open_channel
+from services.runtime.server import Floor
+from tests.suite.gateway_fakes import Running, behind, gateway, model, settings, started
 
 ROOT = Path(__file__).parents[2]
 
@@ -78,6 +81,24 @@ async def test_watch_tells_the_present_and_then_changes():
             ("1", model_pb2.MODEL_STATE_AVAILABLE),
             ("2", model_pb2.MODEL_STATE_SERVING),
         ]
+
+
+async def test_a_watch_ends_when_the_gateway_drains():
+    async with started(behind("vision")) as found:
+        chosen = settings({"vision": found[0].address})
+        floor = Floor(chosen.model_copy(update={"drain_s": 60}))
+        await build(floor)
+        port = await floor.open()
+        await floor.load()
+        async with open_channel(f"127.0.0.1:{port}") as channel:
+            stream = models(channel).WatchModels(model_service_pb2.WatchModelsRequest())
+            while not (await stream.read()).snapshot_end:
+                pass
+            async with asyncio.timeout(20):
+                await floor.close()
+            with pytest.raises(aio.AioRpcError) as caught:
+                await stream.read()
+            assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
 
 
 async def test_health_is_serving_and_tells_of_each_backend_and_model():
