@@ -1,0 +1,124 @@
+"""The engine's thread: exactly one end for each request, whoever leaves, fails or closes."""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+import torch
+
+from services.generation.engine.request import Sequence
+from services.generation.worker import EngineWorker
+from services.runtime.errors import Overloaded, ServiceError, Unavailable
+from tests.engine.tiny import make_engine, run, sequence, tiny_model
+
+
+class Counts:
+    """An observer that remembers."""
+
+    def __init__(self) -> None:
+        self.first = self.later = self.steps = self.prompts = 0
+
+    def stepped(self, sequences: int, waiting: int) -> None:
+        self.steps += 1
+
+    def token(self, since_s: float, first: bool) -> None:
+        assert since_s >= 0
+        self.first += first
+        self.later += not first
+
+    def started(self, queue_s: float, prompt_tokens: int, cached_tokens: int) -> None:
+        self.prompts += prompt_tokens
+
+
+@asynccontextmanager
+async def working(**limits: int) -> AsyncIterator[tuple[EngineWorker, Counts]]:
+    torch.set_num_threads(1)
+    queue_limit = limits.pop("queue_limit", 512)
+    worker = EngineWorker(
+        make_engine(tiny_model(), **limits), "test-engine", counts := Counts(), queue_limit=queue_limit
+    )
+    try:
+        yield worker, counts
+    finally:
+        await worker.close()
+
+
+async def tokens(worker: EngineWorker, one: Sequence, stop_after: int = 10_000) -> list[int]:
+    found: list[int] = []
+    with worker.open([one]) as stream:
+        async for delta in stream:
+            found += delta.token_ids
+            if len(found) >= stop_after:
+                break
+    return found
+
+
+async def idle(worker: EngineWorker) -> None:
+    async with asyncio.timeout(10):
+        while worker.engine.busy:
+            await asyncio.sleep(0)
+
+
+async def test_two_hundred_callers_of_whom_some_leave() -> None:
+    draw = random.Random(0)
+    prompts = [[draw.randrange(128) for _ in range(draw.randint(1, 40))] for _ in range(200)]
+    leave = [draw.choice((10_000, 10_000, 1, 3)) for _ in prompts]
+    expected = [
+        result.tokens for result in run(make_engine(tiny_model(), num_blocks=2000), [*map(sequence, prompts)])
+    ]
+    async with working(max_sequences=16) as (worker, counts):
+
+        async def call(place: int) -> list[int]:
+            await asyncio.sleep(draw.random() * 0.2)
+            return await tokens(worker, sequence(prompts[place]), leave[place])
+
+        found = await asyncio.gather(*map(call, range(len(prompts))))
+        await idle(worker)
+        worker.engine.scheduler.check_integrity()
+        assert worker.engine.scheduler.pool.available == worker.engine.scheduler.pool.usable
+    assert found == [one[:most] for one, most in zip(expected, leave, strict=True)]
+    assert counts.first == len(prompts) and counts.prompts == sum(map(len, prompts))
+
+
+async def test_closing_ends_what_runs_with_unavailable() -> None:
+    async with working() as (worker, _):
+        call = asyncio.create_task(tokens(worker, sequence([1, 2], max_tokens=500)))
+        async with asyncio.timeout(10):
+            while not worker.engine.steps:
+                await asyncio.sleep(0)
+        await worker.close()
+        with pytest.raises(Unavailable):
+            await call
+        with pytest.raises(Unavailable), worker.open([sequence([1])]):
+            pass
+
+
+async def test_a_step_that_raises_ends_its_requests_and_no_others() -> None:
+    async with working() as (worker, _):
+        good = worker.engine.runner
+
+        class Broken:
+            def run(self, step: object) -> object:
+                worker.engine.runner = good
+                raise RuntimeError("broken")
+
+        worker.engine.runner = Broken()  # type: ignore[assignment]
+        with pytest.raises(RuntimeError, match="broken"):
+            await tokens(worker, sequence([1, 2]))
+        assert len(await tokens(worker, sequence([1, 2]))) == 20
+
+
+async def test_the_bound_counts_sequences_and_is_given_back() -> None:
+    async with working(max_sequences=2, queue_limit=2) as (worker, _):
+        family = [sequence([1], max_tokens=400) for _ in range(4)]
+        calls = [asyncio.create_task(tokens(worker, one)) for one in family]
+        await asyncio.sleep(0)
+        with pytest.raises(Overloaded) as error:
+            await tokens(worker, sequence([1]))
+        assert isinstance(error.value, ServiceError) and error.value.retry_after_s
+        for call in calls:
+            call.cancel()
+        await asyncio.gather(*calls, return_exceptions=True)
+        assert len(await tokens(worker, sequence([1], max_tokens=3))) == 3
