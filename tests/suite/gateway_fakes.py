@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -54,7 +54,7 @@ class Behind:
     failure: Exception | None = None
     # Calls that go well before `failure` strikes.
     fail_after: int = 0
-    news: list["asyncio.Queue[model_pb2.Model]"] = field(default_factory=list)
+    news: list["asyncio.Queue[model_pb2.Model | None]"] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.gate.set()
@@ -121,14 +121,14 @@ class Models(model_service_pb2_grpc.ModelServiceServicer):
     async def WatchModels(
         self, request: Any, context: Any
     ) -> AsyncIterator[model_service_pb2.WatchModelsResponse]:
-        queue: asyncio.Queue[model_pb2.Model] = asyncio.Queue()
+        queue: asyncio.Queue[model_pb2.Model | None] = asyncio.Queue()
         self.behind.news.append(queue)
         try:
             for one in list(self.behind.models):
                 yield model_service_pb2.WatchModelsResponse(model=one)
             yield model_service_pb2.WatchModelsResponse(snapshot_end=True)
-            while True:
-                yield model_service_pb2.WatchModelsResponse(model=await queue.get())
+            while (changed := await queue.get()) is not None:
+                yield model_service_pb2.WatchModelsResponse(model=changed)
         finally:
             self.behind.news.remove(queue)
 
@@ -257,8 +257,8 @@ def behind(area: str) -> Behind:
 class Running:
     """One running fake process."""
 
-    def __init__(self, floor: Floor[ServerSettings], port: int, followers: Sequence[Any]) -> None:
-        self.floor, self.port = floor, port
+    def __init__(self, what: Behind, floor: Floor[ServerSettings], port: int) -> None:
+        self.what, self.floor, self.port = what, floor, port
 
     @property
     def address(self) -> str:
@@ -267,6 +267,13 @@ class Running:
     async def kill(self) -> None:
         """Gone at once: connections cut, port free."""
         await self.floor.server.stop(None)
+
+    async def retire(self) -> None:
+        """Stopped by the written order, with a moment of lame duck."""
+        self.floor.settings = self.floor.settings.model_copy(update={"lame_duck_s": 0.2, "drain_s": 10})
+        for queue in self.what.news:
+            queue.put_nowait(None)
+        await self.floor.close()
 
     @classmethod
     async def start(cls, what: Behind, port: int = 0) -> "Running":
@@ -277,7 +284,8 @@ class Running:
         if what.area in ("vision", "sequence"):
             floor.add(grpc_service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server, Oip(what))
         bound = await floor.open()
-        return cls(floor, bound, await floor.load())
+        await floor.load()
+        return cls(what, floor, bound)
 
 
 @asynccontextmanager

@@ -140,6 +140,18 @@ async def test_an_unknown_version_is_the_services_answer():
         assert "lite" in caught.value.details()
 
 
+async def test_a_default_that_is_not_known_is_served_and_not_remembered():
+    service = behind("vision")
+    del service.models[0].default_for[:]
+    async with gateway(service) as (channel, _):
+        for _ in range(2):
+            how, reply = await classify(channel)
+            assert (how, reply.served_by.model) == ("bypass", "lite")
+        assert service.seen[0][1].version == ""
+        assert (await classify(channel, picture(model="lite")))[0] == "miss"
+        assert (await classify(channel, picture(model="lite")))[0] == "hit-l1"
+
+
 async def test_errors_are_never_remembered():
     service = behind("vision")
     service.failure = InvalidInput("images[0].encoded", "is no picture")

@@ -223,6 +223,33 @@ async def test_a_dead_replica_costs_no_call():
         assert [await call(number) for number in range(20, 60)] == list(range(20, 60))
 
 
+async def test_a_rolling_restart_of_the_replicas_under_load_loses_no_call():
+    services = [behind("vision"), behind("vision")]
+    async with gateway(*services) as (channel, found):
+        stop, sizes = asyncio.Event(), iter(range(1, 1_000_000))
+
+        async def load() -> int:
+            answered = 0
+            while not stop.is_set():
+                size = next(sizes)
+                picture = vision_service_pb2.ClassifyRequest(images=[{"encoded": size.to_bytes(4, "little")}])
+                await vision(channel).Classify(picture, timeout=20)
+                answered += 1
+            return answered
+
+        workers = [asyncio.create_task(load()) for _ in range(8)]
+        for index, service in enumerate(services):
+            await found[index].retire()
+            found[index] = await Running.start(service, found[index].port)
+            before = service.calls["Classify"]
+            async with asyncio.timeout(10):
+                while service.calls["Classify"] == before:
+                    await asyncio.sleep(0.01)
+        stop.set()
+        counts = await asyncio.gather(*workers)
+        assert sum(counts) == sum(service.calls["Classify"] for service in services)
+
+
 async def test_least_in_flight_takes_the_next_call():
     slow, free = behind("vision"), behind("vision")
     slow.gate.clear()
