@@ -1,6 +1,5 @@
 """Real servers for tests: port 0, a real stub, readiness awaited and never slept for."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -15,13 +14,9 @@ async def running(settings: S, build: Build[S]) -> AsyncIterator[tuple[aio.Chann
     """A server built by `build`, loaded and SERVING, with a channel to it; closed by the written order."""
     floor: Floor[S] = Floor(settings)
     await build(floor)
-    port = await floor.open()
-    followers = await floor.load()
+    port = await floor.start()
     try:
         async with open_channel(f"127.0.0.1:{port}", retry=False) as channel:
             yield channel, floor
     finally:
-        for task in followers:
-            task.cancel()
-        await asyncio.gather(*followers, return_exceptions=True)
         await floor.close()

@@ -82,13 +82,19 @@ class Metrics:
 
 
 def expose(metrics: Metrics, address: tuple[str, int]) -> Callable[[], Any]:
-    """Serves /metrics on its own thread; returns what stops it. With several workers, sums over all of them."""
+    """Serves /metrics on its own thread; returns what stops it. With several workers, sums over all of them.
+
+    Raises RuntimeError when the port cannot be had.
+    """
     registry = metrics.registry
     if os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
         registry = CollectorRegistry()
         multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
     host, port = address
-    server, thread = start_http_server(port, addr=host, registry=registry)
+    try:
+        server, thread = start_http_server(port, addr=host, registry=registry)
+    except OSError as error:
+        raise RuntimeError(f"metrics cannot listen on {host}:{port}: {error.strerror}") from error
 
     def stop() -> None:
         server.shutdown()

@@ -26,7 +26,7 @@ from services.runtime.admission import Admission
 from services.runtime.channels import server_options
 from services.runtime.door import Door, Registrar
 from services.runtime.follow import Follower
-from services.runtime.health import OVERALL, HealthServicer, Readiness, model_service
+from services.runtime.health import OVERALL, SERVING, HealthServicer, Readiness, model_service
 from services.runtime.host import M, ModelHost, State, Status
 from services.runtime.metrics import Metrics, expose
 from services.runtime.model_service import ModelService
@@ -58,7 +58,8 @@ class Floor(Generic[S]):
         self._closers: list[Closer] = []
         self._starters: list[Closer] = []
         # Until every model of the store had its turn, a first loaded one must not make the server SERVING.
-        self._started = False
+        self._loaded = False
+        self._following: list[asyncio.Task[None]] = []
 
     def add(self, add_to_server: Callable[[Any, Any], None], servicer: Any, *, admitted: bool = True) -> None:
         """Registers a servicer behind the door. `admitted=False`: free of the admission limit (administration)."""
@@ -96,41 +97,57 @@ class Floor(Generic[S]):
         """Awaited after the last call ended, latest first."""
         self._closers.append(closer)
 
-    async def open(self) -> int:
-        """Opens the port, NOT_SERVING; returns it."""
-        health_pb2_grpc.add_HealthServicer_to_server(HealthServicer(self.readiness), self.server)
-        channelz_pb2_grpc.add_ChannelzServicer_to_server(channelz_aio.ChannelzServicer(), self.server)
-        standard = ["grpc.health.v1.Health", "grpc.channelz.v1.Channelz"]
-        add_reflection(self.server, [*self.services, *standard])
-        port: int = self.server.add_insecure_port(f"{self.settings.host}:{self.settings.port}")
-        await self.server.start()
-        return port
+    async def start(self) -> int:
+        """Opens the port (NOT_SERVING), loads the models, then SERVING; returns the port.
 
-    async def load(self) -> "list[asyncio.Task[None]]":
-        """Loads the models, then SERVING; returns the tasks that go on following the store."""
-        for starter in self._starters:
-            await starter()
-        for follower in self._hosts:
-            await follower.sync()
-        self._started = True
-        self._judge()
-        return [asyncio.create_task(f.run(self.settings.store_poll_s)) for f in self._hosts]
+        One of several workers loads first: on a shared port, its siblings answer meanwhile.
+        Raises RuntimeError when the port cannot be had.
+        """
+        if self.settings.workers > 1:
+            await self._load()
+            return await self._open()
+        port = await self._open()
+        await self._load()
+        return port
 
     async def close(self) -> None:
         """The written order: not serving, lame duck, drain, engines, channels."""
         self.readiness.drain()
-        await asyncio.sleep(self.settings.lame_duck_s)
+        if self._loaded:
+            await asyncio.sleep(self.settings.lame_duck_s)
         self.readiness.end_watches()
         for follower in self._hosts:
             follower.host.end_watches()
         await self.server.stop(self.settings.drain_s)
+        for task in self._following:
+            task.cancel()
+        await asyncio.gather(*self._following, return_exceptions=True)
         for closer in reversed(self._closers):
             await closer()
+
+    async def _open(self) -> int:
+        health_pb2_grpc.add_HealthServicer_to_server(HealthServicer(self.readiness), self.server)
+        channelz_pb2_grpc.add_ChannelzServicer_to_server(channelz_aio.ChannelzServicer(), self.server)
+        add_reflection(self.server, [*self.services, "grpc.health.v1.Health", "grpc.channelz.v1.Channelz"])
+        port: int = self.server.add_insecure_port(f"{self.settings.host}:{self.settings.port}")
+        await self.server.start()
+        log.info("listening", extra={"address": f"{self.settings.host}:{port}"})
+        return port
+
+    async def _load(self) -> None:
+        for starter in self._starters:
+            await starter()
+        for follower in self._hosts:
+            await follower.sync()
+        self._loaded = True
+        self._judge()
+        self._following = [asyncio.create_task(f.run(self.settings.store_poll_s)) for f in self._hosts]
+        log.info("serving" if self.readiness.status(OVERALL) == SERVING else "loaded, nothing to serve yet")
 
     def _model_changed(self, status: Status) -> None:
         serving = any(status.manifest.name in f.host.loaded() for f in self._hosts)
         self.readiness.set(model_service(status.manifest.name), serving or status.state is State.SERVING)
-        if self._started:
+        if self._loaded:
             self._judge()
 
     def _judge(self) -> None:
@@ -143,31 +160,24 @@ class Floor(Generic[S]):
 Build = Callable[[Floor[S]], Awaitable[None]]
 
 
-async def serve(chosen: S, build: Build[S], announce: Callable[[int], None] = lambda _: None) -> None:
-    """Runs one server until a signal; `announce` gets the port once everything serves."""
+async def serve(chosen: S, build: Build[S]) -> None:
+    """Runs one server until a signal, then stops it in order. Raises RuntimeError if it cannot start."""
+    stopping = asyncio.create_task(_stop_on_signals().wait())
     floor: Floor[S] = Floor(chosen)
-    stop = _stop_on_signals()
     await build(floor)
-    port = await floor.open()
-    log.info("listening", extra={"address": f"{chosen.host}:{port}"})
-    stop_metrics = expose(floor.metrics, chosen.metrics_address) if chosen.metrics_address else None
-    starting = asyncio.create_task(floor.load())
-    await asyncio.wait({starting, asyncio.create_task(stop.wait())}, return_when=asyncio.FIRST_COMPLETED)
-    followers: list[asyncio.Task[None]] = []
-    if starting.done():
-        followers = starting.result()
-        log.info("serving", extra={"services": floor.services})
-        announce(port)
-        await stop.wait()
-    else:
+    stop_metrics = expose(floor.metrics, chosen.metrics_address) if chosen.metrics_address else lambda: None
+    starting = asyncio.create_task(floor.start())
+    try:
+        await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if starting.done():
+            starting.result()
+            await stopping
         starting.cancel()
-    log.info("stopping", extra={"inside": floor.admission.inside})
-    for task in followers:
-        task.cancel()
-    await floor.close()
-    if stop_metrics:
+    finally:
+        log.info("stopping", extra={"inside": floor.admission.inside})
+        await floor.close()
         stop_metrics()
-    log.info("stopped")
+        log.info("stopped")
 
 
 def _stop_on_signals() -> asyncio.Event:
@@ -194,5 +204,10 @@ def main(cls: type[S], build: Build[S], name: str, argv: Sequence[str] | None = 
     if chosen.workers > 1 and not workers.is_worker():
         raise SystemExit(workers.supervise(chosen.workers))
     runner = uvloop.run if chosen.uvloop else asyncio.run
-    with suppress(KeyboardInterrupt):
-        runner(serve(chosen, build))
+    try:
+        with suppress(KeyboardInterrupt):
+            runner(serve(chosen, build))
+    except (RuntimeError, OSError) as error:
+        # Typically a port in use: the operator needs the sentence, not the stack.
+        log.critical("cannot run", extra={"error": str(error)})
+        raise SystemExit(1) from None

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -141,11 +142,20 @@ def free_ports(count: int) -> list[int]:
     return found
 
 
+def link_or_copy(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
+
+
 @pytest.fixture(scope="session")
 def suite(tmp_path_factory: pytest.TempPathFactory, model_store: ModelStore) -> Iterator[Suite]:
-    """One suite for all tests that leave it as they found it."""
+    """One suite for all tests, over a store of its own that they may publish to."""
     home = tmp_path_factory.mktemp("suite")
-    running = Suite(home, model_store.root, dict(zip(PROGRAMS, free_ports(len(PROGRAMS)), strict=True)))
+    store = home / "store"
+    shutil.copytree(model_store.root, store, copy_function=link_or_copy)
+    running = Suite(home, store, dict(zip(PROGRAMS, free_ports(len(PROGRAMS)), strict=True)))
     running.up()
     with running.stack:
         yield running

@@ -283,8 +283,7 @@ class Running:
         floor.add(model_service_pb2_grpc.add_ModelServiceServicer_to_server, Models(what), admitted=False)
         if what.area in ("vision", "sequence"):
             floor.add(grpc_service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server, Oip(what))
-        bound = await floor.open()
-        await floor.load()
+        bound = await floor.start()
         return cls(what, floor, bound)
 
 

@@ -88,8 +88,7 @@ async def test_a_watch_ends_when_the_gateway_drains():
         chosen = settings({"vision": found[0].address})
         floor = Floor(chosen.model_copy(update={"drain_s": 60}))
         await build(floor)
-        port = await floor.open()
-        await floor.load()
+        port = await floor.start()
         async with open_channel(f"127.0.0.1:{port}") as channel:
             stream = models(channel).WatchModels(model_service_pb2.WatchModelsRequest())
             while not (await stream.read()).snapshot_end:
