@@ -35,9 +35,7 @@ def run_protoc(*arguments: str) -> None:
 def generate(out: Path) -> None:
     """Messages, services and their types for every proto; packages made importable."""
     scripts = Path(sys.executable).parent
-    plugins = [
-        f"--plugin=protoc-gen-{name}={scripts / f'protoc-gen-{name}'}" for name in ("mypy", "mypy_grpc")
-    ]
+    plugins = [f"--plugin=protoc-gen-{name}={scripts / f'protoc-gen-{name}'}" for name in ("mypy", "mypy_grpc")]
     outputs = [f"--{kind}_out={out}" for kind in ("python", "grpc_python")]
     outputs += [f"--{kind}_out=quiet:{out}" for kind in ("mypy", "mypy_grpc")]
     run_protoc(*plugins, *outputs)
@@ -54,9 +52,7 @@ def drift(fresh: Path) -> Iterator[str]:
     """Files that differ between a fresh generation and the committed one."""
     new, old = relative_files(fresh), relative_files(GEN)
     yield from (f"missing or stale: {path}" for path in sorted(new ^ old))
-    yield from (
-        f"differs: {p}" for p in sorted(new & old) if not filecmp.cmp(fresh / p, GEN / p, shallow=False)
-    )
+    yield from (f"differs: {p}" for p in sorted(new & old) if not filecmp.cmp(fresh / p, GEN / p, shallow=False))
 
 
 def check() -> int:

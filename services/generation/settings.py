@@ -1,7 +1,8 @@
 """Settings of the generation service. Knows no model."""
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
+from services.generation.models.config import CHUNK
 from services.runtime.settings import ServerSettings
 
 
@@ -11,10 +12,24 @@ class GenerationSettings(ServerSettings):
     port: int = Field(50054, ge=0, le=65535, description="port to listen on; 0 = any free one")
     generate_model: str = Field("smollm2-135m-instruct", description="model when a request names none")
     kv_cache_mib: int = Field(1024, ge=16, description="memory for keys and values of each model, MiB")
-    kv_block_tokens: int = Field(16, ge=1, le=64, description="tokens a KV block; must divide 64")
+    kv_block_tokens: int = Field(16, ge=1, le=64, description=f"tokens a KV block; divides {CHUNK}")
     batch_tokens: int = Field(256, ge=1, description="prompt tokens computed a step, beside the decodes")
     batch_sequences: int = Field(64, ge=1, description="sequences that run at once")
     text_threads: int = Field(2, ge=1, le=64, description="threads that tokenize long prompts")
+
+    @field_validator("kv_block_tokens")
+    @classmethod
+    def _divides_chunk(cls, value: int) -> int:
+        if CHUNK % value:
+            raise ValueError(f"must divide {CHUNK}")
+        return value
+
+    @field_validator("device")
+    @classmethod
+    def _only_cpu(cls, value: str) -> str:
+        if value != "cpu":
+            raise ValueError("generation runs on cpu in this version")
+        return value
 
     @property
     def defaults(self) -> dict[str, str]:

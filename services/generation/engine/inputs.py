@@ -11,8 +11,8 @@ from torch import Tensor
 from services.generation.engine.blocks import NULL_BLOCK
 from services.generation.engine.kv_cache import KVCache
 from services.generation.engine.step import Chunk, Step
-from services.generation.models.attention import CHUNK, ROW_MULTIPLE, hidden_keys, round_up
-from services.generation.models.config import ModelConfig
+from services.generation.models.attention import ROW_MULTIPLE, hidden_keys, round_up
+from services.generation.models.config import CHUNK, ModelConfig
 
 
 @dataclass(frozen=True, slots=True)

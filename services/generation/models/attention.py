@@ -11,7 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-CHUNK = 64  # keys a piece; KV block sizes divide it
+from services.generation.models.config import CHUNK
+
 ROW_MULTIPLE = 4  # matrix products change their summation order below this many rows
 
 # (layer, query [tokens, heads, d], key, value [tokens, kv heads, d]) → [tokens, heads · d]

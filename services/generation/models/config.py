@@ -6,6 +6,8 @@ from typing import Any
 
 from services.runtime.errors import PreconditionFailed
 
+CHUNK = 64  # keys that block attention takes at a time; KV block sizes divide it
+
 
 @dataclass(frozen=True, slots=True)
 class ModelConfig:
