@@ -1,0 +1,78 @@
+"""`python -m tests.bench`: what serving costs, as ratios within one run. `README.md` says how to read it."""
+
+import argparse
+import asyncio
+import signal
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import uvloop
+from rich.console import Console
+from rich.status import Status
+
+from services.runtime.store.store import ModelStore
+from tests.bench import generation, hop, vision
+from tests.bench.options import Options
+from tests.bench.table import Table, append, machine
+
+PARTS: Mapping[str, Callable[[Options], Awaitable[list[Table]]]] = {
+    "gateway": hop.run,
+    "generation": generation.run,
+    "vision": vision.run,
+}
+
+# Columns of a terminal that every table fits; also what a file or a pipe gets.
+WIDTH = 120
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"any of {', '.join(PARTS)}; none = all")
+    parser.add_argument("--seconds", type=float, default=5.0, help="length of a point (default: 5)")
+    parser.add_argument("--repeat", type=int, default=3, help="rounds; medians are shown (default: 3)")
+    parser.add_argument("--threads", type=int, help="compute threads of services and floors (default: as served)")
+    parser.add_argument("--store", type=Path, default=Path(".maas/store"), help="the models")
+    parser.add_argument("--home", type=Path, default=Path(".maas/bench"), help="where results and logs go")
+    given = parser.parse_args()
+    unknown = sorted(set(given.parts) - PARTS.keys())
+    if unknown or given.seconds <= 0 or given.repeat < 1 or (given.threads or 1) < 1:
+        parser.error(f"unknown parts: {', '.join(unknown)}" if unknown else "give positive numbers")
+    if not ModelStore(given.store).names():
+        parser.error(f"no models in {given.store}: run `make models`")
+    return given
+
+
+async def measure(given: argparse.Namespace, console: Console) -> None:
+    """Runs the parts one after the other; each is shown, and kept, when it is done."""
+    # A terminated benchmark stops its servers too.
+    task = asyncio.current_task()
+    assert task
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    store = given.store.absolute()
+    options = Options(store, given.home, given.seconds, given.repeat, given.threads, tell=lambda _: None)
+    asked = {"seconds": given.seconds, "repeat": given.repeat, "threads": given.threads}
+    for name in given.parts or PARTS:
+        about = {"part": name, **asked, **machine()}
+        with console.status(name, refresh_per_second=1) as status:
+            told = replace(options, tell=partial(_tell, status, name))
+            tables = await PARTS[name](told)
+        for table in tables:
+            table.show(console)
+        path = append(given.home, {**about, "tables": [table.record() for table in tables]})
+        console.print(f"load before: {about['load_before']:.1f}; kept in {path}\n")
+
+
+def _tell(status: Status, part: str, text: str) -> None:
+    status.update(f"{part}: {text}")
+
+
+def main() -> None:
+    given = parse()
+    (given.home / "logs").mkdir(parents=True, exist_ok=True)
+    uvloop.run(measure(given, Console(width=max(WIDTH, Console().width))))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,53 @@
+"""The transport's floor: a bare grpc.aio server that returns what it gets, or asks `--upstream` for it."""
+
+import argparse
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import grpc
+import uvloop
+from grpc import aio
+
+Handler = Callable[[bytes, aio.ServicerContext], Awaitable[bytes]]
+
+SERVICE, METHOD = "bench.Echo", "Call"
+PATH = f"/{SERVICE}/{METHOD}"
+
+
+async def serve(port: int, upstream: str) -> None:
+    """Serves until killed. Bytes in, bytes out: no message is parsed on any hop."""
+    server = aio.server()
+    handler = _proxy(aio.insecure_channel(upstream)) if upstream else _echo
+    methods = {METHOD: grpc.unary_unary_rpc_method_handler(handler)}
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, methods),))
+    server.add_insecure_port(f"127.0.0.1:{port}")
+    await server.start()
+    await server.wait_for_termination()
+
+
+async def _echo(request: bytes, context: aio.ServicerContext) -> bytes:
+    return request
+
+
+def _proxy(channel: aio.Channel) -> Handler:
+    """A call upstream for each call: the least a gateway can do."""
+    call = channel.unary_unary(PATH)
+
+    async def forward(request: bytes, context: aio.ServicerContext) -> bytes:
+        reply: bytes = await call(request)
+        return reply
+
+    return forward
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--upstream", default="", help="address of the next hop")
+    parser.add_argument("--uvloop", action=argparse.BooleanOptionalAction, default=True)
+    given = parser.parse_args()
+    (uvloop.run if given.uvloop else asyncio.run)(serve(given.port, given.upstream))
+
+
+if __name__ == "__main__":
+    main()
