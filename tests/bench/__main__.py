@@ -46,10 +46,7 @@ def parse() -> argparse.Namespace:
 
 async def measure(given: argparse.Namespace, console: Console) -> None:
     """Runs the parts one after the other; each is shown, and kept, when it is done."""
-    # A terminated benchmark stops its servers too.
-    task = asyncio.current_task()
-    assert task
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    _cancel_on_signals()
     store = given.store.absolute()
     options = Options(store, given.home, given.seconds, given.repeat, given.threads, tell=lambda _: None)
     asked = {"seconds": given.seconds, "repeat": given.repeat, "threads": given.threads}
@@ -64,6 +61,14 @@ async def measure(given: argparse.Namespace, console: Console) -> None:
         console.print(f"load before: {about['load_before']:.1f}; kept in {path}\n")
 
 
+def _cancel_on_signals() -> None:
+    """A benchmark that is stopped takes its servers with it: they live in sessions of their own."""
+    task = asyncio.current_task()
+    assert task
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+
+
 def _tell(status: Status, part: str, text: str) -> None:
     status.update(f"{part}: {text}")
 
@@ -71,7 +76,12 @@ def _tell(status: Status, part: str, text: str) -> None:
 def main() -> None:
     given = parse()
     (given.home / "logs").mkdir(parents=True, exist_ok=True)
-    uvloop.run(measure(given, Console(width=max(WIDTH, Console().width))))
+    console = Console(width=max(WIDTH, Console().width))
+    try:
+        uvloop.run(measure(given, console))
+    except asyncio.CancelledError:
+        console.print("stopped")
+        raise SystemExit(130) from None
 
 
 if __name__ == "__main__":
