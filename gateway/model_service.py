@@ -81,7 +81,8 @@ class ModelService(model_service_pb2_grpc.ModelServiceServicer):
 
     def _areas(self, model: str) -> list[str]:
         """The services that know the model; all of them if none is known to."""
-        return self._index.areas_of(model) or list(self._backends)
+        known = self._index.areas_of(model)
+        return [area for area in self._backends if area in known] or list(self._backends)
 
     async def _ask(
         self, areas: Sequence[str], method: str, request: Message, reply: Any, within_s: float | None = None
