@@ -10,6 +10,7 @@ from google.protobuf.message import Message as ProtoMessage
 from maas.common.v1 import tensor_pb2
 from maas.generation.v1 import generation_pb2 as pb
 from maas.generation.v1 import generation_service_pb2 as service_pb
+from services.generation.engine.bad_words import BadWords
 from services.generation.engine.request import Request, SamplingParams, Stopping
 from services.generation.job import Job
 from services.generation.model import GenerationModel
@@ -22,6 +23,7 @@ from services.runtime.text.tokenizer import Tokenizer, require_ids
 GenerateRequest = service_pb.GenerateRequest | service_pb.GenerateStreamRequest
 
 DEFAULT_MAX_TOKENS = 256
+VOCABULARY_SEARCH = 1000  # looking for a bad word in the vocabulary costs as much as so many characters
 NOT_SERVED = ("constraint", "adapter", "resume")
 # Sampling fields that the engine knows by the same name and unit.
 PLAIN = (
@@ -31,8 +33,9 @@ PLAIN = (
 
 
 def size(request: GenerateRequest | service_pb.ScoreRequest) -> int:
-    """Characters and ids to be looked at before the engine: what decides whether a thread does it."""
-    return request.ByteSize()
+    """Work before the engine, in characters of text: what decides whether a thread does it."""
+    searches = 0 if isinstance(request, service_pb.ScoreRequest) else len(request.sampling.bad_words)
+    return request.ByteSize() + searches * VOCABULARY_SEARCH
 
 
 def job(request: GenerateRequest, model: GenerationModel, call: RequestContext) -> Job:
@@ -60,6 +63,9 @@ def job(request: GenerateRequest, model: GenerationModel, call: RequestContext) 
         skip_special_tokens=skip,
         prefix=model.tokenizer.decode(prompt, skip) if output.echo else "",
         interval=output.stream_interval_tokens or 1,
+        bad_words=BadWords(
+            [text.encode() for text in request.sampling.bad_words], model.spoken if skip else model.shown
+        ),
     )
 
 
@@ -171,7 +177,6 @@ def _sampling(sampling: pb.Sampling, vocab_size: int) -> SamplingParams:
         **{name: given[name] for name in PLAIN if name in given},
         logit_bias=dict(sampling.logit_bias),
         allowed_token_ids=tuple(sampling.allowed_token_ids),
-        bad_words=tuple(word.encode() for word in sampling.bad_words),
     )
 
 

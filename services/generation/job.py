@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from services.generation.engine.bad_words import NO_BAD_WORDS, BadWords
 from services.generation.engine.request import Request
 from services.generation.engine.request import Sequence as EngineSequence
 from services.generation.engine.stops import StopStrings, TextOutput
@@ -24,6 +25,7 @@ class Job:
     skip_special_tokens: bool = True
     prefix: str = ""
     interval: int = 1
+    bad_words: BadWords = NO_BAD_WORDS
 
     def sequences(self, tokenizer: Tokenizer) -> Sequence[EngineSequence]:
         """The engine's sequences, fresh."""
@@ -36,9 +38,4 @@ class Job:
             StopStrings(self.stop, stopping.include_stop),
             stopping.min_tokens,
         )
-        silent = tokenizer.special_ids if self.skip_special_tokens else frozenset[int]()
-
-        def spell(token: int) -> bytes:
-            return b"" if token in silent else tokenizer.token_bytes(token)
-
-        return EngineSequence(self.request, index, text, spell)
+        return EngineSequence(self.request, index, text, self.bad_words)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from services.generation.engine.bad_words import Vocabulary
 from services.generation.engine.blocks import BlockPool
 from services.generation.engine.engine import Engine
 from services.generation.engine.kv_cache import KVCache, blocks_in
@@ -34,11 +35,15 @@ WARM_UP_TOKENS = 4
 
 @dataclass(frozen=True, slots=True)
 class GenerationModel:
-    """One loaded version. `context`: most tokens, prompt included, of one sequence."""
+    """One loaded version. `context`: most tokens, prompt included, of one sequence. `spoken` and `shown`: what
+    each token adds to a text, without and with special tokens.
+    """
 
     manifest: Manifest
     tokenizer: Tokenizer
     template: ChatTemplate | None
+    spoken: Vocabulary
+    shown: Vocabulary
     vocab_size: int
     eos_token_ids: frozenset[int]
     context: int
@@ -84,7 +89,7 @@ async def load(
     manifest: Manifest, directory: Path, settings: GenerationSettings, observer: Observer
 ) -> GenerationModel:
     """Reads weights, tokenizer and template on a thread; starts the engine."""
-    net, words = await asyncio.to_thread(_read, manifest, directory)
+    net, words, spoken, shown = await asyncio.to_thread(_read, manifest, directory)
     blocks = blocks_in(settings.kv_cache_mib << 20, net.config, settings.kv_block_tokens)
     context = min(net.config.max_position_embeddings, (blocks - 1) * settings.kv_block_tokens)
     if context < 2:
@@ -94,6 +99,8 @@ async def load(
         manifest=manifest,
         tokenizer=words,
         template=chat.load(manifest.tokenizer, words),
+        spoken=spoken,
+        shown=shown,
         vocab_size=net.config.vocab_size,
         eos_token_ids=_end_ids(manifest, words),
         context=context,
@@ -108,8 +115,11 @@ async def load(
     )
 
 
-def _read(manifest: Manifest, directory: Path) -> tuple[CausalLM, Tokenizer]:
-    return registry.load(manifest, directory), tokenizer.load(manifest, directory)
+def _read(manifest: Manifest, directory: Path) -> tuple[CausalLM, Tokenizer, Vocabulary, Vocabulary]:
+    net, words = registry.load(manifest, directory), tokenizer.load(manifest, directory)
+    shown = [words.token_bytes(token) for token in range(net.config.vocab_size)]
+    spoken = [b"" if token in words.special_ids else text for token, text in enumerate(shown)]
+    return net, words, Vocabulary(spoken), Vocabulary(shown)
 
 
 def _engine(net: CausalLM, blocks: int, context: int, settings: GenerationSettings) -> Engine:

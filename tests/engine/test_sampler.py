@@ -7,12 +7,14 @@ import pytest
 import torch
 
 from services.generation.engine import sampler
+from services.generation.engine.bad_words import BadWords, Vocabulary
 from services.generation.engine.processors import candidates
 from services.generation.engine.request import Request, SamplingParams, Sequence, Stopping
 from services.runtime.errors import InvalidInput
 from tests.engine.tiny import text_sink
 
 LOGITS = np.array([1.5, 0.2, -0.7, 2.0, 0.9, -2.0, 1.1, 0.0])
+LETTERS = Vocabulary([bytes([letter]) for letter in b"abcdefgh"])
 PROMPT = (3, 0)
 DRAWS = 3000
 # Critical values of chi-square at p = 0.001 by degrees of freedom.
@@ -22,10 +24,15 @@ Weights = np.ndarray[tuple[int], np.dtype[np.float64]]
 
 
 def sequence(
-    sampling: SamplingParams, output: tuple[int, ...] = (), seed: int = 0, index: int = 0, **stopping: object
+    sampling: SamplingParams,
+    output: tuple[int, ...] = (),
+    seed: int = 0,
+    index: int = 0,
+    bad_words: tuple[bytes, ...] = (),
+    **stopping: object,
 ) -> Sequence:
     request = Request(PROMPT, sampling, Stopping(**stopping), seed=seed)
-    made = Sequence(request, index, text_sink(), spell=lambda token: b"abcdefgh"[token : token + 1])
+    made = Sequence(request, index, text_sink(), BadWords(bad_words, LETTERS))
     for token in output:
         made.append(token)
     return made
@@ -155,9 +162,9 @@ def test_allowed_token_ids() -> None:
 
 def test_bad_words_leave_the_exact_distribution_without_them() -> None:
     others = [0, 1, 2, 4, 5, 6, 7]
-    check(SamplingParams(temperature=1.0, bad_words=(b"d",)), keep(softmax(LOGITS), others))
-    check(SamplingParams(temperature=1.0, bad_words=(b"gd",)), keep(softmax(LOGITS), others), output=(6,))
-    check(SamplingParams(temperature=1.0, bad_words=(b"gd",)), softmax(LOGITS), output=(5,))
+    check(SamplingParams(temperature=1.0), keep(softmax(LOGITS), others), bad_words=(b"d",))
+    check(SamplingParams(temperature=1.0), keep(softmax(LOGITS), others), bad_words=(b"gd",), output=(6,))
+    check(SamplingParams(temperature=1.0), softmax(LOGITS), bad_words=(b"gd",), output=(5,))
 
 
 def test_min_tokens_holds_off_every_end_token() -> None:
@@ -173,7 +180,6 @@ def test_min_tokens_holds_off_every_end_token() -> None:
         (SamplingParams(logit_bias={7: 5.0}), (), 7),
         (SamplingParams(repetition_penalty=3.0), (), 6),
         (SamplingParams(frequency_penalty=2.0), (3,), 0),
-        (SamplingParams(bad_words=(b"d", b"a")), (), 6),
         (SamplingParams(allowed_token_ids=(2, 7)), (), 7),
     ],
 )
@@ -185,10 +191,15 @@ def test_greedy_takes_the_likeliest_of_what_is_left(
     assert row.tolist() == pytest.approx(LOGITS.tolist())  # the row itself is left alone
 
 
+def test_greedy_leaves_bad_words_out() -> None:
+    row = torch.tensor(LOGITS, dtype=torch.float32)
+    assert sampler.choose(row, sequence(SamplingParams(), bad_words=(b"d", b"a"))) == 6
+
+
 def test_no_token_left_is_said() -> None:
     row = torch.tensor(LOGITS, dtype=torch.float32)
     with pytest.raises(InvalidInput, match="no token is left"):
-        sampler.choose(row, sequence(SamplingParams(allowed_token_ids=(3,), bad_words=(b"d",))))
+        sampler.choose(row, sequence(SamplingParams(allowed_token_ids=(3,)), bad_words=(b"d",)))
 
 
 def test_seed_index_and_step_each_matter_and_decide_alone() -> None:

@@ -3,8 +3,8 @@
 import numpy as np
 
 
-def uniform(seed: int, index: int, step: int, attempt: int = 0) -> float:
-    """A float64 in [0, 1) from Philox 4×64 (Salmon et al. 2011): key (seed, index), the rest counts."""
-    key, counter = np.array([seed, index], np.uint64), np.array([step, attempt, 0, 0], np.uint64)
+def uniform(seed: int, index: int, step: int) -> float:
+    """A float64 in [0, 1) from Philox 4×64 (Salmon et al. 2011): key (seed, index), counter step."""
+    key, counter = np.array([seed, index], np.uint64), np.array([step, 0, 0, 0], np.uint64)
     (word,) = np.random.Philox(key=key, counter=counter).random_raw(1)
     return float(int(word) >> 11) * 2.0**-53

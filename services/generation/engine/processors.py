@@ -1,5 +1,5 @@
-"""One row of logits, changed as its request asks, in this order: penalties, bias, allowed ids, held end tokens;
-then, for a draw: temperature, top_k, top_p, min_p, typical_p. Knows no batch."""
+"""One row of logits, changed as its request asks, in this order: penalties, bias, allowed ids, bad words, held
+end tokens; then, for a draw: temperature, top_k, top_p, min_p, typical_p. Knows no batch."""
 
 import torch
 from torch import Tensor
@@ -38,8 +38,10 @@ def _forbid(logits: Tensor, sequence: Sequence, params: SamplingParams) -> None:
         allowed = torch.zeros_like(logits, dtype=torch.bool)
         allowed[torch.tensor(params.allowed_token_ids)] = True
         logits.masked_fill_(~allowed, -torch.inf)
+    forbidden = sequence.bad_words.after(sequence.tail)
     if sequence.held_open:
-        logits[torch.tensor(sorted(sequence.request.stopping.end_token_ids), dtype=torch.int64)] = -torch.inf
+        forbidden += sequence.request.stopping.end_token_ids
+    logits[torch.tensor(forbidden, dtype=torch.int64)] = -torch.inf
 
 
 def candidates(logits: Tensor, params: SamplingParams) -> tuple[Tensor, Tensor]:

@@ -5,16 +5,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from services.generation.engine.bad_words import BadWords
+from services.generation.engine.bad_words import NO_BAD_WORDS, BadWords
 from services.generation.engine.output import Delta, FinishReason, PositionLogprobs, StopMatch
 
 
 @dataclass(frozen=True, slots=True)
 class SamplingParams:
-    """How the next token is chosen; the defaults are greedy and neutral. Token ids are in the vocabulary.
-
-    bad_words: UTF-8 texts that the output never contains.
-    """
+    """How the next token is chosen; the defaults are greedy and neutral. Token ids are in the vocabulary."""
 
     temperature: float = 0.0
     top_k: int = 0
@@ -26,7 +23,6 @@ class SamplingParams:
     presence_penalty: float = 0.0
     logit_bias: Mapping[int, float] = field(default_factory=dict)
     allowed_token_ids: tuple[int, ...] = ()
-    bad_words: tuple[bytes, ...] = ()
 
     @property
     def greedy(self) -> bool:
@@ -40,7 +36,7 @@ class SamplingParams:
 
     @property
     def edits_logits(self) -> bool:
-        """Whether the model's logits are changed before choosing."""
+        """Whether penalties, biases or a list of allowed tokens are set."""
         penalties = (self.repetition_penalty, self.frequency_penalty, self.presence_penalty)
         return penalties != (1.0, 0.0, 0.0) or bool(self.logit_bias or self.allowed_token_ids)
 
@@ -100,7 +96,7 @@ class TextSink(Protocol):
 class Sequence:
     """One continuation of a request. Filled by: scheduler `blocks`, `hashes`, `computed`; engine the rest.
 
-    spell: the bytes a token adds to the text. listener: who is told of each delta.
+    listener: who is told of each delta.
     """
 
     def __init__(
@@ -108,13 +104,14 @@ class Sequence:
         request: Request,
         index: int,
         text: TextSink,
-        spell: Callable[[int], bytes] = lambda _: b"",
+        bad_words: BadWords = NO_BAD_WORDS,
         listener: Callable[[Delta], None] = lambda _: None,
     ) -> None:
         self.request = request
         self.index = index
         self.text = text
-        self.bad_words = BadWords(request.sampling.bad_words, spell)
+        self.bad_words = bad_words
+        self.tail = b""  # end of the output's bytes, as far as bad words reach
         self.listener = listener
         self.tokens = list(request.prompt)
         self.output_counts: Counter[int] = Counter()
@@ -147,6 +144,11 @@ class Sequence:
         return self.output_length < self.request.stopping.min_tokens
 
     @property
+    def edits_logits(self) -> bool:
+        """Whether the model's logits are changed before choosing."""
+        return self.request.sampling.edits_logits or self.held_open or bool(self.bad_words.texts)
+
+    @property
     def scores_prompt(self) -> bool:
         """Whether every prompt row's logits are still wanted of it: the first sequence does it for all."""
         return self.index == 0 and self.request.scores_missing
@@ -160,4 +162,4 @@ class Sequence:
         """Take the chosen token."""
         self.tokens.append(token)
         self.output_counts[token] += 1
-        self.bad_words.push(token)
+        self.tail = self.bad_words.extend(self.tail, token)

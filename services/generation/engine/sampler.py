@@ -1,7 +1,5 @@
 """Logits → tokens and their log probabilities. Each row is chosen by itself: batch mates cannot matter."""
 
-from itertools import count
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -14,28 +12,15 @@ from services.runtime.errors import InvalidInput
 
 
 def choose(logits: Tensor, sequence: Sequence) -> int:
-    """The next token of `sequence` from its row [vocab] float32. InvalidInput if no token is left.
-
-    A token that would complete a bad word is struck out and the choice made again with a fresh draw, which
-    gives exactly the distribution without it.
-    """
-    if sequence.request.sampling.edits_logits or sequence.held_open:
+    """The next token of `sequence` from its row [vocab] float32. InvalidInput if no token is left."""
+    request = sequence.request
+    if sequence.edits_logits:
         logits = edit(logits, sequence)
-    for attempt in count():
         _check_any(logits)
-        token = _pick(logits, sequence, attempt)
-        if not sequence.bad_words.completed_by(token):
-            return token
-        logits = logits.index_fill(0, torch.tensor([token]), -torch.inf)
-    raise AssertionError("unreachable")
-
-
-def _pick(logits: Tensor, sequence: Sequence, attempt: int) -> int:
-    params, request = sequence.request.sampling, sequence.request
-    if params.greedy:
+    if request.sampling.greedy:
         return int(logits.argmax())
-    ids, probabilities = candidates(logits, params)
-    draw = uniform(request.seed, sequence.index, sequence.output_length, attempt)
+    ids, probabilities = candidates(logits, request.sampling)
+    draw = uniform(request.seed, sequence.index, sequence.output_length)
     return int(ids[_invert(probabilities.cumsum(-1), draw)])
 
 
