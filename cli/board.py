@@ -1,5 +1,8 @@
 """What `maas up` shows: a live table on a terminal, a line for each change elsewhere. Decides nothing."""
 
+import os
+import shutil
+import sys
 from collections.abc import Callable, Mapping
 
 from rich.console import Console
@@ -73,4 +76,9 @@ def show_summary(console: Console, gateway: str, logs: str, say: Callable[[str],
     for method, request in EXAMPLES:
         line = f"  grpcurl -plaintext -d '{request}' {gateway} {method}"
         console.print(say(line), soft_wrap=True, highlight=False)
-    console.print("  maas call generate --chat 'What is the capital of France?'", highlight=False)
+    console.print(f"  {command()} call generate --chat 'What is the capital of France?'", highlight=False)
+
+
+def command() -> str:
+    """How to run `maas` from here: by name where the shell finds it, else by path."""
+    return "maas" if shutil.which("maas") else os.path.relpath(sys.argv[0])
