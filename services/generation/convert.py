@@ -5,6 +5,7 @@ from hashlib import blake2b
 from secrets import randbits
 from typing import Any
 
+import numpy as np
 from google.protobuf.message import Message as ProtoMessage
 
 from maas.common.v1 import tensor_pb2
@@ -176,7 +177,7 @@ def _sampling(sampling: pb.Sampling, vocab_size: int) -> SamplingParams:
     return SamplingParams(
         **{name: given[name] for name in PLAIN if name in given},
         logit_bias=dict(sampling.logit_bias),
-        allowed_token_ids=tuple(sampling.allowed_token_ids),
+        allowed_token_ids=np.unique(np.array(sampling.allowed_token_ids, np.int64)),
     )
 
 

@@ -1,6 +1,7 @@
 """One row of logits, changed as its request asks, in this order: penalties, bias, allowed ids, bad words, held
 end tokens; then, for a draw: temperature, top_k, top_p, min_p, typical_p. Knows no batch."""
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -14,8 +15,8 @@ def edit(logits: Tensor, sequence: Sequence) -> Tensor:
     params = sequence.request.sampling
     logits = logits.clone()
     _penalise(logits, sequence, params)
-    for token, bias in params.logit_bias.items():
-        logits[token] += bias
+    if params.logit_bias:
+        logits[torch.tensor(list(params.logit_bias))] += torch.tensor(list(params.logit_bias.values()))
     _forbid(logits, sequence, params)
     return logits
 
@@ -34,10 +35,11 @@ def _penalise(logits: Tensor, sequence: Sequence, params: SamplingParams) -> Non
 
 
 def _forbid(logits: Tensor, sequence: Sequence, params: SamplingParams) -> None:
-    if params.allowed_token_ids:
-        allowed = torch.zeros_like(logits, dtype=torch.bool)
-        allowed[torch.tensor(params.allowed_token_ids)] = True
-        logits.masked_fill_(~allowed, -torch.inf)
+    if len(params.allowed_token_ids):
+        allowed = torch.from_numpy(np.asarray(params.allowed_token_ids, np.int64))
+        kept = torch.full_like(logits, -torch.inf)
+        kept[allowed] = logits[allowed]
+        logits.copy_(kept)
     forbidden = sequence.bad_words.after(sequence.tail)
     if sequence.held_open:
         forbidden += sequence.request.stopping.end_token_ids

@@ -5,8 +5,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from services.generation.engine.bad_words import NO_BAD_WORDS, BadWords
 from services.generation.engine.output import Delta, FinishReason, PositionLogprobs, StopMatch
+
+TokenIds = tuple[int, ...] | NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +27,7 @@ class SamplingParams:
     frequency_penalty: float = 0.0
     presence_penalty: float = 0.0
     logit_bias: Mapping[int, float] = field(default_factory=dict)
-    allowed_token_ids: tuple[int, ...] = ()
+    allowed_token_ids: TokenIds = ()
 
     @property
     def greedy(self) -> bool:
@@ -38,7 +43,7 @@ class SamplingParams:
     def edits_logits(self) -> bool:
         """Whether penalties, biases or a list of allowed tokens are set."""
         penalties = (self.repetition_penalty, self.frequency_penalty, self.presence_penalty)
-        return penalties != (1.0, 0.0, 0.0) or bool(self.logit_bias or self.allowed_token_ids)
+        return penalties != (1.0, 0.0, 0.0) or bool(self.logit_bias or len(self.allowed_token_ids))
 
 
 @dataclass(frozen=True, slots=True)
