@@ -96,5 +96,8 @@ def _refuse(name: str) -> Any:
 
 
 async def _refused_stream(requests: Any, context: aio.ServicerContext) -> Any:
+    # Read first: a client still sending would see its write fail, not this answer.
+    async for _ in requests:
+        break
     raise Unimplemented("ModelStreamInfer is not served; use ModelInfer")
     yield  # a streaming handler is an async generator

@@ -3,7 +3,7 @@
 Bytes in, bytes out. UNAVAILABLE is tried once more on another healthy replica, never after a first reply.
 """
 
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
@@ -90,7 +90,9 @@ async def _once(replica: Replica, path: str, body: bytes) -> Reply:
 
 
 async def _messages(stream: Any, announce: Announce) -> AsyncGenerator[bytes, None]:
-    """The messages of a stream; leaving early cancels it at the service."""
+    """The messages of a stream; leaving early cancels it at the service. Raises the status it ended with."""
+    ends: list[aio.AioRpcError] = []
+    stream.add_done_callback(lambda _: ends.append(_end_of(stream)))
     try:
         announced = False
         async for message in stream:
@@ -100,8 +102,26 @@ async def _messages(stream: Any, announce: Announce) -> AsyncGenerator[bytes, No
                 announced = True
             yield message
         current().trailing.extend(carried(await stream.trailing_metadata()))
+    except aio.AioRpcError as error:
+        raise ends[0] if ends else error from None
     finally:
         stream.cancel()
+
+
+def _end_of(stream: Any) -> aio.AioRpcError:
+    """How a stream ended, taken at that moment: grpc.aio lets a write that fails a little later replace it."""
+    code, details = _ready(stream.code()), _ready(stream.details())
+    return aio.AioRpcError(code, None, _ready(stream.trailing_metadata()), details)
+
+
+def _ready(answer: Coroutine[Any, Any, Any]) -> Any:
+    """The result of a coroutine that need not wait, as those of an ended call need not."""
+    try:
+        answer.send(None)
+    except StopIteration as done:
+        return done.value
+    answer.close()
+    raise RuntimeError("the call has not ended")
 
 
 def _along() -> dict[str, Any]:

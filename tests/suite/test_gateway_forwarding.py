@@ -11,7 +11,7 @@ from maas.generation.v1 import generation_service_pb2, generation_service_pb2_gr
 from maas.sequence.v1 import sequence_pb2, sequence_service_pb2, sequence_service_pb2_grpc
 from maas.tokenization.v1 import tokenization_service_pb2, tokenization_service_pb2_grpc
 from maas.vision.v1 import vision_service_pb2, vision_service_pb2_grpc
-from services.runtime.errors import Overloaded, Unavailable
+from services.runtime.errors import InvalidInput, Overloaded, Unavailable
 from tests.suite.gateway_fakes import Running, behind, gateway, outcome
 
 PICTURE = vision_service_pb2.ClassifyRequest(images=[{"encoded": b"1234"}])
@@ -134,6 +134,28 @@ async def test_rich_errors_pass_unchanged(streaming: bool):
     assert detail(rich(error), error_details_pb2.RetryInfo).retry_delay.ToTimedelta().total_seconds() == 2.5
     assert dict(error.trailing_metadata())["grpc-retry-pushback-ms"] == "2500"
     assert "x-request-id" in dict(error.trailing_metadata())
+
+
+async def test_an_error_reaches_a_stream_that_is_still_being_sent(caplog: pytest.LogCaptureFixture):
+    service = behind("tokenization")
+    service.failure = InvalidInput("ids", "outside the vocabulary")
+    async with gateway(service) as (channel, _):
+        stub = tokenization_service_pb2_grpc.TokenizationServiceStub(channel)
+
+        async def eager():
+            for _ in range(20):
+                yield tokenization_service_pb2.DetokenizeStreamRequest(ids=b"a" * 1000)
+
+        async def one() -> None:
+            with pytest.raises(aio.AioRpcError):
+                await stub.DetokenizeStream(eager()).read()
+
+        caplog.set_level("INFO", "maas.call")
+        for _ in range(10):
+            await asyncio.gather(*(one() for _ in range(8)))
+    # What the servers said; the client of this test may lose the same race.
+    said = [record.status for record in caplog.records if record.getMessage() == "refused"]
+    assert len(said) == 160 and set(said) == {"INVALID_ARGUMENT"}
 
 
 async def test_bad_requests_are_refused_with_the_field_named():
