@@ -1,0 +1,67 @@
+"""Follows the services and their models from start to close, and shows both in the gateway's own health."""
+
+import asyncio
+
+from gateway.backends import Backend, Backends
+from gateway.follow import follow
+from gateway.settings import GatewaySettings
+from gateway.versions import ModelIndex
+from maas.model.v1 import model_pb2
+from services.runtime.health import OVERALL, Readiness, model_service
+
+
+def backend_service(name: str) -> str:
+    """The health name of a service behind the gateway."""
+    return f"maas.backend/{name}"
+
+
+class Watch:
+    """Owns the backends and the index, and the tasks that keep them true."""
+
+    def __init__(self, settings: GatewaySettings, readiness: Readiness) -> None:
+        self._settings, self._readiness = settings, readiness
+        self.backends = Backends(settings.addresses, settings.max_message_bytes, self._backend_changed)
+        self.index = ModelIndex(self._model_changed)
+        self._tasks: list[asyncio.Task[None]] = []
+        for name in self.backends:
+            readiness.set(backend_service(name), False)
+
+    async def start(self) -> None:
+        """Begins to follow; waits a bounded moment for what the services say first."""
+        self.backends.start()
+        every_s = self._settings.models_refresh_s
+        follows = [follow(backend, self.index, every_s) for backend in self.backends.values()]
+        self._tasks = [asyncio.create_task(task) for task in (*follows, self._end_with_health())]
+        knowing = [asyncio.create_task(self._known(backend)) for backend in self.backends.values()]
+        _, late = await asyncio.wait(knowing, timeout=self._settings.start_wait_s)
+        for task in late:
+            task.cancel()
+
+    async def close(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.backends.close()
+
+    async def _known(self, backend: Backend) -> None:
+        """Returns once every replica said whether it serves and, if one does, its models are known."""
+        for replica in backend.replicas:
+            await replica.known.wait()
+        if backend.healthy:
+            await self.index.told(backend.name)
+
+    async def _end_with_health(self) -> None:
+        """The end of health watches is the sign that a drain must not wait for watchers of models either."""
+        async for _ in self._readiness.watch(OVERALL):
+            pass
+        self.index.end_watches()
+
+    def _backend_changed(self, backend: Backend) -> None:
+        self._readiness.set(backend_service(backend.name), bool(backend.healthy))
+        for model in self.index.models():
+            self._model_changed(model)
+
+    def _model_changed(self, model: model_pb2.Model) -> None:
+        areas = self.index.serving_areas(model.name)
+        answers = any(self.backends[area].healthy for area in areas)
+        self._readiness.set(model_service(model.name), answers)
