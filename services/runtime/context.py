@@ -1,5 +1,6 @@
 """What the floor knows of the call being served: id, deadline, tenant, trace. Knows no gRPC."""
 
+import re
 import secrets
 import time
 from collections.abc import Mapping
@@ -10,7 +11,34 @@ from services.runtime.errors import DeadlinePassed
 
 REQUEST_ID = "x-request-id"
 TRACEPARENT = "traceparent"
+TRACESTATE = "tracestate"
 MAX_ID_LENGTH = 128
+
+# W3C Trace Context, version 00: trace id, parent span id, flags; ids of zeros alone are invalid.
+_TRACEPARENT = re.compile(r"^00-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})$")
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """The caller's place in a distributed trace, and ours in it (W3C Trace Context level 1)."""
+
+    trace_id: str
+    span_id: str
+    flags: str = "00"
+    state: str = ""
+
+    @classmethod
+    def of(cls, metadata: Mapping[str, str]) -> "Trace":
+        """A child of the caller's span, or the root of a new trace that is not sampled."""
+        given = _TRACEPARENT.match(metadata.get(TRACEPARENT, ""))
+        if given is None:
+            return cls(secrets.token_hex(16), secrets.token_hex(8))
+        return cls(given[1], secrets.token_hex(8), given[3], metadata.get(TRACESTATE, ""))
+
+    def headers(self) -> list[tuple[str, str]]:
+        """What travels to the next service."""
+        found = [(TRACEPARENT, f"00-{self.trace_id}-{self.span_id}-{self.flags}")]
+        return [*found, (TRACESTATE, self.state)] if self.state else found
 
 
 @dataclass(slots=True)
@@ -21,6 +49,7 @@ class RequestContext:
     request_id: str = ""
     deadline: float | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
+    trace: Trace | None = None
     tenant: str = ""
     started: float = field(default_factory=time.monotonic)
     trailing: list[tuple[str, str]] = field(default_factory=list)
@@ -40,8 +69,7 @@ class RequestContext:
     def outgoing(self) -> tuple[tuple[str, str], ...]:
         """Metadata that travels on to the next service: request id and W3C trace context."""
         carried = [(REQUEST_ID, self.request_id)] if self.request_id else []
-        carried += [(k, self.metadata[k]) for k in (TRACEPARENT, "tracestate") if k in self.metadata]
-        return tuple(carried)
+        return (*carried, *(self.trace.headers() if self.trace else ()))
 
 
 _current: ContextVar[RequestContext | None] = ContextVar("maas_request", default=None)

@@ -25,9 +25,11 @@ class JsonFormatter(logging.Formatter):
             "logger": record.name,
             "message": record.getMessage(),
         }
-        request_id = current().request_id
-        if request_id:
-            line["request_id"] = request_id
+        request = current()
+        if request.request_id:
+            line["request_id"] = request.request_id
+        if request.trace:
+            line["trace_id"] = request.trace.trace_id
         line |= {key: value for key, value in vars(record).items() if key not in _PLAIN}
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)

@@ -85,8 +85,10 @@ class OipService(pb_grpc.GRPCInferenceServiceServicer, Generic[Model]):
             return await asyncio.to_thread(_reply, request, model, {name: outputs[name] for name in names})
 
     async def ModelStreamInfer(
-        self, request_iterator: object, context: aio.ServicerContext
+        self, request_iterator: AsyncIterator[pb.ModelInferRequest], context: aio.ServicerContext
     ) -> AsyncIterator[pb.ModelStreamInferResponse]:
+        # A stream refused before its first message was read loses its status in grpc.aio clients.
+        await anext(aiter(request_iterator), None)
         raise Unimplemented("ModelStreamInfer is not served; use ModelInfer")
         yield  # a streaming handler is an async generator
 

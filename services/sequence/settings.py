@@ -33,6 +33,7 @@ class SequenceSettings(ServerSettings):
         return {
             "sequence.session": self.session_model,
             "sequence.classify": self.series_classify_model,
+            "sequence.classify.text": self.text_classify_model,
             "sequence.embed": self.text_embed_model,
             "sequence.transduce": self.transduce_model,
             "sequence.forecast": self.forecast_model,
