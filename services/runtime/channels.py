@@ -79,6 +79,8 @@ def client_options(max_message_bytes: int, retry: bool = True) -> ChannelOptions
         "grpc.keepalive_timeout_ms": 10_000,
         "grpc.keepalive_permit_without_calls": 1,
         "grpc.http2.max_pings_without_data": 0,
+        # Channels share nothing: another one's failed connection must not make this one wait.
+        "grpc.use_local_subchannel_pool": 1,
         "grpc.initial_reconnect_backoff_ms": 100,
         "grpc.min_reconnect_backoff_ms": 100,
         "grpc.max_reconnect_backoff_ms": 2_000,
