@@ -22,11 +22,11 @@ class SingleFlight(Generic[T]):
 
     def __contains__(self, key: Hashable) -> bool:
         """Whether `do` would join work in progress."""
-        return key in self._flights
+        return self._under_way(key) is not None
 
     async def do(self, key: Hashable, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """Result or exception of `work`, begun here or joined. The last caller to leave cancels it."""
-        flight = self._flights.get(key) or self._begin(key, work)
+        flight = self._under_way(key) or self._begin(key, work)
         flight.waiters += 1
         try:
             return await asyncio.shield(flight.task)
@@ -36,6 +36,12 @@ class SingleFlight(Generic[T]):
                 # Out of the table first: a newcomer must not join work that is being cancelled.
                 self._end(key, flight)
                 flight.task.cancel()
+
+    def _under_way(self, key: Hashable) -> _Flight[T] | None:
+        """A flight that can still be waited for. One that is done leaves the table only with its callback, an
+        iteration of the loop later: awaiting it would not suspend, so joining it again and again never ends."""
+        flight = self._flights.get(key)
+        return None if flight is None or flight.task.done() else flight
 
     def _begin(self, key: Hashable, work: Callable[[], Coroutine[Any, Any, T]]) -> _Flight[T]:
         flight = self._flights[key] = _Flight(asyncio.create_task(work()))

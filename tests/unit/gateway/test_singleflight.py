@@ -124,3 +124,25 @@ async def test_a_failure_after_everybody_left_is_silent():
 
     gc.collect()
     assert complaints == []
+
+
+async def test_a_flight_that_has_ended_is_not_joined_while_it_is_still_in_the_table():
+    flights = SingleFlight[int]()
+    seen: list[tuple[bool, bool]] = []
+
+    async def newcomer() -> int:
+        seen.append(("k" in flights, leader.done()))
+        return await flights.do("k", lambda: asyncio.sleep(0, 2))
+
+    async def failing() -> int:
+        await asyncio.sleep(0)
+        # Its first step comes before the callbacks of the task that ends here.
+        newcomers.append(asyncio.create_task(newcomer()))
+        raise ValueError("over")
+
+    newcomers: list[asyncio.Task[int]] = []
+    leader = asyncio.create_task(flights.do("k", failing))
+    with pytest.raises(ValueError, match="over"):
+        await leader
+    assert await newcomers[0] == 2
+    assert seen == [(False, False)]
