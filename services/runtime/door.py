@@ -17,7 +17,7 @@ from grpc import aio
 
 from services.runtime import context as calls
 from services.runtime.admission import Admission
-from services.runtime.errors import InvalidInput, ServiceError
+from services.runtime.errors import DeadlinePassed, InvalidInput, ServiceError
 from services.runtime.metrics import Metrics
 from services.runtime.status import grpc_code, trailers
 from services.runtime.validate import validate
@@ -40,6 +40,7 @@ class Door:
 
     admission: Admission
     metrics: Metrics
+    stream_idle_s: float
 
     def wrap(self, method: str, handler: grpc.RpcMethodHandler, admitted: bool) -> grpc.RpcMethodHandler:
         """The same handler behind the door; `admitted` = counts against the admission limit."""
@@ -48,11 +49,11 @@ class Door:
         serialize = handler.response_serializer
         if handler.request_streaming and handler.response_streaming:
             return grpc.stream_stream_rpc_method_handler(
-                guard.streaming(handler.stream_stream, _checked_stream), deserialize, serialize
+                guard.streaming(handler.stream_stream, guard.checked_stream), deserialize, serialize
             )
         if handler.request_streaming:
             return grpc.stream_unary_rpc_method_handler(
-                guard.unary(handler.stream_unary, _checked_stream), deserialize, serialize
+                guard.unary(handler.stream_unary, guard.checked_stream), deserialize, serialize
             )
         if handler.response_streaming:
             return grpc.unary_stream_rpc_method_handler(
@@ -108,6 +109,19 @@ class _Guard:
 
         return handle
 
+    async def checked_stream(self, requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
+        """Each message checked; a caller who keeps a stream open and sends nothing loses it, and its place."""
+        idle_s, messages = self._door.stream_idle_s, aiter(requests)
+        while True:
+            try:
+                async with asyncio.timeout(idle_s):
+                    message = await anext(messages)
+            except StopAsyncIteration:
+                return
+            except TimeoutError:
+                raise DeadlinePassed(f"no message on the stream for {idle_s:g} s", reason="STREAM_IDLE") from None
+            yield _checked(message)
+
     async def _run(self, context: aio.ServicerContext, body: Body) -> Any:
         request = _context_of(self._method, context)
         calls.enter(request)
@@ -129,6 +143,10 @@ class _Guard:
         except asyncio.CancelledError:
             status = "CANCELLED"
             raise
+        except aio.InternalError as error:
+            # A write that failed because the caller left before its cancel reached this task.
+            status = "CANCELLED"
+            raise asyncio.CancelledError from error
         except Exception:
             status = "INTERNAL"
             log.exception("failed", extra={"method": self._method})
@@ -184,8 +202,3 @@ def _checked(request: Any) -> Any:
     if not isinstance(request, bytes):
         validate(request)
     return request
-
-
-async def _checked_stream(requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
-    async for request in requests:
-        yield _checked(request)

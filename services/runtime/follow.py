@@ -47,15 +47,17 @@ class Follower:
         self.desired = Desired(host.store.root, host.area)
         # A version that failed is not tried again until something newer is published or asked for.
         self._failed: set[tuple[str, int]] = set()
+        # Damaged versions that were already logged.
+        self._unreadable: set[str] = set()
+        # One act at a time, its wish read inside: a slow sync must not undo what was asked for meanwhile.
+        self._acting = asyncio.Lock()
 
     async def sync(self) -> None:
         """Loads what should serve and is not, unloads what should not."""
-        wanted = await asyncio.to_thread(self._wanted)
-        for name, version in wanted.items():
-            if version is not None and self.host.serving_version(name) != version:
-                await self._load(name, version)
-            elif version is None and self.host.serving_version(name) is not None:
-                await self.host.unload(name)
+        for name in await asyncio.to_thread(self.host.store.names):
+            if not self._only or name in self._only:
+                async with self._acting:
+                    await self._act(name)
         self.host.settled = True
 
     async def run(self, every_s: float) -> None:
@@ -64,36 +66,42 @@ class Follower:
             await asyncio.sleep(every_s)
             try:
                 await self.sync()
-            except (ServiceError, OSError, ValueError):
-                log.exception("store could not be followed")
+            except Exception:
+                log.exception("the store could not be followed; trying again")
 
     async def choose(self, name: str, version: str) -> None:
         """An administrator's load: here now, elsewhere at the next look."""
-        manifest = await self.host.load(name, version)
-        self.desired.write(name, manifest.version, self.host.store.versions(name)[-1])
+        async with self._acting:
+            manifest = await self.host.load(name, version)
+            self.desired.write(name, manifest.version, self.host.store.versions(name)[-1])
 
     async def drop(self, name: str, version: str) -> None:
         """An administrator's unload: here now, elsewhere at the next look."""
-        await self.host.unload(name, version)
-        self.desired.write(name, None, self.host.store.versions(name)[-1])
+        async with self._acting:
+            await self.host.unload(name, version)
+            self.desired.write(name, None, self.host.store.versions(name)[-1])
 
-    def _wanted(self) -> dict[str, int | None]:
-        chosen = self.desired.read()
-        found: dict[str, int | None] = {}
-        for name in self.host.store.names():
-            newest = self._newest(name)
-            if newest is None or (self._only and name not in self._only):
-                continue
-            choice = chosen.get(name)
-            # A choice holds until something newer than it knew of is published.
-            found[name] = choice["version"] if choice and choice["newest"] >= newest else newest
-        return found
+    async def _act(self, name: str) -> None:
+        try:
+            known, version = await asyncio.to_thread(self._wish, name)
+        except ServiceError as error:
+            # One damaged version must not stop the others; what is loaded of it stays.
+            self._log_once(name, error)
+            return
+        serving = self.host.serving_version(name)
+        if known and version is None and serving is not None:
+            await self.host.unload(name)
+        elif known and version is not None and serving != version:
+            await self._load(name, version)
 
-    def _newest(self, name: str) -> int | None:
+    def _wish(self, name: str) -> tuple[bool, int | None]:
+        """Whether this area serves the model, and the version it should serve (None = unloaded)."""
         versions = self.host.store.versions(name)
         if not versions or not self.host.store.manifest(name, versions[-1]).serves(self.host.area):
-            return None
-        return versions[-1]
+            return False, None
+        choice = self.desired.read().get(name)
+        # A choice holds until something newer than it knew of is published.
+        return True, choice["version"] if choice and choice["newest"] >= versions[-1] else versions[-1]
 
     async def _load(self, name: str, version: int) -> None:
         if (name, version) in self._failed:
@@ -102,3 +110,8 @@ class Follower:
             await self.host.load(name, str(version))
         except ServiceError:
             self._failed.add((name, version))
+
+    def _log_once(self, name: str, error: ServiceError) -> None:
+        if error.message not in self._unreadable:
+            self._unreadable.add(error.message)
+            log.error("a model of the store cannot be read", extra={"model": name, "error": error.message})

@@ -82,7 +82,9 @@ class ModelHost(Generic[M]):
         self._statuses: dict[tuple[str, int], Status] = {}
         self._watchers: set[asyncio.Queue[Status | None]] = set()
         self._draining: set[asyncio.Task[None]] = set()
+        self._loading: set[asyncio.Task[Manifest]] = set()
         self._lock = asyncio.Lock()
+        self._watches_ended = False
         # False until the store was followed once: what is not there yet may be about to load.
         self.settled = False
 
@@ -109,8 +111,25 @@ class ModelHost(Generic[M]):
     async def load(self, name: str, version: str = "") -> Manifest:
         """Verifies, builds, warms up and swaps in a version; a failure leaves the old one serving.
 
+        The work is the host's own: a caller who leaves does not end it.
         Raises ModelNotFound, or PreconditionFailed saying why the load failed.
         """
+        task = asyncio.create_task(self._load_and_swap(name, version))
+        self._loading.add(task)
+        task.add_done_callback(self._loaded)
+        return await asyncio.shield(task)
+
+    async def unload(self, name: str, version: str = "") -> None:
+        """Stops serving a model (or one version) once its calls end. Raises ModelNotFound if it is not loaded."""
+        async with self._lock:
+            wanted = self.store.resolve(name, version).version if version else None
+            keys = [key for key in self._slots if key[0] == name and wanted in (None, key[1])]
+            if not keys:
+                raise ModelNotFound("loaded model", name, self.loaded())
+            for key in keys:
+                self._retire(key, State.UNLOADED)
+
+    async def _load_and_swap(self, name: str, version: str) -> Manifest:
         async with self._lock:
             manifest = self.store.resolve(name, version)
             if not manifest.serves(self.area):
@@ -122,15 +141,10 @@ class ModelHost(Generic[M]):
             self._swap(served)
             return served
 
-    async def unload(self, name: str, version: str = "") -> None:
-        """Stops serving a model (or one version) once its calls end. Raises ModelNotFound if it is not loaded."""
-        async with self._lock:
-            wanted = self.store.resolve(name, version).version if version else None
-            keys = [key for key in self._slots if key[0] == name and wanted in (None, key[1])]
-            if not keys:
-                raise ModelNotFound("loaded model", name, self.loaded())
-            for key in keys:
-                self._retire(key, State.UNLOADED)
+    def _loaded(self, task: "asyncio.Task[Manifest]") -> None:
+        self._loading.discard(task)
+        if not task.cancelled():
+            task.exception()  # its caller may have left: `_open` has told the status and the log
 
     def loaded(self) -> list[str]:
         """Names that answer now."""
@@ -153,18 +167,24 @@ class ModelHost(Generic[M]):
         """Each change from the moment the block is entered, until the watches are ended."""
         queue: asyncio.Queue[Status | None] = asyncio.Queue()
         self._watchers.add(queue)
+        if self._watches_ended:
+            queue.put_nowait(None)
         try:
             yield _until_none(queue)
         finally:
             self._watchers.discard(queue)
 
     def end_watches(self) -> None:
-        """Ends every `watch`."""
+        """Ends every `watch`, also those begun later."""
+        self._watches_ended = True
         for queue in self._watchers:
             queue.put_nowait(None)
 
     async def close(self) -> None:
         """Retires everything and waits for it."""
+        for task in self._loading:
+            task.cancel()
+        await asyncio.gather(*self._loading, return_exceptions=True)
         for key in list(self._slots):
             self._retire(key, State.UNLOADED)
         while self._draining:
@@ -197,7 +217,7 @@ class ModelHost(Generic[M]):
         return loading or (not self.settled and name in self.store.names())
 
     def _number(self, name: str, version: str) -> int:
-        if version.isdigit():
+        if version.isascii() and version.isdecimal() and len(version) < 10:
             return int(version)
         return self.store.labels(name).get(version, -1)
 
@@ -205,8 +225,10 @@ class ModelHost(Generic[M]):
         self._set(Status(manifest, State.LOADING))
         try:
             await asyncio.to_thread(self.store.verify, manifest, self._reads(manifest))
-            model = await self._load(manifest, self.store.directory(manifest))
-            await model.warm_up()
+            return await self._build(manifest)
+        except asyncio.CancelledError:
+            self._set(Status(manifest, State.FAILED, "the load was cancelled"))
+            raise
         except Exception as error:
             log.exception("load failed", extra={"model": manifest.name, "version": manifest.version})
             reason = error.message if isinstance(error, ServiceError) else f"{type(error).__name__}: {error}"
@@ -214,6 +236,14 @@ class ModelHost(Generic[M]):
             raise PreconditionFailed(
                 f"loading {manifest.name} version {manifest.version} failed: {reason}", reason="LOAD_FAILED"
             ) from error
+
+    async def _build(self, manifest: Manifest) -> M:
+        model = await self._load(manifest, self.store.directory(manifest))
+        try:
+            await model.warm_up()
+        except BaseException:
+            await model.close()
+            raise
         return model
 
     def _swap(self, manifest: Manifest) -> None:

@@ -10,7 +10,7 @@ import logging
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -52,7 +52,7 @@ class Floor(Generic[S]):
         self.server = aio.server(
             options=server_options(chosen.max_message_bytes, chosen.max_connection_age_s, chosen.workers > 1)
         )
-        self._door = Door(self.admission, self.metrics)
+        self._door = Door(self.admission, self.metrics, chosen.stream_idle_s)
         self.services: list[str] = []
         self._hosts: list[Follower] = []
         self._closers: list[Closer] = []
@@ -122,8 +122,10 @@ class Floor(Generic[S]):
         for task in self._following:
             task.cancel()
         await asyncio.gather(*self._following, return_exceptions=True)
-        for closer in reversed(self._closers):
-            await closer()
+        async with AsyncExitStack() as engines:
+            # One that fails must not keep the others from closing.
+            for closer in self._closers:
+                engines.push_async_callback(closer)
 
     async def _open(self) -> int:
         health_pb2_grpc.add_HealthServicer_to_server(HealthServicer(self.readiness), self.server)
@@ -175,9 +177,11 @@ async def serve(chosen: S, build: Build[S]) -> None:
         starting.cancel()
     finally:
         log.info("stopping", extra={"inside": floor.admission.inside})
-        await floor.close()
-        stop_metrics()
-        log.info("stopped")
+        try:
+            await floor.close()
+        finally:
+            stop_metrics()
+            log.info("stopped")
 
 
 def _stop_on_signals() -> asyncio.Event:

@@ -29,6 +29,7 @@ class ServerSettings(BaseSettings):
     store: Path = Field(Path(".maas/store"), description="root of the model store")
     store_poll_s: float = Field(2.0, gt=0, description="how often the store is looked at for new versions")
     queue_limit: int = Field(512, ge=1, description="calls inside at once; more are refused")
+    stream_idle_s: float = Field(900, gt=0, description="a stream whose caller sends nothing for this long ends")
     max_message_mib: int = Field(32, ge=1, le=1024, description="largest message, both ways, MiB")
     max_connection_age_s: float = Field(0, ge=0, description="close connections after this; 0 = never")
     lame_duck_s: float = Field(3.0, ge=0, description="seconds of accepting after NOT_SERVING on shutdown")

@@ -9,6 +9,8 @@ import tempfile
 import time
 from types import FrameType
 
+from prometheus_client.multiprocess import mark_process_dead
+
 log = logging.getLogger("maas.workers")
 
 MARK = "MAAS_WORKER_INDEX"
@@ -27,13 +29,15 @@ class Workers:
         self._folder = folder
         self.stopping = False
         self._children = [self._start(index) for index in range(count)]
+        self._died_at: dict[int, float] = {}
 
     def _start(self, index: int) -> "subprocess.Popen[bytes]":
         environment = os.environ | {MARK: str(index), "PROMETHEUS_MULTIPROC_DIR": self._folder}
         if index:
             # One process answers for the metrics of all.
             environment["MAAS_METRICS_PORT"] = "0"
-        return subprocess.Popen([sys.executable, *sys.orig_argv[1:]], env=environment)
+        # A group of its own: a terminal's Ctrl-C reaches the supervisor alone, which passes it on once.
+        return subprocess.Popen([sys.executable, *sys.orig_argv[1:]], env=environment, process_group=0)
 
     def forward(self, number: int, frame: FrameType | None = None) -> None:
         """Passes a signal on to every child."""
@@ -46,15 +50,27 @@ class Workers:
         return any(child.poll() is None for child in self._children)
 
     def revive(self) -> None:
-        """Restarts the children that died."""
+        """Restarts the children that died, each a moment after its death."""
         for index, child in enumerate(self._children):
-            if child.poll() is not None and not self.stopping:
-                log.error("worker died", extra={"index": index, "exit_code": child.returncode})
-                time.sleep(RESTART_DELAY_S)
+            if child.poll() is None:
+                continue
+            if index not in self._died_at:
+                self._bury(index, child)
+            elif not self.stopping and time.monotonic() - self._died_at[index] > RESTART_DELAY_S:
+                del self._died_at[index]
                 self._children[index] = self._start(index)
+                if self.stopping:
+                    # Born while the signal was handled: it has not heard of it.
+                    self._children[index].send_signal(signal.SIGTERM)
 
     def exit_code(self) -> int:
         return max(abs(int(child.returncode or 0)) for child in self._children)
+
+    def _bury(self, index: int, child: "subprocess.Popen[bytes]") -> None:
+        self._died_at[index] = time.monotonic()
+        mark_process_dead(child.pid, self._folder)  # type: ignore[no-untyped-call]
+        if not self.stopping:
+            log.error("worker died", extra={"index": index, "exit_code": child.returncode})
 
 
 def supervise(count: int) -> int:

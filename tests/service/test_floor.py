@@ -247,6 +247,57 @@ async def test_drain_says_not_serving_first_and_lets_calls_end() -> None:
         await closing
 
 
+async def test_an_idle_stream_loses_its_place() -> None:
+    async with fake(stream_idle_s=0.2, queue_limit=1) as (channel, servicer, floor):
+        stub = pb_grpc.TokenizationServiceStub(channel)
+        call = stub.DetokenizeStream()
+        await call.write(pb.DetokenizeStreamRequest(ids=[1]))
+        assert (await call.read()).text_delta == "1"
+        assert await call.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+        await asyncio.wait_for(servicer.closed.wait(), 5)
+        while floor.admission.inside:
+            await asyncio.sleep(0.01)
+        assert await stub.Tokenize(pb.TokenizeRequest())
+
+
+async def test_leaving_callers_are_not_failures() -> None:
+    """However the cancel races with reads and writes: CANCELLED, or OK if the stream seemed at its end."""
+    async with fake() as (channel, _, floor):
+        stub = pb_grpc.TokenizationServiceStub(channel)
+        for _ in range(40):
+            call = stub.DetokenizeStream()
+            for _ in range(3):
+                await call.write(pb.DetokenizeStreamRequest(ids=[1]))
+            await call.read()
+            call.cancel()
+        while floor.admission.inside:
+            await asyncio.sleep(0.01)
+        ended = {
+            sample.labels["grpc_status"]
+            for metric in floor.metrics.call_duration.collect()
+            for sample in metric.samples
+            if sample.name.endswith("_count")
+        }
+    assert "CANCELLED" in ended
+    assert ended <= {"CANCELLED", "OK"}
+
+
+async def test_one_failing_closer_keeps_no_other_from_closing() -> None:
+    closed: list[str] = []
+
+    async def good() -> None:
+        closed.append("good")
+
+    async def bad() -> None:
+        raise OSError("disk")
+
+    with pytest.raises(OSError, match="disk"):
+        async with fake() as (_, _, floor):
+            floor.on_close(good)
+            floor.on_close(bad)
+    assert closed == ["good"]
+
+
 async def test_watchers_do_not_hold_up_the_drain() -> None:
     async with fake(drain_s=60) as (channel, _, floor):
         watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest())

@@ -1,5 +1,6 @@
 """`--workers N`: several processes on one port, told apart from outside only by their speed."""
 
+import os
 import re
 import signal
 import subprocess
@@ -53,6 +54,38 @@ def call(port: int) -> pb.TokenizeResponse:
     with grpc.insecure_channel(f"127.0.0.1:{port}", options) as channel:
         stub = pb_grpc.TokenizationServiceStub(channel)
         return stub.Tokenize(pb.TokenizeRequest(model="mistral-spm", texts=["Hello world!"]), timeout=10)
+
+
+@pytest.mark.parametrize("how", ["Ctrl-C", "SIGTERM while a worker is dead"])
+def test_stopping_is_orderly(tmp_path: Path, how: str) -> None:
+    """A terminal's Ctrl-C goes to the whole process group; each worker must hear of it once."""
+    (chosen,) = free_ports(1)
+    arguments = ["--workers=2", f"--port={chosen}", f"--store={tmp_path}", "--lame-duck-s=0.2"]
+    command = [sys.executable, "-m", "services.tokenization", *arguments]
+    log = tmp_path / "log"
+    with log.open("wb") as file:
+        process = subprocess.Popen(command, stderr=file, start_new_session=True)
+    end = time.monotonic() + 30
+    while log.read_text().count('"listening"') < 2:
+        assert time.monotonic() < end, log.read_text()
+        time.sleep(0.05)
+    if how == "Ctrl-C":
+        os.killpg(process.pid, signal.SIGINT)
+    else:
+        os.kill(_children(process.pid)[0], signal.SIGKILL)
+        while "worker died" not in log.read_text():
+            assert time.monotonic() < end
+            time.sleep(0.02)
+        process.send_signal(signal.SIGTERM)
+    code = process.wait(timeout=20)
+    assert code == (0 if how == "Ctrl-C" else 9), log.read_text()
+    assert "forced" not in log.read_text()
+    assert not _children(process.pid)
+
+
+def _children(parent: int) -> list[int]:
+    done = subprocess.run(["pgrep", "-P", str(parent)], capture_output=True, text=True, check=False)
+    return [int(pid) for pid in done.stdout.split()]
 
 
 def test_metrics_are_the_sum_over_the_workers(port: int) -> None:

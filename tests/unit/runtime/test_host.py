@@ -3,7 +3,7 @@
 import asyncio
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -19,11 +19,17 @@ TASK = "vision.classify"
 class Counting:
     """A model that remembers its warm-up and its end."""
 
+    made: ClassVar[list["Counting"]] = []
+    gate: ClassVar[asyncio.Event | None] = None
+
     def __init__(self, manifest: Manifest) -> None:
         self.manifest = manifest
         self.warm = self.closed = False
+        Counting.made.append(self)
 
     async def warm_up(self) -> None:
+        if Counting.gate is not None:
+            await Counting.gate.wait()
         if self.manifest.config.get("broken"):
             raise ArithmeticError("warm-up answer is not finite")
         self.warm = True
@@ -101,6 +107,84 @@ async def test_a_failed_load_leaves_the_old_one_serving_and_says_why(store: Mode
     assert "not finite" in failed.reason
     with pytest.raises(PreconditionFailed, match="not finite"):
         await host.load("net", "2")
+
+
+async def test_a_failed_warm_up_closes_what_was_built(store: ModelStore) -> None:
+    publish(store, "net", broken=True)
+    host = host_of(store)
+    with pytest.raises(PreconditionFailed):
+        await host.load("net")
+    assert Counting.made[-1].closed
+
+
+async def test_a_load_goes_on_when_its_caller_leaves(store: ModelStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    publish(store, "net")
+    host = host_of(store)
+    gate = asyncio.Event()
+    monkeypatch.setattr(Counting, "gate", gate)
+    caller = asyncio.create_task(host.load("net"))
+    while not host._statuses:
+        await asyncio.sleep(0.01)
+    caller.cancel()
+    gate.set()
+    while not host.loaded():
+        await asyncio.sleep(0.01)
+    assert [s.state for s in host.statuses()] == [State.SERVING]
+
+
+async def test_closing_ends_a_load_in_progress(store: ModelStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    publish(store, "net")
+    host = host_of(store)
+    monkeypatch.setattr(Counting, "gate", asyncio.Event())
+    before = len(Counting.made)
+    caller = asyncio.create_task(host.load("net"))
+    while len(Counting.made) == before:
+        await asyncio.sleep(0.01)
+    await host.close()
+    with pytest.raises(asyncio.CancelledError):
+        await caller
+    assert Counting.made[-1].closed
+    assert host.statuses()[0].state is State.FAILED
+
+
+async def test_one_damaged_model_stops_no_other(store: ModelStore) -> None:
+    publish(store, "net")
+    damaged = publish(store, "other")
+    (store.directory(damaged) / "model.toml").write_text("not toml [")
+    host = host_of(store)
+    follower = Follower(host)
+    await follower.sync()
+    assert host.loaded() == ["net"]
+    publish(store, "net", a=2)
+    await follower.sync()
+    assert host.serving_version("net") == 2
+
+
+async def test_a_slow_sync_does_not_undo_an_administrator(
+    store: ModelStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a-slow", "net"):
+        publish(store, name, a=1)
+        publish(store, name, a=2)
+    host = host_of(store)
+    follower = Follower(host)
+    gate = asyncio.Event()
+    monkeypatch.setattr(Counting, "gate", gate)
+    syncing = asyncio.create_task(follower.sync())
+    while not host._statuses:
+        await asyncio.sleep(0.01)
+    choosing = asyncio.create_task(follower.choose("net", "1"))
+    await asyncio.sleep(0)
+    gate.set()
+    await asyncio.gather(syncing, choosing)
+    assert host.serving_version("net") == 1
+
+
+async def test_a_watch_begun_after_the_end_ends(store: ModelStore) -> None:
+    host = host_of(store)
+    host.end_watches()
+    with host.watch() as changes:
+        assert [change async for change in changes] == []
 
 
 async def test_damaged_files_are_not_served(store: ModelStore) -> None:
