@@ -101,11 +101,16 @@ async def _messages(stream: Any, announce: Announce) -> AsyncGenerator[bytes, No
                 await announce(carried(await stream.initial_metadata()))
                 announced = True
             yield message
-        current().trailing.extend(carried(await stream.trailing_metadata()))
     except aio.AioRpcError as error:
-        raise ends[0] if ends else error from None
+        end = ends[0] if ends else error
+        # A service may end well with more still being sent: then it was the write that failed, not the call.
+        if end.code() is not StatusCode.OK:
+            raise end from None
+    else:
+        end = ends[0] if ends else _end_of(stream)
     finally:
         stream.cancel()
+    current().trailing.extend(carried(end.trailing_metadata()))
 
 
 def _end_of(stream: Any) -> aio.AioRpcError:

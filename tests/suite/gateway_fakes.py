@@ -54,6 +54,8 @@ class Behind:
     failure: Exception | None = None
     # Calls that go well before `failure` strikes.
     fail_after: int = 0
+    # A stream of messages ends well after the first, whatever is still being sent.
+    content_with_one: bool = False
     news: list["asyncio.Queue[model_pb2.Model | None]"] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -171,6 +173,8 @@ class Tokenization(tokenization_service_pb2_grpc.TokenizationServiceServicer):
         async for request in requests:
             await self.behind.enter("DetokenizeStream", request)
             yield tokenization_service_pb2.DetokenizeStreamResponse(text_delta=bytes(request.ids).decode())
+            if self.behind.content_with_one:
+                return
         yield tokenization_service_pb2.DetokenizeStreamResponse(finished=True)
 
 
