@@ -54,7 +54,8 @@ class Forwarder:
 
     def _passing(self, method: Method) -> Callable[..., Any]:
         async def handle(request: bytes, context: aio.ServicerContext) -> bytes:
-            return await tell(await self._pipeline.forward(method.area, method.path, request), context)
+            answer = await self._pipeline.forward(method.area, method.path, request, once=method.stateful)
+            return await tell(answer, context)
 
         return handle
 

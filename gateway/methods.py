@@ -52,9 +52,14 @@ class Method:
     server_streaming: bool = False
 
     @property
+    def stateful(self) -> bool:
+        """Whether a call changes what the next one is answered: it must not be sent twice."""
+        return self.name in _STATEFUL
+
+    @property
     def remembers(self) -> bool:
         """Whether its answers may be cached at all: unary, and a function of request and model alone."""
-        return not (self.client_streaming or self.server_streaming or self.name in _STATEFUL)
+        return not (self.client_streaming or self.server_streaming or self.stateful)
 
     def task(self, request: Any) -> str:
         """The task whose default model a request without `model` means."""

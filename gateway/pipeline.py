@@ -79,10 +79,10 @@ class Pipeline:
         self._stats.count(answer.outcome)
         return answer
 
-    async def forward(self, area: str, path: str, body: bytes) -> Answer:
-        """A call that nothing here needs to understand."""
+    async def forward(self, area: str, path: str, body: bytes, once: bool = False) -> Answer:
+        """A call that nothing here needs to understand; `once`: never to be sent a second time."""
         current().check_deadline()
-        reply = await upstream.call(self._backends[area], path, body)
+        reply = await upstream.call(self._backends[area], path, body, once)
         self._stats.count(BYPASS)
         return Answer(reply.body, BYPASS, 0.0, reply.initial, reply.trailing)
 

@@ -1,6 +1,7 @@
 """One call to a service: a replica is chosen, deadline, request id, trace and cancellation go along.
 
-Bytes in, bytes out. UNAVAILABLE is tried once more on another healthy replica, never after a first reply.
+Bytes in, bytes out. UNAVAILABLE is tried once more on another healthy replica, never after a
+first reply, and never where sending twice would be two steps.
 """
 
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine
@@ -26,16 +27,19 @@ class Reply:
     trailing: Metadata = ()
 
 
-async def call(backend: Backend, path: str, body: bytes) -> Reply:
-    """A unary call. Raises the service's own error, or Unavailable naming the service."""
+async def call(backend: Backend, path: str, body: bytes, once: bool = False) -> Reply:
+    """A unary call, sent `once` only if asked: UNAVAILABLE does not tell whether the work was done.
+
+    Raises the service's own error, or Unavailable naming the service.
+    """
     tried: list[Replica] = []
     while True:
         replica = backend.pick(tried)
         tried.append(replica)
         try:
-            return await _once(replica, path, body)
+            return await _one(replica, path, body)
         except aio.AioRpcError as error:
-            if not _again(error, backend, tried):
+            if once or not _again(error, backend, tried):
                 raise relay(error, backend.name, replica.address) from error
 
 
@@ -78,7 +82,7 @@ async def bidi_stream(
         raise relay(error, backend.name, replica.address) from error
 
 
-async def _once(replica: Replica, path: str, body: bytes) -> Reply:
+async def _one(replica: Replica, path: str, body: bytes) -> Reply:
     with replica.carrying() as channel:
         pending = channel.unary_unary(path)(body, **_along())
         try:

@@ -339,6 +339,21 @@ async def test_a_stream_that_did_not_begin_is_tried_on_another_replica():
         assert first.calls["GenerateStream"]
 
 
+async def test_a_step_of_a_session_is_never_sent_twice():
+    services = [behind("sequence"), behind("sequence")]
+    for service in services:
+        service.failure = Unavailable("gone")
+    async with gateway(*services) as (channel, _):
+        stub = sequence_service_pb2_grpc.SequenceServiceStub(channel)
+        request = sequence_service_pb2.StepSessionRequest(
+            session_id="s", step=sequence_pb2.SessionStep(step=1, series={"values": [0.0]})
+        )
+        with pytest.raises(aio.AioRpcError) as caught:
+            await stub.StepSession(request)
+        assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+    assert sum(service.calls["StepSession"] for service in services) == 1
+
+
 async def test_sessions_are_forwarded_and_never_remembered():
     service = behind("sequence")
     async with gateway(service) as (channel, _):
