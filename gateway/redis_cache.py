@@ -7,12 +7,8 @@ from typing import Any
 from redis import asyncio as redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
 
 from gateway.breaker import Breaker
-
-# What a broken connection, a slow server or a bad answer raises.
-_FAULTS = (RedisError, OSError, asyncio.TimeoutError)
 
 
 class RedisCache:
@@ -54,7 +50,8 @@ class RedisCache:
         try:
             async with asyncio.timeout(self._longest_s):
                 found = await operation()
-        except _FAULTS:
+        # Whatever it is: a broken connection is also a RuntimeError under uvloop, a bad answer any parser's error.
+        except Exception:
             self._breaker.fault()
             self._on_fault()
             return None
