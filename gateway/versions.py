@@ -28,6 +28,7 @@ class ModelIndex:
         self._listener = listener
         self._watchers: set[asyncio.Queue[model_pb2.Model | None]] = set()
         self._told: dict[str, asyncio.Event] = {}
+        self._ended = False
 
     def replace(self, area: str, models: Iterable[model_pb2.Model]) -> None:
         """Takes a whole list; watchers hear only what differs."""
@@ -85,13 +86,16 @@ class ModelIndex:
         """Every change from the moment the block is entered, until the watches are ended."""
         queue: asyncio.Queue[model_pb2.Model | None] = asyncio.Queue()
         self._watchers.add(queue)
+        if self._ended:
+            queue.put_nowait(None)
         try:
             yield _until_none(queue)
         finally:
             self._watchers.discard(queue)
 
     def end_watches(self) -> None:
-        """Ends every `changes`."""
+        """Ends every `changes`, also those that begin later."""
+        self._ended = True
         for queue in self._watchers:
             queue.put_nowait(None)
 

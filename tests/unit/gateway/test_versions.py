@@ -1,5 +1,7 @@
 """Which model a request means, and when that cannot be told."""
 
+import asyncio
+
 import pytest
 
 from gateway.methods import SERVICES, by_request, methods_of
@@ -109,3 +111,15 @@ def test_every_unary_request_type_names_one_method():
     for method in unary:
         if method.remembers:
             assert method.task(method.request()).startswith(f"{method.area}.")
+
+
+async def test_changes_end_also_for_those_who_come_after_the_end():
+    index = ModelIndex()
+    with index.changes() as before:
+        index.update("vision", model("lite", 1))
+        index.end_watches()
+        async with asyncio.timeout(5):
+            assert [changed.name async for changed in before] == ["lite"]
+    with index.changes() as after:
+        async with asyncio.timeout(5):
+            assert [changed.name async for changed in after] == []
