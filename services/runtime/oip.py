@@ -1,6 +1,7 @@
 """The Open Inference Protocol over a model host. Knows tensors and names, not what a model computes."""
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Generic, Protocol, TypeVar
 
@@ -9,14 +10,17 @@ from grpc import aio
 from maas.oip.v1 import grpc_service_pb2 as pb
 from maas.oip.v1 import grpc_service_pb2_grpc as pb_grpc
 from services.runtime.context import current
-from services.runtime.errors import InvalidInput, ModelNotFound, Unimplemented
+from services.runtime.errors import ModelNotFound, Unimplemented
 from services.runtime.health import Readiness
 from services.runtime.host import Loaded, ModelHost, State
+from services.runtime.oip_checks import check_inputs, check_version, requested
 from services.runtime.oip_tensors import Array, read_inputs, write_outputs
 from services.runtime.store.manifest import Manifest, TensorSpec
 
 NAME, VERSION = "maas", "0.1.0"
 EXTENSIONS = ("binary_tensor_data", "parameters")
+# Elements read on the event loop; more go to a thread, whose start costs as much as reading these.
+MOST_READ_HERE = 4096
 
 
 class Inferable(Loaded, Protocol):
@@ -57,7 +61,7 @@ class OipService(pb_grpc.GRPCInferenceServiceServicer, Generic[Model]):
         known = [s for s in self._host.statuses() if s.manifest.name == request.name]
         if not known:
             raise ModelNotFound("model", request.name, self._host.loaded())
-        _check_version(request.version)
+        check_version(request.version)
         ready = any(s.state is State.SERVING and request.version in ("", str(s.manifest.version)) for s in known)
         return pb.ModelReadyResponse(ready=ready)
 
@@ -69,19 +73,18 @@ class OipService(pb_grpc.GRPCInferenceServiceServicer, Generic[Model]):
     async def ModelMetadata(
         self, request: pb.ModelMetadataRequest, context: aio.ServicerContext
     ) -> pb.ModelMetadataResponse:
-        _check_version(request.version)
+        check_version(request.version)
         with self._host.lease(request.name, request.version, "") as model:
             return _metadata(model)
 
     async def ModelInfer(
         self, request: pb.ModelInferRequest, context: aio.ServicerContext
     ) -> pb.ModelInferResponse:
-        _check_version(request.model_version)
+        check_version(request.model_version)
         with self._host.lease(request.model_name, request.model_version, "") as model:
-            inputs = read_inputs(request)
-            check_inputs(inputs, model.oip_inputs, request)
-            names = _requested(request, model.oip_outputs)
-            outputs = await model.infer(inputs, current().deadline)
+            check_inputs(request, model.oip_inputs)
+            names = requested(request, model.oip_outputs)
+            outputs = await model.infer(await _read(request), current().deadline)
             return await asyncio.to_thread(_reply, request, model, {name: outputs[name] for name in names})
 
     async def ModelStreamInfer(
@@ -112,39 +115,12 @@ class OipService(pb_grpc.GRPCInferenceServiceServicer, Generic[Model]):
         raise Unimplemented("RepositoryModelUnload is not served; use maas.model.v1.ModelService/UnloadModel")
 
 
-def check_inputs(inputs: Mapping[str, Array], specs: Sequence[TensorSpec], request: pb.ModelInferRequest) -> None:
-    """Names, datatypes and shapes against the metadata. Raises InvalidInput naming input and model."""
-    known = {spec.name: spec for spec in specs}
-    missing = sorted(set(known) - set(inputs))
-    if missing:
-        raise InvalidInput(
-            "inputs", f"{request.model_name!r} needs {', '.join(known)}; missing {', '.join(missing)}"
-        )
-    for index, tensor in enumerate(request.inputs):
-        spec = known.get(tensor.name)
-        if spec is None:
-            raise InvalidInput(
-                f"inputs[{index}].name",
-                f"{request.model_name!r} has no input {tensor.name!r}; it has {', '.join(known)}",
-            )
-        if tensor.datatype != spec.dtype:
-            raise InvalidInput(f"inputs[{index}].datatype", f"is {tensor.datatype}; {spec.name!r} is {spec.dtype}")
-        if not _shape_fits(tuple(tensor.shape), spec.shape):
-            raise InvalidInput(
-                f"inputs[{index}].shape", f"is {list(tensor.shape)}; {spec.name!r} is {list(spec.shape)}"
-            )
-
-
-def _shape_fits(shape: tuple[int, ...], wanted: tuple[int, ...]) -> bool:
-    return len(shape) == len(wanted) and all(w in (-1, s) and s > 0 for s, w in zip(shape, wanted, strict=True))
-
-
-def _requested(request: pb.ModelInferRequest, specs: Sequence[TensorSpec]) -> list[str]:
-    names = [spec.name for spec in specs]
-    for index, output in enumerate(request.outputs):
-        if output.name not in names:
-            raise InvalidInput(f"outputs[{index}].name", f"{output.name!r} is not one of {', '.join(names)}")
-    return [output.name for output in request.outputs] or names
+async def _read(request: pb.ModelInferRequest) -> dict[str, Array]:
+    """The inputs, whose shapes are checked: what is read is no more than they say."""
+    elements = sum(math.prod(tensor.shape) for tensor in request.inputs)
+    if elements <= MOST_READ_HERE:
+        return read_inputs(request)
+    return await asyncio.to_thread(read_inputs, request)
 
 
 def _reply(request: pb.ModelInferRequest, model: Inferable, outputs: Mapping[str, Array]) -> pb.ModelInferResponse:
@@ -172,8 +148,3 @@ def _metadata(model: Inferable) -> pb.ModelMetadataResponse:
 
 def _platform(manifest: Manifest) -> str:
     return {"onnxruntime": "onnxruntime_onnx", "torch": "pytorch"}.get(manifest.runner, manifest.runner)
-
-
-def _check_version(version: str) -> None:
-    if version and not version.isdigit():
-        raise InvalidInput("model_version", f"{version!r} is not an integer")

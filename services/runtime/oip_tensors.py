@@ -5,7 +5,7 @@ Raw in → raw out, typed in → typed out. BYTES elements are a 4-byte little-e
 
 import math
 import struct
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from maas.oip.v1 import grpc_service_pb2 as oip
 from services.runtime.errors import InvalidInput
+from services.runtime.tensors import check_axes, narrowed, shaped
 
 Array = npt.NDArray[Any]
 
@@ -36,7 +37,7 @@ _TYPES: dict[str, tuple[np.dtype[Any], str]] = {
 
 def read_inputs(request: oip.ModelInferRequest) -> dict[str, Array]:
     """Every input by name. Raises InvalidInput naming input and model."""
-    raw = list(request.raw_input_contents)
+    raw = request.raw_input_contents
     if raw and len(raw) != len(request.inputs):
         raise InvalidInput(
             "raw_input_contents",
@@ -57,26 +58,22 @@ def _read(tensor: oip.ModelInferRequest.InferInputTensor, raw: bytes | None, whe
     if tensor.datatype not in _TYPES:
         raise InvalidInput(f"{where}.datatype", f"{tensor.datatype!r} is not one of {', '.join(_TYPES)}")
     shape = tuple(tensor.shape)
-    if any(axis < 0 for axis in shape):
-        raise InvalidInput(f"{where}.shape", f"{list(shape)} has a negative axis")
-    flat = _typed(tensor, where) if raw is None else _raw(tensor.datatype, raw, where)
-    if flat.size != math.prod(shape):
-        raise InvalidInput(
-            f"{where}.shape", f"{list(shape)} needs {math.prod(shape)} elements; the content has {flat.size}"
-        )
-    return flat.reshape(shape)
+    check_axes(shape, f"{where}.shape")
+    most = math.prod(shape)
+    flat = _typed(tensor, most, where) if raw is None else _raw(tensor.datatype, raw, most, where)
+    return shaped(flat, shape, f"{where}.shape")
 
 
-def _raw(datatype: str, raw: bytes, where: str) -> Array:
+def _raw(datatype: str, raw: bytes, most: int, where: str) -> Array:
     dtype, _ = _TYPES[datatype]
     if datatype == "BYTES":
-        return _objects(_split_bytes(raw, where))
+        return _objects(_split_bytes(raw, most, where))
     if len(raw) % dtype.itemsize:
         raise InvalidInput(where, f"{len(raw)} raw bytes are no whole number of {datatype} elements")
     return np.frombuffer(raw, dtype)
 
 
-def _typed(tensor: oip.ModelInferRequest.InferInputTensor, where: str) -> Array:
+def _typed(tensor: oip.ModelInferRequest.InferInputTensor, most: int, where: str) -> Array:
     dtype, wanted = _TYPES[tensor.datatype]
     filled = [field.name for field, _ in tensor.contents.ListFields()]
     if not filled and 0 not in tensor.shape:
@@ -84,26 +81,30 @@ def _typed(tensor: oip.ModelInferRequest.InferInputTensor, where: str) -> Array:
     if filled and filled != [wanted]:
         need = wanted or "raw_input_contents"
         raise InvalidInput(f"{where}.contents", f"{tensor.datatype} needs {need}; found {', '.join(filled)}")
-    values = list(getattr(tensor.contents, wanted)) if wanted else []
-    return _objects(values) if tensor.datatype == "BYTES" else _numbers(values, dtype, where)
+    if not filled:
+        return np.empty(0, dtype)
+    values = getattr(tensor.contents, wanted)
+    if len(values) > most:
+        raise _too_many(where, most)
+    return (
+        _objects(values) if tensor.datatype == "BYTES" else narrowed(values, dtype, f"{where}.contents.{wanted}")
+    )
 
 
-def _numbers(values: Sequence[Any], dtype: np.dtype[Any], where: str) -> Array:
-    try:
-        return np.array(values, dtype=dtype)
-    except OverflowError as error:
-        raise InvalidInput(f"{where}.contents", f"{error}") from None
-
-
-def _objects(values: Sequence[bytes]) -> Array:
-    array = np.empty(len(values), dtype=object)
-    array[:] = list(values)
+def _objects(values: Iterable[bytes]) -> Array:
+    found = list(values)
+    array = np.empty(len(found), dtype=object)
+    array[:] = found
     return array
 
 
-def _split_bytes(raw: bytes, where: str) -> list[bytes]:
-    found, at = [], 0
+def _split_bytes(raw: bytes, most: int, where: str) -> list[bytes]:
+    """The elements; stops at the first that the shape has no place for."""
+    found: list[bytes] = []
+    at = 0
     while at < len(raw):
+        if len(found) == most:
+            raise _too_many(where, most)
         if at + 4 > len(raw):
             raise InvalidInput(where, "a BYTES element's length is cut off")
         (length,) = struct.unpack_from("<I", raw, at)
@@ -113,6 +114,10 @@ def _split_bytes(raw: bytes, where: str) -> list[bytes]:
         found.append(raw[at : at + length])
         at += length
     return found
+
+
+def _too_many(where: str, most: int) -> InvalidInput:
+    return InvalidInput(f"{where}.shape", f"needs {most} elements; the content has more")
 
 
 def write_outputs(

@@ -27,6 +27,7 @@ _DTYPES: dict[tensor_pb2.DType.ValueType, np.dtype[Any]] = {
     tensor_pb2.D_TYPE_FP64: np.dtype("<f8"),
 }
 _NAMES = {dtype: number for number, dtype in _DTYPES.items()}
+MAX_AXES = 8
 _LISTS = ("float_values", "double_values", "int_values", "uint_values")
 
 
@@ -42,12 +43,26 @@ def to_numpy(tensor: tensor_pb2.Tensor, field: str) -> Array:
             f"{field}.dtype", f"{tensor_pb2.DType.Name(tensor.dtype)} cannot be read; use D_TYPE_FP32"
         )
     shape = tuple(tensor.shape)
-    flat = _content(tensor, dtype, field)
+    check_axes(shape, f"{field}.shape")
+    return shaped(_content(tensor, dtype, field), shape, f"{field}.shape")
+
+
+def check_axes(shape: tuple[int, ...], field: str) -> None:
+    """Raises InvalidInput for a shape that no array here has: over 8 axes, or a negative one."""
+    if len(shape) > MAX_AXES:
+        raise InvalidInput(field, f"has {len(shape)} axes; at most {MAX_AXES} allowed")
+    if any(axis < 0 for axis in shape):
+        raise InvalidInput(field, f"{list(shape)} has a negative axis")
+
+
+def shaped(flat: Array, shape: tuple[int, ...], field: str) -> Array:
+    """`flat` in its checked shape. Raises InvalidInput when the counts differ or numpy has no such shape."""
     if flat.size != math.prod(shape):
-        raise InvalidInput(
-            f"{field}.shape", f"{list(shape)} needs {math.prod(shape)} elements; the content has {flat.size}"
-        )
-    return flat.reshape(shape)
+        raise InvalidInput(field, f"{list(shape)} needs {math.prod(shape)} elements; the content has {flat.size}")
+    try:
+        return flat.reshape(shape)
+    except ValueError:  # an empty array whose other axes multiply beyond 63 bits
+        raise InvalidInput(field, f"{list(shape)} is too large for an array") from None
 
 
 def _content(tensor: tensor_pb2.Tensor, dtype: np.dtype[Any], field: str) -> Array:
@@ -70,14 +85,19 @@ def _typed(tensor: tensor_pb2.Tensor, name: str, dtype: np.dtype[Any], field: st
     wanted = _list_of(dtype)
     if name != wanted:
         raise InvalidInput(f"{field}.{name}", f"{tensor_pb2.DType.Name(tensor.dtype)} is given in {wanted}")
-    values = np.asarray(getattr(tensor, name))
-    if values.dtype.kind in "iu":
+    return narrowed(getattr(tensor, name), dtype, f"{field}.{name}")
+
+
+def narrowed(values: Sequence[Any], dtype: np.dtype[Any], field: str) -> Array:
+    """A typed list as `dtype`. Raises InvalidInput naming the first value that it cannot hold."""
+    found = np.asarray(values)
+    if found.dtype.kind in "iu":
         limits = np.iinfo(dtype) if dtype.kind in "iu" else None
         low, high = (int(limits.min), int(limits.max)) if limits else (0, 1)
-        bad = np.flatnonzero((values < low) | (values > high))
+        bad = np.flatnonzero((found < low) | (found > high))
         if bad.size:
-            raise InvalidInput(f"{field}.{name}[{bad[0]}]", f"is {values[bad[0]]}; must be in [{low}, {high}]")
-    return values.astype(dtype)
+            raise InvalidInput(f"{field}[{bad[0]}]", f"is {found[bad[0]]}; must be in [{low}, {high}]")
+    return found.astype(dtype, copy=False)
 
 
 def _list_of(dtype: np.dtype[Any]) -> str:
@@ -97,7 +117,7 @@ def from_numpy(array: Array, readable: bool = False) -> tensor_pb2.Tensor:
 def token_ids(values: Sequence[int], packed: bytes, field: str) -> list[int]:
     """Ids from the readable or the packed form. Raises InvalidInput when both or a broken packing is given."""
     if not packed:
-        return list(values)
+        return np.asarray(values, dtype=np.uint32).tolist()  # type: ignore[no-any-return]
     if len(values):
         raise InvalidInput(field, "values and packed are both set; fill one")
     if len(packed) % 4:

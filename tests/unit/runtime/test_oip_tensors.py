@@ -65,7 +65,12 @@ def test_bytes_elements() -> None:
         (request("BF16", [1], b"\0\0"), "is not one of"),
         (request("FP32", [-1], b""), "negative axis"),
         (request("BYTES", [1], b"\x05\0\0\0ab"), "beyond the content"),
-        (request("UINT8", [1], uint_contents=[256]), "256"),
+        (request("UINT8", [1], uint_contents=[256]), r"uint_contents\[0\]: is 256"),
+        (request("FP32", [1] * 65, b"\0" * 4), "at most 8"),
+        (request("FP32", [0, 2**62, 2**62], b""), "too large"),
+        (request("BYTES", [1], bytes_contents=[b"", b""]), "has more"),
+        # Broken behind the first element: refused for the second, so the rest was never walked through.
+        (request("BYTES", [1], b"\0" * 8 + b"\1"), "has more"),
     ],
 )
 def test_broken_tensors_are_refused(broken: pb.ModelInferRequest, words: str) -> None:

@@ -1,0 +1,65 @@
+"""What an Open Inference Protocol request says of its tensors, against a model's metadata. Reads no content."""
+
+import math
+from collections.abc import Sequence
+
+from maas.oip.v1 import grpc_service_pb2 as pb
+from services.runtime.errors import InvalidInput
+from services.runtime.store.manifest import TensorSpec
+
+# Each string is work of its own (a text, an encoded picture), so their number is bounded whatever the model takes.
+MOST_STRINGS = 4096
+
+Tensor = pb.ModelInferRequest.InferInputTensor
+
+
+def check_inputs(request: pb.ModelInferRequest, specs: Sequence[TensorSpec]) -> None:
+    """Names, datatypes and shapes. Raises InvalidInput naming input and model."""
+    known = {spec.name: spec for spec in specs}
+    seen: set[str] = set()
+    # A repeated or unknown name ends the loop, so it is never longer than the model's inputs.
+    for index, tensor in enumerate(request.inputs):
+        where = f"inputs[{index}]"
+        if tensor.name not in known:
+            raise InvalidInput(
+                f"{where}.name", f"{request.model_name!r} has no input {tensor.name!r}; it has {', '.join(known)}"
+            )
+        if tensor.name in seen:
+            raise InvalidInput(f"{where}.name", f"{tensor.name!r} is given twice; give each input once")
+        seen.add(tensor.name)
+        _check_tensor(tensor, known[tensor.name], where)
+    missing = sorted(set(known) - seen)
+    if missing:
+        raise InvalidInput(
+            "inputs", f"{request.model_name!r} needs {', '.join(known)}; missing {', '.join(missing)}"
+        )
+
+
+def _check_tensor(tensor: Tensor, spec: TensorSpec, where: str) -> None:
+    if tensor.datatype != spec.dtype:
+        raise InvalidInput(f"{where}.datatype", f"is {tensor.datatype}; {spec.name!r} is {spec.dtype}")
+    if len(tensor.shape) != len(spec.shape):
+        raise InvalidInput(f"{where}.shape", f"has {len(tensor.shape)} axes; {spec.name!r} is {list(spec.shape)}")
+    if not all(want in (-1, axis) and axis > 0 for axis, want in zip(tensor.shape, spec.shape, strict=True)):
+        raise InvalidInput(f"{where}.shape", f"is {list(tensor.shape)}; {spec.name!r} is {list(spec.shape)}")
+    if spec.dtype == "BYTES" and math.prod(tensor.shape) > MOST_STRINGS:
+        raise InvalidInput(
+            f"{where}.shape", f"is {list(tensor.shape)}; at most {MOST_STRINGS} elements, split the request"
+        )
+
+
+def check_version(version: str) -> None:
+    """Raises InvalidInput unless `version` is empty or plain digits."""
+    if version and not (version.isascii() and version.isdecimal()):
+        raise InvalidInput("model_version", f"{version!r} is not an integer")
+
+
+def requested(request: pb.ModelInferRequest, specs: Sequence[TensorSpec]) -> list[str]:
+    """Names of the outputs to give; all when none is named. Raises InvalidInput for a name that is not there."""
+    names = [spec.name for spec in specs]
+    if len(request.outputs) > len(names):
+        raise InvalidInput("outputs", f"has {len(request.outputs)} entries; the model gives {', '.join(names)}")
+    for index, output in enumerate(request.outputs):
+        if output.name not in names:
+            raise InvalidInput(f"outputs[{index}].name", f"{output.name!r} is not one of {', '.join(names)}")
+    return [output.name for output in request.outputs] or names
