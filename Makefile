@@ -46,7 +46,7 @@ test-slow: .venv/.test models ## load, soak and chaos
 check: .venv/.test $(BUF) ## style, types, contracts, layout
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy services gateway cli protos/generate.py
+	$(BIN)/mypy services gateway cli training protos/generate.py
 	$(BIN)/python protos/generate.py --check
 	$(BIN)/python protos/generate.py --image .maas/image.binpb
 	$(BUF) lint .maas/image.binpb --config protos/buf.yaml

@@ -1,0 +1,48 @@
+"""How a recipe is trained: the settings every recipe shares. Plain data; knows no model and no data."""
+
+from typing import Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from services.runtime.errors import InvalidInput
+
+P = TypeVar("P", bound="Plan")
+
+
+class Plan(BaseModel):
+    """Frozen; an unknown key is an error. Recipes subclass it with their own defaults and knobs."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    seed: int = Field(0, ge=0, description="decides initial weights, order of the data and dropout")
+    epochs: int = Field(10, ge=1, description="most passes over the training rows")
+    batch_size: int = Field(64, ge=1, description="rows a step, over all processes")
+    learning_rate: float = Field(1e-3, gt=0, description="peak step size of the optimiser")
+    optimizer: Literal["adam", "adamw", "sgd"] = Field("adam", description="adam, adamw or sgd with momentum")
+    momentum: float = Field(0.9, ge=0, lt=1, description="of sgd")
+    weight_decay: float = Field(0.0, ge=0, description="decoupled for adamw, L2 otherwise")
+    clip_norm: float = Field(0.0, ge=0, description="largest gradient norm; 0 = unlimited")
+    schedule: Literal["constant", "cosine", "linear"] = Field(
+        "constant", description="of the step size after warm-up"
+    )
+    warmup_steps: int = Field(0, ge=0, description="steps over which the step size grows from 0")
+    patience: int = Field(
+        0, ge=0, description="epochs without a better validation score before stopping; 0 = never"
+    )
+    max_seconds: float = Field(0, ge=0, description="stop after this much training time; 0 = no limit")
+    precision: Literal["fp32", "bf16"] = Field("fp32", description="bf16 = mixed precision by autocast")
+    checkpoint_s: float = Field(30, gt=0, description="seconds between checkpoints")
+    device: str = Field("cpu", description="torch device")
+    threads: int = Field(0, ge=0, description="torch threads; 0 = one a core")
+
+
+def plan_of(cls: type[P], chosen: dict[str, Any]) -> P:
+    """The recipe's plan with `chosen` keys set. InvalidInput names the key, the wanted type and what exists."""
+    try:
+        return cls(**chosen)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(map(str, first["loc"]))
+        if first["type"] == "extra_forbidden":
+            raise InvalidInput(key, f"unknown setting; known: {', '.join(cls.model_fields)}") from None
+        raise InvalidInput(key, f"{first['input']!r}: {first['msg']}") from None
