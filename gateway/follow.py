@@ -1,6 +1,7 @@
 """Keeps the model index in step with a service by its WatchModels stream. Decides nothing."""
 
 import asyncio
+from collections.abc import AsyncIterable
 
 from grpc import StatusCode, aio
 
@@ -29,9 +30,18 @@ async def follow(backend: Backend, index: ModelIndex, refresh_s: float) -> None:
 
 
 async def _watch(backend: Backend, index: ModelIndex, refresh_s: float) -> None:
-    stub = model_service_pb2_grpc.ModelServiceStub(backend.pick().channel)
+    # Held: a channel that closes under a call would cancel this task.
+    with backend.pick().held() as channel:
+        stub = model_service_pb2_grpc.ModelServiceStub(channel)
+        await _learn(stub.WatchModels(model_service_pb2.WatchModelsRequest(), timeout=refresh_s), backend, index)
+
+
+async def _learn(
+    stream: AsyncIterable[model_service_pb2.WatchModelsResponse], backend: Backend, index: ModelIndex
+) -> None:
+    """Takes the whole list when it is complete, then each change."""
     present: list[model_pb2.Model] | None = []
-    async for news in stub.WatchModels(model_service_pb2.WatchModelsRequest(), timeout=refresh_s):
+    async for news in stream:
         if present is None:
             index.update(backend.name, news.model)
             continue

@@ -2,11 +2,15 @@
 
 import asyncio
 
+from grpc import aio
+
 from gateway.backends import Backend, Backends
 from gateway.follow import follow
+from gateway.members import Members
 from gateway.settings import GatewaySettings
 from gateway.versions import ModelIndex
 from maas.model.v1 import model_pb2
+from services.runtime.channels import open_channel
 from services.runtime.health import OVERALL, Readiness, model_service
 
 
@@ -20,7 +24,11 @@ class Watch:
 
     def __init__(self, settings: GatewaySettings, readiness: Readiness) -> None:
         self._settings, self._readiness = settings, readiness
-        self.backends = Backends(settings.addresses, settings.max_message_bytes, self._backend_changed)
+        self.backends = Backends(settings.addresses, self._backend_changed)
+        self._members = [
+            Members(self.backends[name], addresses, self._channel)
+            for name, addresses in settings.addresses.items()
+        ]
         self.index = ModelIndex(self._model_changed)
         self._tasks: list[asyncio.Task[None]] = []
         for name in self.backends:
@@ -28,10 +36,10 @@ class Watch:
 
     async def start(self) -> None:
         """Begins to follow; waits a bounded moment for what the services say first."""
-        self.backends.start()
         every_s = self._settings.models_refresh_s
         follows = [follow(backend, self.index, every_s) for backend in self.backends.values()]
-        self._tasks = [asyncio.create_task(task) for task in (*follows, self._end_with_health())]
+        members = [one.run() for one in self._members]
+        self._tasks = [asyncio.create_task(task) for task in (*members, *follows, self._end_with_health())]
         knowing = [asyncio.create_task(self._known(backend)) for backend in self.backends.values()]
         _, late = await asyncio.wait(knowing, timeout=self._settings.start_wait_s)
         for task in late:
@@ -41,14 +49,18 @@ class Watch:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self.backends.close()
+        for members in self._members:
+            await members.close()
 
     async def _known(self, backend: Backend) -> None:
         """Returns once every replica said whether it serves and, if one does, its models are known."""
-        for replica in backend.replicas:
-            await replica.known.wait()
+        await backend.known()
         if backend.healthy:
             await self.index.told(backend.name)
+
+    def _channel(self, address: str) -> aio.Channel:
+        # The choice of another replica is made here, so core must not retry on its own.
+        return open_channel(address, self._settings.max_message_bytes, retry=False)
 
     async def _end_with_health(self) -> None:
         """The end of health watches is the sign that a drain must not wait for watchers of models either."""

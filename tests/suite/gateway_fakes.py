@@ -261,12 +261,12 @@ def behind(area: str) -> Behind:
 class Running:
     """One running fake process."""
 
-    def __init__(self, what: Behind, floor: Floor[ServerSettings], port: int) -> None:
-        self.what, self.floor, self.port = what, floor, port
+    def __init__(self, what: Behind, floor: Floor[ServerSettings], port: int, host: str) -> None:
+        self.what, self.floor, self.port, self.host = what, floor, port, host
 
     @property
     def address(self) -> str:
-        return f"127.0.0.1:{self.port}"
+        return f"{self.host}:{self.port}"
 
     async def kill(self) -> None:
         """Gone at once: connections cut, port free."""
@@ -280,15 +280,15 @@ class Running:
         await self.floor.close()
 
     @classmethod
-    async def start(cls, what: Behind, port: int = 0) -> "Running":
-        floor = Floor(ServerSettings(port=port, lame_duck_s=0, drain_s=0.2))
+    async def start(cls, what: Behind, port: int = 0, host: str = "127.0.0.1") -> "Running":
+        floor = Floor(ServerSettings(host=host, port=port, lame_duck_s=0, drain_s=0.2))
         add, servicer = _ADD[what.area]
         floor.add(add, servicer(what))
         floor.add(model_service_pb2_grpc.add_ModelServiceServicer_to_server, Models(what), admitted=False)
         if what.area in ("vision", "sequence"):
             floor.add(grpc_service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server, Oip(what))
         bound = await floor.start()
-        return cls(what, floor, bound)
+        return cls(what, floor, bound, host)
 
 
 @asynccontextmanager

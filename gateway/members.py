@@ -1,0 +1,104 @@
+"""Keeps the replicas of a service in step with its addresses, and each one's health watched. Routes no call."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Collection
+from contextlib import suppress
+from typing import Any
+
+from grpc import StatusCode, aio
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from gateway.backends import SERVING, UNREACHABLE, Backend, Replica
+from gateway.resolve import is_name, resolve
+
+# Names are asked again this often, and sooner when a replica is lost, but not without a pause.
+RESOLVE_EVERY_S = 5.0
+RESOLVE_PAUSE_S = 0.5
+# Between two watches of a replica that is gone; the channel's own reconnect backoff (2 s at most) comes on top.
+WATCH_PAUSE_S = 0.1
+
+Resolve = Callable[[str], Awaitable[Collection[str]]]
+Open = Callable[[str], aio.Channel]
+
+
+class Members:
+    """One replica a process: behind one name there may be several, each with a health of its own.
+
+    A process that leaves its name gets no more calls; those it has may end before its channel closes.
+    """
+
+    def __init__(
+        self, backend: Backend, addresses: Collection[str], channel: Open, resolve: Resolve = resolve
+    ) -> None:
+        """`channel` opens one to an address."""
+        self._backend, self._addresses = backend, tuple(addresses)
+        self._channel, self._resolve = channel, resolve
+        self._found: dict[str, Collection[str]] = {}
+        self._watches: dict[Replica, asyncio.Task[None]] = {}
+        self._leaving: set[asyncio.Task[None]] = set()
+
+    async def run(self) -> None:
+        """Until cancelled; at once over where every address stands for itself."""
+        await self.refresh()
+        while any(map(is_name, self._addresses)):
+            await asyncio.sleep(RESOLVE_PAUSE_S)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(RESOLVE_EVERY_S):
+                    await self._backend.lost.wait()
+            self._backend.lost.clear()
+            await self.refresh()
+
+    async def refresh(self) -> None:
+        """Asks for all names; who is new is watched, who is gone retires."""
+        asked = await asyncio.gather(*map(self._processes, self._addresses))
+        before = {replica.address: replica for replica in self._backend.replicas}
+        wanted = dict.fromkeys(address for addresses in asked for address in addresses)
+        self._backend.consist_of([before.get(address) or self._join(address) for address in wanted])
+        for address in before.keys() - wanted.keys():
+            self._leave(before[address])
+
+    async def close(self) -> None:
+        """Ends the watches and the channels, whatever they carry."""
+        tasks = [*self._watches.values(), *self._leaving]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for replica in self._watches:
+            await replica.channel.close()
+
+    async def _processes(self, address: str) -> Collection[str]:
+        """What an address stands for; while that cannot be told what it stood for last, at first itself."""
+        with suppress(OSError):
+            self._found[address] = await self._resolve(address)
+        return self._found.get(address, (address,))
+
+    def _join(self, address: str) -> Replica:
+        replica = Replica(address, self._channel(address))
+        self._watches[replica] = asyncio.create_task(watch(self._backend, replica))
+        return replica
+
+    def _leave(self, replica: Replica) -> None:
+        task = asyncio.create_task(self._retire(replica))
+        self._leaving.add(task)
+        task.add_done_callback(self._leaving.discard)
+
+    async def _retire(self, replica: Replica) -> None:
+        self._watches[replica].cancel()
+        await replica.free.wait()
+        await replica.channel.close()
+        del self._watches[replica]
+
+
+async def watch(backend: Backend, replica: Replica) -> None:
+    """Follows one replica's overall health until cancelled; a replica that returns is used again."""
+    stub = health_pb2_grpc.HealthStub(replica.channel)
+    while True:
+        try:
+            news: Any = stub.Watch(health_pb2.HealthCheckRequest(), wait_for_ready=replica.known.is_set())
+            async for reply in news:
+                backend.told(replica, health_pb2.HealthCheckResponse.ServingStatus.Name(reply.status))
+            backend.told(replica, UNREACHABLE)
+        except aio.AioRpcError as error:
+            # A server without health checking counts as healthy while it can be reached.
+            backend.told(replica, SERVING if error.code() is StatusCode.UNIMPLEMENTED else UNREACHABLE)
+        await asyncio.sleep(WATCH_PAUSE_S)
