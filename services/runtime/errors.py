@@ -18,6 +18,23 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 
+# Bytes, but for MOST_VIOLATIONS. An error travels in HTTP/2 trailers; clients drop those over 8 KiB, and the
+# error's code with them.
+MOST_MESSAGE = 1024
+MOST_DESCRIPTION = 512
+MOST_NAME = 128
+MOST_VIOLATIONS = 16
+MOST_TOLD = 1536
+
+
+def shortened(text: str, most: int = MOST_NAME) -> str:
+    """`text` in at most `most` UTF-8 bytes. The middle gives way: the fix stands at the end."""
+    data = text.encode()
+    if len(data) <= most:
+        return text
+    tail = most // 4
+    return f"{data[: most - tail - 3].decode(errors='ignore')}…{data[-tail:].decode(errors='ignore')}"
+
 
 class Code(IntEnum):
     """google.rpc.Code numbers (google/rpc/code.proto)."""
@@ -63,8 +80,8 @@ class ServiceError(Exception):
         metadata: Mapping[str, str] | None = None,
         retry_after_s: float | None = None,
     ) -> None:
-        super().__init__(message)
-        self.message = message
+        self.message = shortened(message, MOST_MESSAGE)
+        super().__init__(self.message)
         self.reason = reason or type(self).reason
         self.metadata = dict(metadata or {})
         self.retry_after_s = retry_after_s
@@ -81,17 +98,25 @@ class InvalidInput(ServiceError):
     reason = "INVALID_FIELD"
 
     def __init__(self, field: str, description: str, *, reason: str | None = None) -> None:
+        field, description = shortened(field), shortened(description, MOST_DESCRIPTION)
         super().__init__(f"{field}: {description}" if field else description, reason=reason)
         self.violations = (Violation(field, description),)
 
     @classmethod
     def many(cls, violations: Iterable[Violation]) -> "InvalidInput":
-        """One error for all broken rules of a request."""
+        """One error for all broken rules of a request; the first few are told, the rest counted."""
         found = tuple(violations)
-        error = cls(found[0].field, found[0].description)
-        error.violations = found
-        error.args = ("; ".join(f"{v.field}: {v.description}" for v in found),)
-        error.message = error.args[0]
+        told: list[InvalidInput] = []
+        spent = 0
+        for one in (cls(v.field, v.description) for v in found[:MOST_VIOLATIONS]):
+            spent += len(one.message.encode())
+            if told and spent > MOST_TOLD:
+                break
+            told.append(one)
+        rest = len(found) - len(told)
+        told += [cls("", f"and {rest} more")] if rest else []
+        error = cls("", "; ".join(one.message for one in told))
+        error.violations = tuple(violation for one in told for violation in one.violations)
         return error
 
 
@@ -102,7 +127,7 @@ class NotFound(ServiceError):
     reason = "NOT_FOUND"
 
     def __init__(self, kind: str, name: str, known: Iterable[str] = (), *, reason: str | None = None) -> None:
-        have = ", ".join(sorted(known)) or "none"
+        name, have = shortened(name), ", ".join(sorted(known)) or "none"
         super().__init__(f"{kind} {name!r} not found; available: {have}", reason=reason)
         self.resource = (kind, name)
 

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 
 from maas.oip.v1 import grpc_service_pb2 as pb
-from services.runtime.errors import InvalidInput
+from services.runtime.errors import InvalidInput, shortened
 from services.runtime.store.manifest import TensorSpec
 
 # Each string is work of its own (a text, an encoded picture), so their number is bounded whatever the model takes.
@@ -15,29 +15,28 @@ Tensor = pb.ModelInferRequest.InferInputTensor
 
 def check_inputs(request: pb.ModelInferRequest, specs: Sequence[TensorSpec]) -> None:
     """Names, datatypes and shapes. Raises InvalidInput naming input and model."""
-    known = {spec.name: spec for spec in specs}
+    model, known = shortened(request.model_name), {spec.name: spec for spec in specs}
     seen: set[str] = set()
     # A repeated or unknown name ends the loop, so it is never longer than the model's inputs.
     for index, tensor in enumerate(request.inputs):
         where = f"inputs[{index}]"
         if tensor.name not in known:
             raise InvalidInput(
-                f"{where}.name", f"{request.model_name!r} has no input {tensor.name!r}; it has {', '.join(known)}"
+                f"{where}.name",
+                f"{model!r} has no input {shortened(tensor.name)!r}; it has {', '.join(known)}",
             )
         if tensor.name in seen:
-            raise InvalidInput(f"{where}.name", f"{tensor.name!r} is given twice; give each input once")
+            raise InvalidInput(f"{where}.name", f"{shortened(tensor.name)!r} is given twice; give each input once")
         seen.add(tensor.name)
         _check_tensor(tensor, known[tensor.name], where)
     missing = sorted(set(known) - seen)
     if missing:
-        raise InvalidInput(
-            "inputs", f"{request.model_name!r} needs {', '.join(known)}; missing {', '.join(missing)}"
-        )
+        raise InvalidInput("inputs", f"{model!r} needs {', '.join(known)}; missing {', '.join(missing)}")
 
 
 def _check_tensor(tensor: Tensor, spec: TensorSpec, where: str) -> None:
     if tensor.datatype != spec.dtype:
-        raise InvalidInput(f"{where}.datatype", f"is {tensor.datatype}; {spec.name!r} is {spec.dtype}")
+        raise InvalidInput(f"{where}.datatype", f"is {shortened(tensor.datatype)}; {spec.name!r} is {spec.dtype}")
     if len(tensor.shape) != len(spec.shape):
         raise InvalidInput(f"{where}.shape", f"has {len(tensor.shape)} axes; {spec.name!r} is {list(spec.shape)}")
     if not all(want in (-1, axis) and axis > 0 for axis, want in zip(tensor.shape, spec.shape, strict=True)):
@@ -51,7 +50,7 @@ def _check_tensor(tensor: Tensor, spec: TensorSpec, where: str) -> None:
 def check_version(version: str) -> None:
     """Raises InvalidInput unless `version` is empty or plain digits."""
     if version and not (version.isascii() and version.isdecimal()):
-        raise InvalidInput("model_version", f"{version!r} is not an integer")
+        raise InvalidInput("model_version", f"{shortened(version)!r} is not an integer")
 
 
 def requested(request: pb.ModelInferRequest, specs: Sequence[TensorSpec]) -> list[str]:
@@ -61,5 +60,7 @@ def requested(request: pb.ModelInferRequest, specs: Sequence[TensorSpec]) -> lis
         raise InvalidInput("outputs", f"has {len(request.outputs)} entries; the model gives {', '.join(names)}")
     for index, output in enumerate(request.outputs):
         if output.name not in names:
-            raise InvalidInput(f"outputs[{index}].name", f"{output.name!r} is not one of {', '.join(names)}")
+            raise InvalidInput(
+                f"outputs[{index}].name", f"{shortened(output.name)!r} is not one of {', '.join(names)}"
+            )
     return [output.name for output in request.outputs] or names

@@ -5,10 +5,12 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 
-from services.runtime.errors import Code, ServiceError, Unavailable
+from services.runtime.errors import MOST_MESSAGE, Code, ServiceError, Unavailable, shortened
 
 DOMAIN = "maas"
 DETAILS_KEY = "grpc-status-details-bin"
+# Serialized; in base64, and beside a message of MOST_MESSAGE bytes percent-encoded, it stays under 8 KiB.
+MOST_STATUS = 3 * 1024
 PUSHBACK_KEY = "grpc-retry-pushback-ms"
 
 _BY_NUMBER: dict[int, grpc.StatusCode] = {code.value[0]: code for code in grpc.StatusCode}
@@ -36,10 +38,18 @@ def details(error: ServiceError) -> list[Message]:
 def to_status(error: ServiceError) -> status_pb2.Status:
     """The whole error as google.rpc.Status, as it travels in trailers and in partial results."""
     if error.relayed is not None:
-        return status_pb2.Status.FromString(error.relayed)
+        return _bounded(status_pb2.Status.FromString(error.relayed))
     status = status_pb2.Status(code=int(error.code), message=error.message)
     for detail in details(error):
         status.details.add().Pack(detail)
+    return _bounded(status)
+
+
+def _bounded(status: status_pb2.Status) -> status_pb2.Status:
+    """Without its largest details, one by one, until it fits into the trailers that every client accepts."""
+    status.message = shortened(status.message, MOST_MESSAGE)
+    while status.details and status.ByteSize() > MOST_STATUS:
+        del status.details[max(range(len(status.details)), key=lambda i: len(status.details[i].value))]
     return status
 
 

@@ -9,13 +9,16 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
+from google.rpc import error_details_pb2
 from grpc import aio
 
 from maas.oip.v1 import grpc_service_pb2 as pb
 from maas.oip.v1 import grpc_service_pb2_grpc as pb_grpc
 from services.runtime import oip
+from services.runtime.errors import InvalidInput, ServiceError, Violation
 from services.runtime.server import Floor
 from services.runtime.settings import ServerSettings
+from services.runtime.status import MOST_STATUS, status_of
 from services.runtime.store.manifest import Manifest, TensorSpec
 from services.runtime.store.store import ModelStore
 from tests.harness import running
@@ -111,3 +114,49 @@ async def test_content_is_read_after_its_metadata_fits_and_much_of_it_off_the_lo
     assert threads[0] is loop
     assert threads[1] is not loop
     assert reply.raw_output_contents == [many.tobytes()]
+
+
+@pytest.mark.parametrize("size", [100, 3000, 8000, 100_000])
+@pytest.mark.parametrize("letter", ["x", "é", "😀"])
+async def test_a_long_name_comes_back_short_and_with_its_code(tmp_path: Path, letter: str, size: int) -> None:
+    async with echo(tmp_path / "store") as stub:
+        error = await refusal(stub.ModelInfer(pb.ModelInferRequest(model_name=letter * size)))
+    assert error.code() is grpc.StatusCode.NOT_FOUND
+    assert (error.details() or "").endswith("available: net")
+    assert {detail.TypeName() for detail in status_of(error).details} == {
+        "google.rpc.ErrorInfo",
+        "google.rpc.ResourceInfo",
+    }
+
+
+@pytest.mark.parametrize("letter", ["x", "é", "😀"])
+@pytest.mark.parametrize("count", [1, 16, 5000])
+async def test_many_long_violations_keep_their_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, letter: str, count: int
+) -> None:
+    def refuse(*_: object) -> None:
+        raise InvalidInput.many(Violation(f"{letter * 500}[{i}]", letter * 5000) for i in range(count))
+
+    monkeypatch.setattr(oip, "check_inputs", refuse)
+    async with echo(tmp_path / "store") as stub:
+        for _ in range(20):  # between the soft and the hard limit clients drop trailers by chance
+            error = await refusal(stub.ModelInfer(infer([1, 4], b"\0" * 16)))
+            assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
+            bad = error_details_pb2.BadRequest()
+            assert any(detail.Unpack(bad) for detail in status_of(error).details)
+            assert bad.field_violations[0].field.startswith(letter)
+
+
+async def test_details_that_do_not_fit_are_left_out_and_the_code_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise ServiceError("😀" * 1000, metadata={"log": "x" * 20_000}, retry_after_s=1.5)
+
+    monkeypatch.setattr(oip, "check_inputs", refuse)
+    async with echo(tmp_path / "store") as stub:
+        error = await refusal(stub.ModelInfer(infer([1, 4], b"\0" * 16)))
+    assert error.code() is grpc.StatusCode.INTERNAL
+    status = status_of(error)
+    assert status.ByteSize() <= MOST_STATUS
+    assert [detail.TypeName() for detail in status.details] == ["google.rpc.RetryInfo"]

@@ -402,7 +402,7 @@ async def test_open_inference_metadata_can_be_inferred_as_it_stands(
         (np.full((2, 1, 28, 28), np.nan, np.float32), "images", "inputs[0][0]"),
         (np.zeros((65, 1, 28, 28), np.float32), "images", "inputs[0].shape"),
         (np.zeros((1, 1, 28, 27), np.float32), "images", "inputs[0].shape"),
-        (np.zeros((1, 1, 28, 28), np.float32), "picture", "inputs"),
+        (np.zeros((1, 1, 28, 28), np.float32), "picture", "inputs[0].name"),
     ],
 )
 async def test_open_inference_names_what_is_wrong(
