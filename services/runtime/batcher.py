@@ -77,7 +77,7 @@ class MicroBatcher(Generic[T, R]):
         """Result of `item`. Raises Overloaded when the queue is full, DeadlinePassed, or the item's own error."""
         if self._closed:
             raise Unavailable("this model is being unloaded", retry_after_s=1.0)
-        if len(self._waiting) >= self._queue_limit:
+        if self._is_full():
             raise Overloaded(
                 f"{self._queue_limit} items are waiting, the limit; retry later",
                 reason="QUEUE_FULL",
@@ -96,6 +96,14 @@ class MicroBatcher(Generic[T, R]):
             self._cut()
             if self._running:
                 await asyncio.wait(self._running)
+
+    def _is_full(self) -> bool:
+        """At the limit, those whose callers left make room; below it nothing is walked through."""
+        if len(self._waiting) < self._queue_limit:
+            return False
+        self._waiting = deque(entry for entry in self._waiting if self._alive(entry))
+        self._tell_depth()
+        return len(self._waiting) >= self._queue_limit
 
     def _cut(self) -> None:
         """Starts a batch for every free place on the device."""
@@ -144,16 +152,33 @@ class MicroBatcher(Generic[T, R]):
 
     async def _compute(self, batch: list[Entry[T, R]]) -> None:
         began = time.monotonic()
-        results: Sequence[R | Exception]
         try:
-            results = await self._execute(self._run, [entry.item for entry in batch])
+            results = await self._results([entry.item for entry in batch])
+            spent = time.monotonic() - began
+            if self._observer:
+                self._observer.computed([began - entry.arrived for entry in batch], spent)
+            for entry, result in zip(batch, results, strict=True):
+                self._deliver(entry, result, began, spent, len(batch))
+        finally:
+            self._release(batch)
+
+    @staticmethod
+    def _release(batch: list[Entry[T, R]]) -> None:
+        """Whatever ended the batch (its device was closed under it), nobody is left waiting."""
+        for entry in batch:
+            if not entry.future.done():
+                lost = Unavailable("the device was closed before the item was computed", retry_after_s=1.0)
+                entry.future.set_exception(lost)
+
+    async def _results(self, items: list[T]) -> Sequence[R | Exception]:
+        """One a item; a failure of the whole run is the result of each."""
+        try:
+            results = await self._execute(self._run, items)
         except Exception as error:
-            results = [error] * len(batch)
-        spent = time.monotonic() - began
-        if self._observer:
-            self._observer.computed([began - entry.arrived for entry in batch], spent)
-        for entry, result in zip(batch, results, strict=True):
-            self._deliver(entry, result, began, spent, len(batch))
+            return [error] * len(items)
+        if len(results) != len(items):
+            return [RuntimeError(f"{len(items)} items were computed to {len(results)} results")] * len(items)
+        return results
 
     @staticmethod
     def _deliver(entry: Entry[T, R], result: R | Exception, began: float, spent: float, size: int) -> None:

@@ -1,6 +1,7 @@
 """The micro-batcher's law: one ending for each item, whatever happens to its neighbours. A gate, not a clock."""
 
 import asyncio
+import threading
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -10,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.runtime.batcher import MicroBatcher
+from services.runtime.device import DeviceThread
 from services.runtime.errors import DeadlinePassed, InvalidInput, Overloaded, Unavailable
 
 
@@ -127,6 +129,54 @@ async def test_a_full_queue_refuses_at_once() -> None:
     assert refused.value.retry_after_s
     gate.open.set()
     assert len(await asyncio.gather(*tasks)) == 3
+
+
+async def test_those_who_left_or_are_too_late_make_room() -> None:
+    gate = Gate()
+    b = batcher(gate, queue_limit=4)
+    first, *gone = await started(*(b.submit(i) for i in range(3)))
+    late = await started(*(b.submit(i, deadline=time.monotonic() - 1) for i in range(2)))
+    for task in gone:
+        task.cancel()
+    (live,) = await started(b.submit(9))
+    gate.open.set()
+    assert (await live).value == 18
+    assert (await first).value == 0
+    assert [type(r) for r in await asyncio.gather(*late, return_exceptions=True)] == [DeadlinePassed] * 2
+    assert gate.batches == [[0], [9]]
+
+
+@pytest.mark.parametrize("given", [0, 1, 4])
+async def test_a_wrong_number_of_results_fails_every_item(given: int) -> None:
+    async def execute(run: Any, items: list[int]) -> Any:
+        return [7] * (given if len(items) > 1 else 1)
+
+    b: MicroBatcher[int, int] = MicroBatcher(double, execute=execute, budget=4)
+    tasks = await started(*(b.submit(i) for i in range(4)))
+    ended, hanging = await asyncio.wait(tasks, timeout=5)
+    assert not hanging
+    assert tasks[0].result().value == 7
+    assert all(isinstance(task.exception(), RuntimeError) for task in tasks[1:])
+
+
+async def test_a_device_closed_under_a_queued_batch_leaves_nobody_waiting() -> None:
+    device = DeviceThread("test")
+    busy, go = threading.Event(), threading.Event()
+
+    def run(items: list[int]) -> list[int]:
+        busy.set()
+        go.wait(5)
+        return items
+
+    b: MicroBatcher[int, int] = MicroBatcher(run, execute=device.run, budget=1, parallel=2)
+    tasks = await started(b.submit(1), b.submit(2))
+    await asyncio.to_thread(busy.wait, 5)
+    device._executor.shutdown(wait=False, cancel_futures=True)
+    go.set()
+    _, hanging = await asyncio.wait(tasks, timeout=5)
+    assert not hanging
+    assert tasks[0].result().value == 1
+    assert isinstance(tasks[1].exception(), Unavailable)
 
 
 async def test_a_failing_device_fails_the_batch_and_not_the_batcher() -> None:
