@@ -13,6 +13,7 @@ from gateway.pipeline import Pipeline
 from maas.gateway.v1 import gateway_pb2
 from services.runtime.context import RequestContext, current, enter
 from services.runtime.errors import DeadlinePassed, ServiceError
+from services.runtime.validate import validate
 
 DEFAULT_PARALLEL = 16
 
@@ -70,6 +71,8 @@ class FanOut:
 
     async def _reply(self, call: gateway_pb2.Call, started: float) -> gateway_pb2.CallResult:
         kind, request = request_of(call)
+        # Deferred by the door, so that a malformed call costs no other its answer.
+        validate(request)
         context = _context_of(call)
         # This task has a context of its own: nobody else sees the shorter deadline.
         enter(context)

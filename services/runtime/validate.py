@@ -46,6 +46,8 @@ def checker(descriptor: Descriptor) -> Check | None:
 
 
 def _field_check(field: FieldDescriptor) -> Check | None:
+    if field.containing_oneof is not None and _oneof_limits(field.containing_oneof).deferred:
+        return None
     limits = field.GetOptions().Extensions[constraints_pb2.limits]
     if field.message_type is not None and field.message_type.GetOptions().map_entry:
         return _map_check(field.name, field.message_type.fields_by_name["value"], limits)
@@ -57,7 +59,7 @@ def _field_check(field: FieldDescriptor) -> Check | None:
 
 
 def _oneof_check(oneof: OneofDescriptor) -> Check | None:
-    if not oneof.GetOptions().Extensions[constraints_pb2.oneof_limits].required:
+    if not _oneof_limits(oneof).required:
         return None
     name, choices = oneof.name, ", ".join(f.name for f in oneof.fields)
 
@@ -66,6 +68,10 @@ def _oneof_check(oneof: OneofDescriptor) -> Check | None:
             found.append(Violation(path + name, f"one of {choices} must be set"))
 
     return check
+
+
+def _oneof_limits(oneof: OneofDescriptor) -> constraints_pb2.OneofLimits:
+    return oneof.GetOptions().Extensions[constraints_pb2.oneof_limits]
 
 
 def _scalar_check(field: FieldDescriptor, limits: constraints_pb2.Limits) -> Check | None:

@@ -5,6 +5,7 @@ from typing import Any
 
 import grpc
 import pytest
+from google.rpc import error_details_pb2
 from grpc import aio
 
 from maas.gateway.v1 import gateway_pb2, gateway_service_pb2, gateway_service_pb2_grpc
@@ -157,7 +158,6 @@ async def test_the_same_call_twice_runs_once():
         ([gateway_pb2.Call(id="a")], "calls[0].request"),
         ([gateway_pb2.Call(tokenize={"texts": ["a"]})], "calls[0].id"),
         ([gateway_pb2.Call(id="a", count_tokens={"texts": ["a"]})] * 2, "calls[1].id"),
-        ([gateway_pb2.Call(id="a", count_tokens={})], "calls[0].count_tokens.texts"),
     ],
 )
 async def test_bad_fan_outs_name_the_field(wanted: list[gateway_pb2.Call], field: str):
@@ -166,6 +166,31 @@ async def test_bad_fan_outs_name_the_field(wanted: list[gateway_pb2.Call], field
             await fan_out(channel, wanted)
         assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
         assert caught.value.details().startswith(field)
+
+
+@pytest.mark.parametrize("best_effort", [True, False])
+async def test_a_malformed_call_is_its_own_status_and_no_others(best_effort: bool):
+    service = behind("vision")
+    async with gateway(service, behind("tokenization")) as (channel, _):
+        bad = gateway_pb2.Call(id="bad", classify_image={"images": [{}], "top_k": 0}, best_effort=best_effort)
+        found = await fan_out(channel, [bad, *calls()[:1]])
+        assert found[0].status.code == grpc.StatusCode.INVALID_ARGUMENT.value[0]
+        told = error_details_pb2.BadRequest()
+        assert any(packed.Unpack(told) for packed in found[0].status.details)
+        assert [one.field for one in told.field_violations] == ["images[0].source", "top_k"]
+        assert found[1].tokenize.encodings
+    assert not service.calls
+
+
+async def test_a_malformed_call_fails_fast_unless_best_effort():
+    async with gateway(behind("tokenization")) as (channel, _):
+        wanted = [gateway_pb2.Call(id="bad", count_tokens={}, best_effort=True), *calls()[:1]]
+        assert (await fan_out(channel, wanted, fail_fast=True))[1].tokenize.encodings
+        wanted[0].best_effort = False
+        with pytest.raises(aio.AioRpcError) as caught:
+            await fan_out(channel, wanted, fail_fast=True)
+        assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+        assert caught.value.details().startswith("texts")
 
 
 async def test_what_is_not_served_says_so():

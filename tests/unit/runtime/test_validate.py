@@ -3,6 +3,7 @@
 import pytest
 from google.protobuf.message import Message
 
+from maas.gateway.v1 import gateway_pb2, gateway_service_pb2
 from maas.generation.v1 import generation_pb2, generation_service_pb2
 from maas.sequence.v1 import sequence_service_pb2
 from maas.tokenization.v1 import tokenization_service_pb2
@@ -61,3 +62,15 @@ def test_all_breaches_are_told_at_once() -> None:
     with pytest.raises(InvalidInput) as caught:
         validate(Generate(sampling=Sampling(temperature=-1, top_p=2)))
     assert {v.field for v in caught.value.violations} == {"prompt", "sampling.temperature", "sampling.top_p"}
+
+
+def test_what_is_deferred_is_not_looked_into() -> None:
+    calls = [
+        gateway_pb2.Call(id="a", count_tokens={}),
+        gateway_pb2.Call(id="", count_tokens={}),
+        gateway_pb2.Call(id="c"),
+    ]
+    validate(gateway_service_pb2.FanOutRequest(calls=calls[:1]))
+    with pytest.raises(InvalidInput) as caught:
+        validate(gateway_service_pb2.FanOutRequest(calls=calls))
+    assert [found.field for found in caught.value.violations] == ["calls[1].id", "calls[2].request"]
