@@ -16,7 +16,8 @@ Rewrite = Callable[[Any], None]
 _TOKENIZATION, _VISION = "maas.tokenization.v1.", "maas.vision.v1."
 _SEQUENCE, _GENERATION = "maas.sequence.v1.", "maas.generation.v1."
 
-# What an unset field means, as the contracts say.
+# What an unset field means, as the contracts say. Not in here: what a model may refuse when it is set (top_k 5 of
+# 3 classes), since a key knows nothing of models.
 _DEFAULTS: Mapping[str, Mapping[str, object]] = {
     _TOKENIZATION + "TokenizeRequest": {
         "add_special_tokens": True,
@@ -33,7 +34,6 @@ _DEFAULTS: Mapping[str, Mapping[str, object]] = {
     _TOKENIZATION + "DetokenizeRequest": {"skip_special_tokens": True},
     _TOKENIZATION + "CountTokensRequest": {"add_special_tokens": True},
     _TOKENIZATION + "RenderChatRequest": {"add_generation_prompt": True},
-    _VISION + "ClassifyRequest": {"top_k": 5},
     _VISION + "ExplainRequest": {"steps": 50},
     _SEQUENCE + "EmbedRequest": {"normalize": True},
     _GENERATION + "ScoreRequest": {"tokens": True},
