@@ -9,6 +9,7 @@ from cli.answers import print_failure
 from cli.client import CallFailed
 from cli.down import down, status
 from cli.render import print_error
+from cli.train import train
 from cli.up import up
 from services.runtime.errors import ServiceError
 
@@ -23,6 +24,7 @@ app.add_typer(call.app, name="call")
 app.command()(up)
 app.command()(down)
 app.command()(status)
+app.command()(train)
 
 
 def main() -> None:

@@ -15,7 +15,9 @@ def choose_runner(draft: Draft) -> None:
     torch.set_num_threads(1)
     manifest = draft.manifest(1, {})
     area = manifest.tasks[0].split(".")[0]
-    module = import_module(f"services.{area}.models.registry").load(manifest, draft.directory)
-    choice = choose(module, manifest, draft.directory, synthesise(manifest))
+    registry = import_module(f"services.{area}.models.registry")
+    # Nets that take more than noise (ids, masks, lengths) say themselves what they can be given.
+    samples = getattr(registry, "samples", synthesise)(manifest)
+    choice = choose(registry.load(manifest, draft.directory), manifest, draft.directory, samples)
     draft.fields["runner"] = choice.runner
     draft.card.update(choice.card())

@@ -1,0 +1,104 @@
+"""Picture classifiers: cross entropy, accuracy, per-class scores, calibration, slices. Knows no architecture."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from training import metrics
+from training.data.pictures import Normalisation, PictureRows, Pictures, Split
+from training.loop import Job
+from training.recipe import Report
+
+EVALUATION_BATCH = 1024
+
+
+class PictureTraining:
+    """A net that maps float32 [N, C, H, W] to (logits, features), on one split."""
+
+    def __init__(self, net: nn.Module, split: Split, architecture: str, config: dict[str, Any]) -> None:
+        self.split, self.net = split, net
+        self.normalisation = Normalisation.of(split.train)
+        self._architecture, self._config = architecture, config
+        self._validation = self.normalisation.apply(split.validation.pixels)
+
+    @property
+    def job(self) -> Job:
+        rows = PictureRows(self.split.train, self.normalisation)
+        return Job(self.net, rows, cross_entropy, self._validate)
+
+    def evaluate(self, model: nn.Module) -> Report:
+        """Test accuracy, macro F1, ECE and the slices, beside the most frequent class."""
+        test = self.split.test
+        probabilities = predict(model, self.normalisation.apply(test.pixels))
+        predicted = probabilities.argmax(1)
+        table = metrics.confusion(predicted, test.labels, len(self.split.class_names))
+        scores = metrics.class_scores(table)
+        found = {
+            "accuracy": metrics.accuracy(predicted, test.labels),
+            "macro_f1": float(np.mean([score.f1 for score in scores])),
+            "ece": metrics.expected_calibration_error(probabilities, test.labels),
+        }
+        majority = np.bincount(self.split.train.labels).argmax()
+        baseline = {"accuracy": float(np.mean(test.labels == majority))}
+        return Report(found, baseline, self._slices(test, predicted), {"confusion": table.tolist()})
+
+    def fields(self) -> dict[str, Any]:
+        channels, height, width = (int(n) for n in self._validation.shape[1:])
+        classes = len(self.split.class_names)
+        with torch.inference_mode():
+            features = int(self.net.eval()(self._validation[:1])[1].shape[1])
+        return {
+            "tasks": ["vision.classify", "vision.embed"],
+            "architecture": self._architecture,
+            "config": self._config,
+            "labels": "labels.txt",
+            "inputs": [{"name": "images", "dtype": "float32", "shape": [-1, channels, height, width]}],
+            "outputs": [
+                {"name": "logits", "dtype": "float32", "shape": [-1, classes]},
+                {"name": "features", "dtype": "float32", "shape": [-1, features]},
+            ],
+            "preprocessing": self.normalisation.fields(height, channels),
+            "provenance": {"source": self.split.source},
+        }
+
+    def labels(self) -> tuple[str, ...]:
+        return self.split.class_names
+
+    def _validate(self, model: nn.Module) -> dict[str, float]:
+        predicted = predict(model, self._validation).argmax(1)
+        accuracy = metrics.accuracy(predicted, self.split.validation.labels)
+        return {"accuracy": accuracy, "score": accuracy}
+
+    def _slices(self, test: Pictures, predicted: metrics.Labels) -> dict[str, dict[str, dict[str, float]]]:
+        by_label = [self.split.class_names[label] for label in test.labels]
+        return {
+            name: slice_accuracy(groups, predicted == test.labels)
+            for name, groups in {"label": by_label, **test.groups}.items()
+        }
+
+
+def cross_entropy(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
+    """−(1/N) Σ ln softmax(z)ᵢ[yᵢ] (Bishop 2006, eq. 4.108), from logits: softmax must not come before it."""
+    pixels, labels = batch
+    return F.cross_entropy(model(pixels)[0], labels)
+
+
+def predict(model: nn.Module, pixels: Tensor) -> metrics.Floats:
+    """float32 [N, classes] probabilities."""
+    model.eval()
+    with torch.inference_mode():
+        parts = [F.softmax(model(part)[0], 1) for part in torch.split(pixels, EVALUATION_BATCH)]
+    return torch.cat(parts).numpy()
+
+
+def slice_accuracy(groups: Sequence[str], correct: Any) -> dict[str, dict[str, float]]:
+    """Accuracy and count of each group."""
+    names = np.asarray(groups)
+    return {
+        str(name): {"accuracy": float(correct[names == name].mean()), "count": float((names == name).sum())}
+        for name in np.unique(names)
+    }

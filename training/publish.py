@@ -1,0 +1,42 @@
+"""A trained net → a version in the store: weights, labels, runner chosen by measuring, card. Atomic."""
+
+from collections.abc import Callable
+from typing import Any
+
+from safetensors.torch import save_file
+from torch import nn
+
+from services.runtime.store.manifest import Manifest
+from services.runtime.store.publish import Draft
+from services.runtime.store.store import ModelStore
+from training.plan import Plan
+from training.recipe import Report, Trained
+
+Prepare = Callable[[Draft], None]
+
+
+def publish(
+    store: ModelStore, name: str, trained: Trained, model: nn.Module, report: Report, plan: Plan, prepare: Prepare
+) -> Manifest:
+    """The new version. Nothing is visible before everything is written; a failure leaves the store as it was."""
+    with store.publish(name) as draft:
+        weights = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
+        save_file(weights, draft.directory / "model.safetensors")
+        if trained.labels():
+            (draft.directory / "labels.txt").write_text("\n".join(trained.labels()) + "\n", encoding="utf-8")
+        draft.fields.update(trained.fields())
+        draft.card.update(card(report, plan))
+        prepare(draft)
+    assert draft.published is not None
+    return draft.published
+
+
+def card(report: Report, plan: Plan) -> dict[str, Any]:
+    """What the model card keeps of a run."""
+    return {
+        "metrics": dict(report.metrics),
+        "baseline": dict(report.baseline),
+        "slices": {name: {g: dict(v) for g, v in groups.items()} for name, groups in report.slices.items()},
+        "details": dict(report.details),
+        "plan": plan.model_dump(),
+    }

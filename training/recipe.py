@@ -1,0 +1,55 @@
+"""What a recipe is: data, net, loss, evaluation and the manifest of what comes out. Knows no single one."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Protocol
+
+from torch import nn
+
+from training.data.mnist import Fetch
+from training.loop import Job
+from training.plan import Plan
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """An honest evaluation: metrics of the held-out rows, of a baseline, and per group of each slice."""
+
+    metrics: Mapping[str, float]
+    baseline: Mapping[str, float]
+    slices: Mapping[str, Mapping[str, Mapping[str, float]]] = field(default_factory=dict)
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+    def worst(self, slice_name: str, metric: str) -> tuple[str, float, float]:
+        """The group with the least `metric`, its value, and the gap to the best group."""
+        groups = {group: values[metric] for group, values in self.slices[slice_name].items()}
+        name = min(groups, key=lambda group: groups[group])
+        return name, groups[name], max(groups.values()) - groups[name]
+
+
+class Trained(Protocol):
+    """A recipe at work on one plan: made once, used in this order."""
+
+    @property
+    def job(self) -> Job:
+        """What the loop runs."""
+
+    def evaluate(self, model: nn.Module) -> Report:
+        """The one look at the test rows."""
+
+    def fields(self) -> dict[str, Any]:
+        """Manifest fields: tasks, architecture, config, inputs, outputs, preprocessing, labels, provenance."""
+
+    def labels(self) -> tuple[str, ...]:
+        """Class names, empty if there are none."""
+
+
+class Recipe(Protocol):
+    """One system of the suite, from data to a served version."""
+
+    name: ClassVar[str]
+    summary: ClassVar[str]
+    plan: ClassVar[type[Plan]]
+
+    def begin(self, plan: Any, fetcher: Fetch) -> Trained:
+        """Reads the data and makes the net. Raises InvalidInput for data that cannot be used."""

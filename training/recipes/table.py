@@ -1,0 +1,16 @@
+"""Every recipe by name. A new one is a row here."""
+
+from collections.abc import Mapping
+
+from services.runtime.errors import NotFound
+from training.recipe import Recipe
+from training.recipes.mlp_mnist import MlpMnist
+
+RECIPES: Mapping[str, Recipe] = {recipe.name: recipe for recipe in (MlpMnist(),)}
+
+
+def find(name: str) -> Recipe:
+    """The recipe; NotFound names those that exist."""
+    if name not in RECIPES:
+        raise NotFound("recipe", name, RECIPES)
+    return RECIPES[name]
