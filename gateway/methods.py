@@ -61,6 +61,11 @@ class Method:
         """Whether its answers may be cached at all: unary, and a function of request and model alone."""
         return not (self.client_streaming or self.server_streaming or self.stateful)
 
+    def chats(self, request: Any) -> bool:
+        """Whether the prompt is made by the model's chat template."""
+        prompt = request.WhichOneof("prompt") if "prompt" in self.request.DESCRIPTOR.oneofs_by_name else None
+        return self.name == "RenderChat" or prompt == "chat"
+
     def task(self, request: Any) -> str:
         """The task whose default model a request without `model` means."""
         if self.name in _TASKS:

@@ -91,7 +91,7 @@ class Pipeline:
         if not deterministic(method, request):
             return None
         serving = self._index.resolve(method, request)
-        if serving is None:
+        if serving is None or (serving.chat_tells_time and method.chats(request)):
             return None
         # A large picture is read on another thread: nobody else waits meanwhile.
         large = request.ByteSize() > LARGE_BYTES

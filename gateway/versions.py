@@ -18,6 +18,7 @@ class Serving(NamedTuple):
     model: str
     version: str
     digest: str
+    chat_tells_time: bool = False
 
 
 class ModelIndex:
@@ -63,7 +64,7 @@ class ModelIndex:
         found = [m for m in self._serving(method.area) if _means(m, method, request)]
         if len({m.version for m in found}) != 1 or len({m.name for m in found}) != 1:
             return None
-        return Serving(found[0].name, found[0].version, found[0].digest)
+        return Serving(found[0].name, found[0].version, found[0].digest, found[0].chat_tells_time)
 
     def areas_of(self, name: str) -> list[str]:
         """The services that know a model."""

@@ -89,6 +89,7 @@ class ModelService(model_service_pb2_grpc.ModelServiceServicer):
             outputs=[model_pb2.TensorInfo(name=t.name, datatype=t.dtype, shape=t.shape) for t in manifest.outputs],
             preprocessing=ParseDict(manifest.preprocessing, Struct()),
             limits=manifest.limits,
+            chat_tells_time=manifest.tokenizer is not None and manifest.tokenizer.chat_tells_time,
             licence=manifest.licence,
             source=manifest.provenance.source,
             version_labels=sorted(label for label, version in labels.items() if version == manifest.version),

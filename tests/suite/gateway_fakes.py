@@ -167,6 +167,11 @@ class Tokenization(tokenization_service_pb2_grpc.TokenizationServiceServicer):
             encodings=encodings, served_by=self.behind.served(request)
         )
 
+    async def RenderChat(self, request: Any, context: Any) -> tokenization_service_pb2.RenderChatResponse:
+        await self.behind.enter("RenderChat", request)
+        text = "".join(message.content for message in request.messages)
+        return tokenization_service_pb2.RenderChatResponse(text=text, served_by=self.behind.served(request))
+
     async def DetokenizeStream(
         self, requests: Any, context: Any
     ) -> AsyncIterator[tokenization_service_pb2.DetokenizeStreamResponse]:

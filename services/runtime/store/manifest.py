@@ -50,6 +50,11 @@ class TokenizerSpec(Frozen):
     unk_token: str | None = None
     max_length_tokens: int | None = None
 
+    @property
+    def chat_tells_time(self) -> bool:
+        """Whether a prompt depends on when it is rendered: `strftime_now` is all that templates know of time."""
+        return "strftime_now" in (self.chat_template or "")
+
 
 class Provenance(Frozen):
     """Where the files came from: a source URL (`pypi:pkg==1.0:path`) and the hash of the original."""

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19maas/model/v1/model.proto\x12\rmaas.model.v1\x1a\x1cgoogle/protobuf/struct.proto\";\n\nTensorInfo\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08\x64\x61tatype\x18\x02 \x01(\t\x12\r\n\x05shape\x18\x03 \x03(\x03\"\xeb\x04\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0e\n\x06\x64igest\x18\x03 \x01(\t\x12\x0f\n\x07service\x18\x04 \x01(\t\x12\r\n\x05tasks\x18\x05 \x03(\t\x12(\n\x05state\x18\x06 \x01(\x0e\x32\x19.maas.model.v1.ModelState\x12\x14\n\x0cstate_reason\x18\x07 \x01(\t\x12\x14\n\x0c\x61rchitecture\x18\x08 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\t \x01(\t\x12\x0e\n\x06runner\x18\n \x01(\t\x12\x11\n\tprecision\x18\x0b \x01(\t\x12)\n\x06inputs\x18\x0c \x03(\x0b\x32\x19.maas.model.v1.TensorInfo\x12*\n\x07outputs\x18\r \x03(\x0b\x32\x19.maas.model.v1.TensorInfo\x12.\n\rpreprocessing\x18\x0e \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x30\n\x06limits\x18\x0f \x03(\x0b\x32 .maas.model.v1.Model.LimitsEntry\x12%\n\x04\x63\x61rd\x18\x10 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x0f\n\x07licence\x18\x11 \x01(\t\x12\x0e\n\x06source\x18\x12 \x01(\t\x12\x16\n\x0eversion_labels\x18\x13 \x03(\t\x12\x13\n\x0b\x64\x65\x66\x61ult_for\x18\x14 \x03(\t\x12\x13\n\x0blabel_count\x18\x15 \x01(\r\x12\x13\n\x0b\x63lass_names\x18\x16 \x03(\t\x1a-\n\x0bLimitsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01*\xc2\x01\n\nModelState\x12\x1b\n\x17MODEL_STATE_UNSPECIFIED\x10\x00\x12\x19\n\x15MODEL_STATE_AVAILABLE\x10\x01\x12\x17\n\x13MODEL_STATE_LOADING\x10\x02\x12\x17\n\x13MODEL_STATE_SERVING\x10\x03\x12\x18\n\x14MODEL_STATE_DRAINING\x10\x04\x12\x18\n\x14MODEL_STATE_UNLOADED\x10\x05\x12\x16\n\x12MODEL_STATE_FAILED\x10\x06\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19maas/model/v1/model.proto\x12\rmaas.model.v1\x1a\x1cgoogle/protobuf/struct.proto\";\n\nTensorInfo\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08\x64\x61tatype\x18\x02 \x01(\t\x12\r\n\x05shape\x18\x03 \x03(\x03\"\x84\x05\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0e\n\x06\x64igest\x18\x03 \x01(\t\x12\x0f\n\x07service\x18\x04 \x01(\t\x12\r\n\x05tasks\x18\x05 \x03(\t\x12(\n\x05state\x18\x06 \x01(\x0e\x32\x19.maas.model.v1.ModelState\x12\x14\n\x0cstate_reason\x18\x07 \x01(\t\x12\x14\n\x0c\x61rchitecture\x18\x08 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\t \x01(\t\x12\x0e\n\x06runner\x18\n \x01(\t\x12\x11\n\tprecision\x18\x0b \x01(\t\x12)\n\x06inputs\x18\x0c \x03(\x0b\x32\x19.maas.model.v1.TensorInfo\x12*\n\x07outputs\x18\r \x03(\x0b\x32\x19.maas.model.v1.TensorInfo\x12.\n\rpreprocessing\x18\x0e \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x30\n\x06limits\x18\x0f \x03(\x0b\x32 .maas.model.v1.Model.LimitsEntry\x12%\n\x04\x63\x61rd\x18\x10 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x0f\n\x07licence\x18\x11 \x01(\t\x12\x0e\n\x06source\x18\x12 \x01(\t\x12\x16\n\x0eversion_labels\x18\x13 \x03(\t\x12\x13\n\x0b\x64\x65\x66\x61ult_for\x18\x14 \x03(\t\x12\x13\n\x0blabel_count\x18\x15 \x01(\r\x12\x13\n\x0b\x63lass_names\x18\x16 \x03(\t\x12\x17\n\x0f\x63hat_tells_time\x18\x17 \x01(\x08\x1a-\n\x0bLimitsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01*\xc2\x01\n\nModelState\x12\x1b\n\x17MODEL_STATE_UNSPECIFIED\x10\x00\x12\x19\n\x15MODEL_STATE_AVAILABLE\x10\x01\x12\x17\n\x13MODEL_STATE_LOADING\x10\x02\x12\x17\n\x13MODEL_STATE_SERVING\x10\x03\x12\x18\n\x14MODEL_STATE_DRAINING\x10\x04\x12\x18\n\x14MODEL_STATE_UNLOADED\x10\x05\x12\x16\n\x12MODEL_STATE_FAILED\x10\x06\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,12 +34,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_MODEL_LIMITSENTRY']._loaded_options = None
   _globals['_MODEL_LIMITSENTRY']._serialized_options = b'8\001'
-  _globals['_MODELSTATE']._serialized_start=758
-  _globals['_MODELSTATE']._serialized_end=952
+  _globals['_MODELSTATE']._serialized_start=783
+  _globals['_MODELSTATE']._serialized_end=977
   _globals['_TENSORINFO']._serialized_start=74
   _globals['_TENSORINFO']._serialized_end=133
   _globals['_MODEL']._serialized_start=136
-  _globals['_MODEL']._serialized_end=755
-  _globals['_MODEL_LIMITSENTRY']._serialized_start=710
-  _globals['_MODEL_LIMITSENTRY']._serialized_end=755
+  _globals['_MODEL']._serialized_end=780
+  _globals['_MODEL_LIMITSENTRY']._serialized_start=735
+  _globals['_MODEL_LIMITSENTRY']._serialized_end=780
 # @@protoc_insertion_point(module_scope)
