@@ -109,7 +109,9 @@ def _message_check(field: FieldDescriptor, limits: constraints_pb2.Limits) -> Ch
 def _repeated_check(field: FieldDescriptor, limits: constraints_pb2.Limits) -> Check | None:
     rule = _rule(field, limits) if field.message_type is None else None
     inner = checker(field.message_type) if field.message_type is not None else None
-    count = _count_rule(limits)
+    owner = field.containing_type
+    packed = owner is not None and "packed" in owner.fields_by_name
+    count = _count_rule(limits, "fill packed instead" if packed else "split the request")
     if rule is None and inner is None and count is None:
         return None
     name, numeric = field.name, rule is not None and field.type not in _TEXTUAL
@@ -161,7 +163,9 @@ def _first_breach(rule: ScalarRule, items: Iterable[Any], path: str) -> list[Vio
     return []
 
 
-def _count_rule(limits: constraints_pb2.Limits) -> Callable[[int], str | None] | None:
+def _count_rule(
+    limits: constraints_pb2.Limits, fix: str = "split the request"
+) -> Callable[[int], str | None] | None:
     low = limits.min_items if limits.HasField("min_items") else 0
     high = limits.max_items if limits.HasField("max_items") else math.inf
     if low == 0 and high == math.inf:
@@ -170,7 +174,7 @@ def _count_rule(limits: constraints_pb2.Limits) -> Callable[[int], str | None] |
     def rule(count: int) -> str | None:
         if count < low:
             return f"has {count} items; at least {low} needed"
-        return f"has {count} items; at most {high} allowed, split the request" if count > high else None
+        return f"has {count} items; at most {high} allowed, {fix}" if count > high else None
 
     return rule
 

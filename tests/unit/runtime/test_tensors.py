@@ -61,6 +61,7 @@ def test_series_by_steps_and_the_place_of_a_nan() -> None:
         (pb.Series(values=[1, 2, 3], features=2), "s"),
         (pb.Series(), "s"),
         (pb.Series(packed=packed), "s.values[1]"),
+        (pb.Series(values=[1, 2, float("nan")]), "s.values[2]"),
     ):
         with pytest.raises(InvalidInput) as caught:
             tensors.series(message, "s")

@@ -1,8 +1,11 @@
 """Limits declared in the protos are enforced, with the field's path and the limit in the text."""
 
+from typing import Any
+
 import pytest
 from google.protobuf.message import Message
 
+from maas.common.v1 import tensor_pb2
 from maas.gateway.v1 import gateway_pb2, gateway_service_pb2
 from maas.generation.v1 import generation_pb2, generation_service_pb2
 from maas.sequence.v1 import sequence_service_pb2
@@ -45,8 +48,10 @@ def test_good_requests_pass() -> None:
         (vision_service_pb2.ClassifyRequest(images=[{}]), "images[0].source", "must be set"),
         (sequence_service_pb2.ForecastRequest(horizon_steps=1), "series", "must be set"),
         (
-            sequence_service_pb2.ClassifyRequest(series={"values": [{"values": [0, float("nan")]}]}),
-            "series.values[0].values[1]",
+            sequence_service_pb2.ForecastRequest(
+                series={"values": [1]}, horizon_steps=1, quantiles=[0.5, float("nan")]
+            ),
+            "quantiles[1]",
             "finite",
         ),
         (Tokenize(texts=["a"], offset_unit=9), "offset_unit", "OFFSET_UNIT_BYTE"),
@@ -56,6 +61,16 @@ def test_breaches_are_named(message: Message, field: str, words: str) -> None:
     found, description = violation(message)
     assert found == field
     assert words in description
+
+
+@pytest.mark.parametrize("kind", [tensor_pb2.Series, tensor_pb2.TokenIds])
+def test_readable_lists_are_bounded_and_the_packed_form_is_named(kind: type[Any]) -> None:
+    most = 1_048_576
+    validate(kind(values=[1] * most))
+    assert violation(kind(values=[1] * (most + 1))) == (
+        "values",
+        f"has {most + 1} items; at most {most} allowed, fill packed instead",
+    )
 
 
 def test_all_breaches_are_told_at_once() -> None:

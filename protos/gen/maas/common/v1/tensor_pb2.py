@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from maas.common.v1 import constraints_pb2 as maas_dot_common_dot_v1_dot_constraints__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bmaas/common/v1/tensor.proto\x12\x0emaas.common.v1\x1a maas/common/v1/constraints.proto\"\xba\x01\n\x06Tensor\x12,\n\x05\x64type\x18\x01 \x01(\x0e\x32\x15.maas.common.v1.DTypeB\x06\xa2\xbb\x18\x02P\x01\x12\x1e\n\x05shape\x18\x02 \x03(\x03\x42\x0f\xa2\xbb\x18\x0b\t\x00\x00\x00\x00\x00\x00\x00\x00\x30\x08\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\x12\x14\n\x0c\x66loat_values\x18\x04 \x03(\x02\x12\x15\n\rdouble_values\x18\x05 \x03(\x01\x12\x12\n\nint_values\x18\x06 \x03(\x03\x12\x13\n\x0buint_values\x18\x07 \x03(\x04\"&\n\x05Texts\x12\x1d\n\x06values\x18\x01 \x03(\tB\r\xa2\xbb\x18\t(\x01\x30\x80\x02@\x80\x80@\"D\n\x08TokenIds\x12\x0e\n\x06values\x18\x01 \x03(\r\x12\x0e\n\x06packed\x18\x02 \x01(\x0c\x12\x18\n\x10tokenizer_digest\x18\x03 \x01(\t\"G\n\rTokenIdsBatch\x12\x36\n\tsequences\x18\x01 \x03(\x0b\x32\x18.maas.common.v1.TokenIdsB\t\xa2\xbb\x18\x05(\x01\x30\x80\x02\"i\n\x06Series\x12\x16\n\x06values\x18\x01 \x03(\x02\x42\x06\xa2\xbb\x18\x02 \x01\x12\x1f\n\x08\x66\x65\x61tures\x18\x02 \x01(\rB\r\xa2\xbb\x18\t\x11\x00\x00\x00\x00\x00\x00\xb0@\x12\x0e\n\x06packed\x18\x03 \x01(\x0c\x12\x16\n\x0esample_rate_hz\x18\x04 \x01(\r\"@\n\x0bSeriesBatch\x12\x31\n\x06values\x18\x01 \x03(\x0b\x32\x16.maas.common.v1.SeriesB\t\xa2\xbb\x18\x05(\x01\x30\x80\x02*\x86\x02\n\x05\x44Type\x12\x16\n\x12\x44_TYPE_UNSPECIFIED\x10\x00\x12\x0f\n\x0b\x44_TYPE_BOOL\x10\x01\x12\x10\n\x0c\x44_TYPE_UINT8\x10\x02\x12\x11\n\rD_TYPE_UINT16\x10\x03\x12\x11\n\rD_TYPE_UINT32\x10\x04\x12\x11\n\rD_TYPE_UINT64\x10\x05\x12\x0f\n\x0b\x44_TYPE_INT8\x10\x06\x12\x10\n\x0c\x44_TYPE_INT16\x10\x07\x12\x10\n\x0c\x44_TYPE_INT32\x10\x08\x12\x10\n\x0c\x44_TYPE_INT64\x10\t\x12\x0f\n\x0b\x44_TYPE_FP16\x10\n\x12\x0f\n\x0b\x44_TYPE_BF16\x10\x0b\x12\x0f\n\x0b\x44_TYPE_FP32\x10\x0c\x12\x0f\n\x0b\x44_TYPE_FP64\x10\rb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bmaas/common/v1/tensor.proto\x12\x0emaas.common.v1\x1a maas/common/v1/constraints.proto\"\xba\x01\n\x06Tensor\x12,\n\x05\x64type\x18\x01 \x01(\x0e\x32\x15.maas.common.v1.DTypeB\x06\xa2\xbb\x18\x02P\x01\x12\x1e\n\x05shape\x18\x02 \x03(\x03\x42\x0f\xa2\xbb\x18\x0b\t\x00\x00\x00\x00\x00\x00\x00\x00\x30\x08\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\x12\x14\n\x0c\x66loat_values\x18\x04 \x03(\x02\x12\x15\n\rdouble_values\x18\x05 \x03(\x01\x12\x12\n\nint_values\x18\x06 \x03(\x03\x12\x13\n\x0buint_values\x18\x07 \x03(\x04\"&\n\x05Texts\x12\x1d\n\x06values\x18\x01 \x03(\tB\r\xa2\xbb\x18\t(\x01\x30\x80\x02@\x80\x80@\"N\n\x08TokenIds\x12\x18\n\x06values\x18\x01 \x03(\rB\x08\xa2\xbb\x18\x04\x30\x80\x80@\x12\x0e\n\x06packed\x18\x02 \x01(\x0c\x12\x18\n\x10tokenizer_digest\x18\x03 \x01(\t\"G\n\rTokenIdsBatch\x12\x36\n\tsequences\x18\x01 \x03(\x0b\x32\x18.maas.common.v1.TokenIdsB\t\xa2\xbb\x18\x05(\x01\x30\x80\x02\"k\n\x06Series\x12\x18\n\x06values\x18\x01 \x03(\x02\x42\x08\xa2\xbb\x18\x04\x30\x80\x80@\x12\x1f\n\x08\x66\x65\x61tures\x18\x02 \x01(\rB\r\xa2\xbb\x18\t\x11\x00\x00\x00\x00\x00\x00\xb0@\x12\x0e\n\x06packed\x18\x03 \x01(\x0c\x12\x16\n\x0esample_rate_hz\x18\x04 \x01(\r\"@\n\x0bSeriesBatch\x12\x31\n\x06values\x18\x01 \x03(\x0b\x32\x16.maas.common.v1.SeriesB\t\xa2\xbb\x18\x05(\x01\x30\x80\x02*\x86\x02\n\x05\x44Type\x12\x16\n\x12\x44_TYPE_UNSPECIFIED\x10\x00\x12\x0f\n\x0b\x44_TYPE_BOOL\x10\x01\x12\x10\n\x0c\x44_TYPE_UINT8\x10\x02\x12\x11\n\rD_TYPE_UINT16\x10\x03\x12\x11\n\rD_TYPE_UINT32\x10\x04\x12\x11\n\rD_TYPE_UINT64\x10\x05\x12\x0f\n\x0b\x44_TYPE_INT8\x10\x06\x12\x10\n\x0c\x44_TYPE_INT16\x10\x07\x12\x10\n\x0c\x44_TYPE_INT32\x10\x08\x12\x10\n\x0c\x44_TYPE_INT64\x10\t\x12\x0f\n\x0b\x44_TYPE_FP16\x10\n\x12\x0f\n\x0b\x44_TYPE_BF16\x10\x0b\x12\x0f\n\x0b\x44_TYPE_FP32\x10\x0c\x12\x0f\n\x0b\x44_TYPE_FP64\x10\rb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,26 +38,28 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TENSOR'].fields_by_name['shape']._serialized_options = b'\242\273\030\013\t\000\000\000\000\000\000\000\0000\010'
   _globals['_TEXTS'].fields_by_name['values']._loaded_options = None
   _globals['_TEXTS'].fields_by_name['values']._serialized_options = b'\242\273\030\t(\0010\200\002@\200\200@'
+  _globals['_TOKENIDS'].fields_by_name['values']._loaded_options = None
+  _globals['_TOKENIDS'].fields_by_name['values']._serialized_options = b'\242\273\030\0040\200\200@'
   _globals['_TOKENIDSBATCH'].fields_by_name['sequences']._loaded_options = None
   _globals['_TOKENIDSBATCH'].fields_by_name['sequences']._serialized_options = b'\242\273\030\005(\0010\200\002'
   _globals['_SERIES'].fields_by_name['values']._loaded_options = None
-  _globals['_SERIES'].fields_by_name['values']._serialized_options = b'\242\273\030\002 \001'
+  _globals['_SERIES'].fields_by_name['values']._serialized_options = b'\242\273\030\0040\200\200@'
   _globals['_SERIES'].fields_by_name['features']._loaded_options = None
   _globals['_SERIES'].fields_by_name['features']._serialized_options = b'\242\273\030\t\021\000\000\000\000\000\000\260@'
   _globals['_SERIESBATCH'].fields_by_name['values']._loaded_options = None
   _globals['_SERIESBATCH'].fields_by_name['values']._serialized_options = b'\242\273\030\005(\0010\200\002'
-  _globals['_DTYPE']._serialized_start=627
-  _globals['_DTYPE']._serialized_end=889
+  _globals['_DTYPE']._serialized_start=639
+  _globals['_DTYPE']._serialized_end=901
   _globals['_TENSOR']._serialized_start=82
   _globals['_TENSOR']._serialized_end=268
   _globals['_TEXTS']._serialized_start=270
   _globals['_TEXTS']._serialized_end=308
   _globals['_TOKENIDS']._serialized_start=310
-  _globals['_TOKENIDS']._serialized_end=378
-  _globals['_TOKENIDSBATCH']._serialized_start=380
-  _globals['_TOKENIDSBATCH']._serialized_end=451
-  _globals['_SERIES']._serialized_start=453
-  _globals['_SERIES']._serialized_end=558
-  _globals['_SERIESBATCH']._serialized_start=560
-  _globals['_SERIESBATCH']._serialized_end=624
+  _globals['_TOKENIDS']._serialized_end=388
+  _globals['_TOKENIDSBATCH']._serialized_start=390
+  _globals['_TOKENIDSBATCH']._serialized_end=461
+  _globals['_SERIES']._serialized_start=463
+  _globals['_SERIES']._serialized_end=570
+  _globals['_SERIESBATCH']._serialized_start=572
+  _globals['_SERIESBATCH']._serialized_end=636
 # @@protoc_insertion_point(module_scope)

@@ -148,7 +148,9 @@ class TokenIds(_message.Message):
     tokenizer_digest: _builtins.str
     """Digest of the tokenizer that made the ids (GetTokenizer). Given and different: FAILED_PRECONDITION."""
     @_builtins.property
-    def values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+    def values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """For short sequences; longer ones go in `packed`."""
+
     def __init__(
         self,
         *,
@@ -203,7 +205,11 @@ class Series(_message.Message):
     sample_rate_hz: _builtins.int
     """Steps a second, for audio; 0 = not stated."""
     @_builtins.property
-    def values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]: ...
+    def values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """For short series (a minute of 16 kHz audio); longer ones go in `packed`. Both forms: a NaN or an infinity is
+        INVALID_ARGUMENT, found by the service that reads the series, so that no server walks through it twice.
+        """
+
     def __init__(
         self,
         *,
