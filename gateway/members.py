@@ -14,6 +14,8 @@ from gateway.resolve import is_name, resolve
 # Names are asked again this often, and sooner when a replica is lost, but not without a pause.
 RESOLVE_EVERY_S = 5.0
 RESOLVE_PAUSE_S = 0.5
+# The longest wait for DNS, and for a new replica to say whether it serves.
+WITHIN_S = 5.0
 # Between two watches of a replica that is gone; the channel's own reconnect backoff (2 s at most) comes on top.
 WATCH_PAUSE_S = 0.1
 
@@ -49,13 +51,18 @@ class Members:
             await self.refresh()
 
     async def refresh(self) -> None:
-        """Asks for all names; who is new is watched, who is gone retires."""
+        """Asks for all names; who is new is watched, who is gone retires once the new could say they serve."""
         asked = await asyncio.gather(*map(self._processes, self._addresses))
         before = {replica.address: replica for replica in self._backend.replicas}
         wanted = dict.fromkeys(address for addresses in asked for address in addresses)
-        self._backend.consist_of([before.get(address) or self._join(address) for address in wanted])
-        for address in before.keys() - wanted.keys():
-            self._leave(before[address])
+        members = [before.get(address) or self._join(address) for address in wanted]
+        gone = [replica for address, replica in before.items() if address not in wanted]
+        self._backend.consist_of([*members, *gone])
+        if gone:
+            await _told(members)
+            self._backend.consist_of(members)
+            for replica in gone:
+                self._leave(replica)
 
     async def close(self) -> None:
         """Ends the watches and the channels, whatever they carry."""
@@ -68,8 +75,10 @@ class Members:
 
     async def _processes(self, address: str) -> Collection[str]:
         """What an address stands for; while that cannot be told what it stood for last, at first itself."""
-        with suppress(OSError):
-            self._found[address] = await self._resolve(address)
+        # ValueError: a name that DNS could not even be asked for.
+        with suppress(OSError, ValueError):
+            async with asyncio.timeout(WITHIN_S):
+                self._found[address] = await self._resolve(address)
         return self._found.get(address, (address,))
 
     def _join(self, address: str) -> Replica:
@@ -87,6 +96,14 @@ class Members:
         await replica.free.wait()
         await replica.channel.close()
         del self._watches[replica]
+
+
+async def _told(replicas: Collection[Replica]) -> None:
+    """Returns once each said whether it serves, or should have by now."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(WITHIN_S):
+            for replica in replicas:
+                await replica.known.wait()
 
 
 async def watch(backend: Backend, replica: Replica) -> None:

@@ -28,7 +28,10 @@ Addresses = Annotated[str, AfterValidator(_checked)]
 
 
 class GatewaySettings(ServerSettings):
-    """Read by `python -m gateway`. An address may be a comma list: replicas of one service."""
+    """Read by `python -m gateway`. An address may be a comma list: replicas of one service.
+
+    A name in it stands for every process that DNS knows by it.
+    """
 
     port: int = Field(50050, ge=0, le=65535, description="port to listen on; 0 = any free one")
     max_message_mib: int = Field(64, ge=1, le=1024, description="largest message, both ways, MiB")

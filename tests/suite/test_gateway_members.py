@@ -10,7 +10,10 @@ import pytest
 
 from gateway import members
 from gateway.__main__ import build
+from gateway.backends import Backend
+from gateway.members import Members
 from maas.vision.v1 import vision_service_pb2, vision_service_pb2_grpc
+from services.runtime.channels import open_channel
 from tests.harness import running
 from tests.suite.gateway_fakes import Behind, Running, behind, settings
 
@@ -111,6 +114,14 @@ async def test_a_process_that_joins_is_found_and_one_that_leaves_ends_its_calls(
         assert (await held).results[0].labels[0].index == 1
 
 
+async def test_a_name_that_moves_under_load_loses_no_call(names: Names):
+    names.hosts = HOSTS[:1]
+    async with pods(names, 2) as (call, _, (first, second)):
+        for hosts, service in ((HOSTS[1:2], second), (HOSTS[:1], first)) * 3:
+            names.hosts, before = hosts, service.calls["Classify"]
+            await until(lambda now=service, then=before: now.calls["Classify"] > then, call)
+
+
 async def test_a_name_that_is_lost_keeps_what_it_stood_for(names: Names):
     async with pods(names, 2) as (call, _, services):
         await call()
@@ -121,3 +132,18 @@ async def test_a_name_that_is_lost_keeps_what_it_stood_for(names: Names):
         await call()
         await call()
         assert [service.calls["Classify"] for service in services] == [count + 1 for count in before]
+
+
+@pytest.mark.parametrize("error", [socket.gaierror(socket.EAI_AGAIN, "later"), UnicodeError("label too long")])
+async def test_an_address_that_cannot_be_asked_for_stands_for_itself(error: Exception):
+    async def refuse(address: str) -> tuple[str, ...]:
+        raise error
+
+    backend, found = Backend("vision"), await Running.start(behind("vision"))
+    one = Members(backend, [found.address], open_channel, refuse)
+    await one.refresh()
+    async with asyncio.timeout(10):
+        await backend.known()
+    assert backend.pick().address == found.address
+    await one.close()
+    await found.kill()
