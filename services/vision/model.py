@@ -10,13 +10,13 @@ import numpy as np
 from services.runtime.batcher import MicroBatcher, Observer, Outcome
 from services.runtime.device import DeviceThread
 from services.runtime.errors import InvalidInput, PreconditionFailed
+from services.runtime.pictures.preprocess import ImagePreprocessing
 from services.runtime.runners.base import Array
 from services.runtime.runners.open import effective, open_runner
 from services.runtime.runners.samples import concrete_shape, synthesise
 from services.runtime.store.manifest import Manifest, TensorSpec
 from services.vision.predict import Prediction, Predictor
 from services.vision.prepare import Picture, Prepared, Preparer, Recipe
-from services.vision.preprocess import ImagePreprocessing
 from services.vision.settings import VisionSettings
 
 if TYPE_CHECKING:

@@ -13,9 +13,9 @@ import numpy as np
 from PIL import Image
 
 from services.runtime.errors import DeadlinePassed, InvalidInput, Overloaded, Violation
+from services.runtime.pictures.decode import MAX_PIXELS, decode, flatten
+from services.runtime.pictures.preprocess import ImagePreprocessing, Pixels
 from services.runtime.runners.base import Array
-from services.vision.decode import MAX_PIXELS, decode, flatten
-from services.vision.preprocess import ImagePreprocessing, Pixels
 
 RETRY_AFTER_S = 1.0
 CHANNEL_COUNTS = (1, 3, 4)

@@ -12,10 +12,10 @@ from PIL import Image
 from cli.program import Program
 from maas.vision.v1 import vision_pb2, vision_service_pb2, vision_service_pb2_grpc
 from services.runtime.channels import open_channel
+from services.runtime.pictures.preprocess import ImagePreprocessing
 from services.runtime.store.manifest import Manifest
 from services.runtime.store.store import ModelStore
 from services.runtime.tensors import from_numpy
-from services.vision.preprocess import ImagePreprocessing
 from services.vision.settings import VisionSettings
 from tests.bench import bare_net
 from tests.bench.load import Sample, interleave, measure, median, ratio, spread

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import skimage
 
+from services.runtime.pictures.preprocess import ImagePreprocessing
 from services.runtime.runners.base import Array, Runner
 from services.runtime.runners.open import RunnerSettings, open_runner
 from services.runtime.store.manifest import Manifest
@@ -19,7 +20,6 @@ from services.runtime.store.store import ModelStore
 from services.vision.models import registry
 from services.vision.predict import softmax
 from services.vision.prepare import Picture, Recipe
-from services.vision.preprocess import ImagePreprocessing
 
 pytestmark = pytest.mark.models
 

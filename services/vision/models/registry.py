@@ -9,13 +9,15 @@ from torch import nn
 from services.runtime.errors import PreconditionFailed
 from services.runtime.store.manifest import Manifest
 from services.runtime.weights import load_weights
-from services.vision.models import efficientnet_lite, mlp, mnist_cnn
+from services.vision.models import conv_net, efficientnet_lite, lenet, mlp, mnist_cnn
 
 WEIGHTS_FILE = "model.safetensors"
 
 # architecture → (class, rename table of its checkpoints)
 ARCHITECTURES: Mapping[str, tuple[Callable[..., nn.Module], Mapping[str, str]]] = {
+    "conv_net": (conv_net.ConvNet, {}),
     "efficientnet_lite0": (efficientnet_lite.EfficientNetLite0, efficientnet_lite.RENAME),
+    "lenet": (lenet.LeNet, {}),
     "mlp": (mlp.Mlp, {}),
     "mnist_cnn": (mnist_cnn.MnistCnn, mnist_cnn.RENAME),
 }

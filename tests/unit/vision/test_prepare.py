@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from services.runtime.errors import DeadlinePassed, InvalidInput, Overloaded
+from services.runtime.pictures.preprocess import ImagePreprocessing
 from services.vision.prepare import Picture, Prepared, Preparer, Recipe
-from services.vision.preprocess import ImagePreprocessing
 from tests.unit.vision.pictures import encode, quarters
 
 RECIPE = Recipe(ImagePreprocessing(size=8, crop=8, mean=(0.0,) * 3, std=(1.0,) * 3), (3, 8, 8))

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from services.runtime.errors import InvalidInput
-from services.vision.decode import MAX_BYTES, decode
+from services.runtime.pictures.decode import MAX_BYTES, decode
 from tests.unit.vision.pictures import bmp_header, encode, gif_header, png, quarters
 
 FIELD = "images[3].encoded"

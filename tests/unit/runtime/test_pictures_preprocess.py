@@ -5,8 +5,8 @@ import pytest
 from PIL import Image
 
 from services.runtime.errors import PreconditionFailed
+from services.runtime.pictures.preprocess import ImagePreprocessing
 from services.runtime.store.manifest import Manifest
-from services.vision.preprocess import ImagePreprocessing
 
 IMAGENET = ImagePreprocessing(mean=(127.0,) * 3, std=(128.0,) * 3)
 DIGITS = ImagePreprocessing(channels=1, resize="exact", size=28, crop=0, interpolation="bilinear", invert="auto")
