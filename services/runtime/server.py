@@ -205,7 +205,9 @@ def main(cls: type[S], build: Build[S], name: str, argv: Sequence[str] | None = 
     """`python -m services.<name>`: settings → workers → serve."""
     chosen = settings.load(cls, sys.argv[1:] if argv is None else argv, name)
     logs.configure(name, chosen.log_level)
-    if chosen.workers > 1 and not workers.is_worker():
+    if workers.is_worker():
+        workers.follow_parent()
+    elif chosen.workers > 1:
         raise SystemExit(workers.supervise(chosen.workers))
     runner = uvloop.run if chosen.uvloop else asyncio.run
     try:

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from types import FrameType
 
@@ -20,6 +21,17 @@ RESTART_DELAY_S = 1.0
 def is_worker() -> bool:
     """Whether this process is one of the N."""
     return MARK in os.environ
+
+
+def follow_parent() -> None:
+    """Stops this worker when its supervisor is gone: its end of our stdin closes with it, even on SIGKILL."""
+
+    def wait() -> None:
+        while os.read(0, 1024):
+            pass
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=wait, name="follow-parent", daemon=True).start()
 
 
 class Workers:
@@ -37,7 +49,8 @@ class Workers:
             # One process answers for the metrics of all.
             environment["MAAS_METRICS_PORT"] = "0"
         # A group of its own: a terminal's Ctrl-C reaches the supervisor alone, which passes it on once.
-        return subprocess.Popen([sys.executable, *sys.orig_argv[1:]], env=environment, process_group=0)
+        command = [sys.executable, *sys.orig_argv[1:]]
+        return subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, process_group=0)
 
     def forward(self, number: int, frame: FrameType | None = None) -> None:
         """Passes a signal on to every child."""

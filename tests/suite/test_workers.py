@@ -35,17 +35,17 @@ def port(model_store: ModelStore, tmp_path_factory: pytest.TempPathFactory) -> I
             (draft.directory / file).write_bytes(data)
         draft.fields.update(newest.model_dump(exclude={"name", "version", "files"}))
     arguments = ["--workers=2", f"--port={chosen}", f"--store={store}", "--lame-duck-s=0.2", "--store-poll-s=0.2"]
-    log = (store.parent / "log").open("wb")
-    process = subprocess.Popen([sys.executable, "-m", "services.tokenization", *arguments], stderr=log)
+    log = store.parent / "log"
+    with log.open("wb") as file:
+        process = subprocess.Popen([sys.executable, "-m", "services.tokenization", *arguments], stderr=file)
     end = time.monotonic() + 60
     while not _serving(f"127.0.0.1:{chosen}"):
-        assert process.poll() is None, Path(log.name).read_text()
+        assert process.poll() is None, log.read_text()
         assert time.monotonic() < end
         time.sleep(0.1)
     yield chosen
     process.send_signal(signal.SIGTERM)
-    assert process.wait(timeout=30) == 0, Path(log.name).read_text()
-    log.close()
+    assert process.wait(timeout=30) == 0, log.read_text()
 
 
 def call(port: int) -> pb.TokenizeResponse:
@@ -56,7 +56,7 @@ def call(port: int) -> pb.TokenizeResponse:
         return stub.Tokenize(pb.TokenizeRequest(model="mistral-spm", texts=["Hello world!"]), timeout=10)
 
 
-@pytest.mark.parametrize("how", ["Ctrl-C", "SIGTERM while a worker is dead"])
+@pytest.mark.parametrize("how", ["Ctrl-C", "SIGTERM while a worker is dead", "SIGKILL"])
 def test_stopping_is_orderly(tmp_path: Path, how: str) -> None:
     """A terminal's Ctrl-C goes to the whole process group; each worker must hear of it once."""
     (chosen,) = free_ports(1)
@@ -69,8 +69,11 @@ def test_stopping_is_orderly(tmp_path: Path, how: str) -> None:
     while log.read_text().count('"listening"') < 2:
         assert time.monotonic() < end, log.read_text()
         time.sleep(0.05)
+    workers = _children(process.pid)
     if how == "Ctrl-C":
         os.killpg(process.pid, signal.SIGINT)
+    elif how == "SIGKILL":
+        process.kill()
     else:
         os.kill(_children(process.pid)[0], signal.SIGKILL)
         while "worker died" not in log.read_text():
@@ -78,9 +81,18 @@ def test_stopping_is_orderly(tmp_path: Path, how: str) -> None:
             time.sleep(0.02)
         process.send_signal(signal.SIGTERM)
     code = process.wait(timeout=20)
-    assert code == (0 if how == "Ctrl-C" else 9), log.read_text()
+    assert code == {"Ctrl-C": 0, "SIGKILL": -9}.get(how, 9), log.read_text()
     assert "forced" not in log.read_text()
-    assert not _children(process.pid)
+    while any(_alive(pid) for pid in workers):
+        assert time.monotonic() < end, "workers outlived their supervisor"
+        time.sleep(0.05)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        return "Z" not in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return False
 
 
 def _children(parent: int) -> list[int]:
