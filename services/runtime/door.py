@@ -17,7 +17,7 @@ from grpc import aio
 
 from services.runtime import context as calls
 from services.runtime.admission import Admission
-from services.runtime.errors import DeadlinePassed, InvalidInput, ServiceError
+from services.runtime.errors import DeadlinePassed, InvalidInput, ServiceError, Unimplemented
 from services.runtime.metrics import Metrics
 from services.runtime.status import grpc_code, trailers
 from services.runtime.validate import validate
@@ -147,6 +147,9 @@ class _Guard:
             # A write that failed because the caller left before its cancel reached this task.
             status = "CANCELLED"
             raise asyncio.CancelledError from error
+        except NotImplementedError:
+            status = "UNIMPLEMENTED"
+            await _abort(context, request, Unimplemented(f"{self._method} is declared and not served yet"))
         except Exception:
             status = "INTERNAL"
             log.exception("failed", extra={"method": self._method})

@@ -122,6 +122,13 @@ async def test_unknown_failures_tell_an_id_and_nothing_else() -> None:
         assert ("x-request-id", "abc-1") in list(error.trailing_metadata())
 
 
+async def test_an_rpc_without_a_handler_is_unimplemented_by_name() -> None:
+    async with fake() as (channel, _, _floor):
+        error = await failure(pb_grpc.TokenizationServiceStub(channel).GetTokenizer(pb.GetTokenizerRequest()))
+        assert error.code() is grpc.StatusCode.UNIMPLEMENTED
+        assert "GetTokenizer" in (error.details() or "")
+
+
 @pytest.mark.parametrize("body", [b"\xff\xff\xff\xff", b"\x0a\x02\xff\xfe"])
 async def test_bytes_that_do_not_parse_are_invalid_argument(body: bytes) -> None:
     async with fake() as (channel, _, _floor):
