@@ -7,19 +7,22 @@ import numpy as np
 
 from services.runtime.batcher import Outcome
 from services.runtime.runners.base import Array
-from services.sequence.encode import Floats, Ids
-from services.sequence.loaded import SequenceModel, Work
+from services.sequence.encode import Floats
+from services.sequence.forecast import Ahead, predict_ahead
+from services.sequence.loaded import Predict, SequenceModel, Work
 from services.sequence.predict import predict_rows
 from services.sequence.step import Heard, Run, predict_runs
 
 
-async def answer_rows(model: SequenceModel, rows: Sequence[Ids]) -> Outcome[list[Array]]:
+async def answer_rows(
+    model: SequenceModel, rows: Sequence[Array], predict: Predict = predict_rows
+) -> Outcome[list[Array]]:
     """One answer a row, in order; at most one work of this call waits at a time."""
     answers: dict[int, Array] = {}
     spent: list[Outcome[Any]] = []
     for chosen in _portions(rows, model.budget):
         cost = sum(len(rows[index]) for index in chosen)
-        spent.append(await model.compute(Work(predict_rows, [rows[index] for index in chosen], cost)))
+        spent.append(await model.compute(Work(predict, [rows[index] for index in chosen], cost)))
         answers.update(zip(chosen, spent[-1].value, strict=True))
     return _total([answers[index] for index in range(len(rows))], spent)
 
@@ -42,13 +45,25 @@ async def listen(model: SequenceModel, streams: Sequence[Floats]) -> Outcome[lis
     return _total([np.concatenate(parts) for parts in scores], spent)
 
 
+async def foresee(model: SequenceModel, window: Floats, steps: int) -> Outcome[Floats]:
+    """Standard scores [steps, F] that follow `window` [W, F]; a long horizon takes turns with other callers."""
+    known, found = window, np.empty((0, window.shape[1]), np.float32)
+    spent: list[Outcome[Any]] = []
+    while len(found) < steps:
+        count = min(steps - len(found), max(1, model.budget // len(window)))
+        spent.append(await model.compute(Work(predict_ahead, [Ahead(known, count)], count * len(window))))
+        found = np.concatenate([found, spent[-1].value[0]])
+        known = np.concatenate([known, spent[-1].value[0]])[-len(window) :]
+    return _total(found, spent)
+
+
 async def step(model: SequenceModel, run: Run) -> Outcome[Heard]:
     """One step of one session: it never waits in a batch behind somebody's whole recording."""
     done = await model.compute(Work(predict_runs, [run], len(run.frames), urgent=True))
     return Outcome(done.value[0], done.queue_ms, done.compute_ms, done.batch_size)
 
 
-def _portions(rows: Sequence[Ids], budget: int) -> list[list[int]]:
+def _portions(rows: Sequence[Array], budget: int) -> list[list[int]]:
     """Indices of rows, shortest first, cut where a portion's tokens would pass the budget."""
     portions: list[list[int]] = [[]]
     tokens = 0

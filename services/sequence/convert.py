@@ -39,8 +39,6 @@ def rows(model: SequenceModel, request: TextRequest, cut: bool = False) -> list[
 
 def streams(model: SequenceModel, batch: tensor_pb2.SeriesBatch) -> list[Floats]:
     """Every series as frames [T, F]; the end of the last frame of audio is silence."""
-    if not model.net.state_specs:
-        raise InvalidInput("series", f"{model.manifest.name} reads texts or token_ids; set one of them")
     return [frames(model, series, f"series.values[{index}]") for index, series in enumerate(batch.values)]
 
 

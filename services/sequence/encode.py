@@ -127,6 +127,21 @@ def is_audio(manifest: Manifest) -> bool:
     return manifest.preprocessing.get("kind") == "audio"
 
 
+def is_series(manifest: Manifest) -> bool:
+    """Whether the net reads whole series of values in the unit they were measured in."""
+    return manifest.preprocessing.get("kind") == "series"
+
+
+def check_steps(values: Floats, manifest: Manifest, field: str) -> Floats:
+    """`values` [T, F] if the net reads F values a step and no more than its limit of values."""
+    width, most = manifest.inputs[0].shape[2], manifest.limits.get("max_values")
+    if values.shape[1] != width:
+        raise InvalidInput(f"{field}.features", f"is {values.shape[1]}; this model reads {width} values a step")
+    if most is not None and values.size > most:
+        raise InvalidInput(field, f"has {values.size} values; at most {most} are read: split it")
+    return values
+
+
 def pad(rows: Sequence[Ids], pad_id: int) -> tuple[Ids, Ids, Ids]:
     """Rows → right-padded [B, T], mask [B, T] of 0 and 1, lengths [B]."""
     lengths = np.array([len(row) for row in rows], np.int64)

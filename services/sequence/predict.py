@@ -1,4 +1,4 @@
-"""Rows of ids → answers, many rows at a time. Knows no proto, no text, no queue."""
+"""Rows of ids, or whole series → answers, many rows at a time. Knows no proto, no text, no queue."""
 
 from collections.abc import Mapping, Sequence
 
@@ -22,7 +22,25 @@ def predict_rows(net: Net, rows: Sequence[Ids]) -> list[Array]:
     return [answers[index] for index in range(len(rows))]
 
 
-def _alike(rows: Sequence[Ids]) -> list[list[int]]:
+def predict_series(net: Net, rows: Sequence[Floats]) -> list[Array]:
+    """Class probabilities [K] for each row of standard scores [T, F]; rows of like length share a batch."""
+    answers: dict[int, Array] = {}
+    for chosen in _alike(rows):
+        found = _series_alike(net, [rows[index] for index in chosen])
+        answers.update(zip(chosen, found, strict=True))
+    return [answers[index] for index in range(len(rows))]
+
+
+def _series_alike(net: Net, rows: Sequence[Floats]) -> list[Array]:
+    lengths = np.array([len(row) for row in rows], np.int64)
+    series = np.zeros((len(rows), int(lengths.max()), rows[0].shape[1]), np.float32)
+    for row, values in zip(series, rows, strict=True):
+        row[: len(values)] = values
+    source, counts = (spec.name for spec in net.manifest.inputs)
+    return list(softmax(net.runner.run({source: series, counts: lengths})[net.manifest.outputs[0].name]))
+
+
+def _alike(rows: Sequence[Array]) -> list[list[int]]:
     """Indices of rows, grouped by the power of two that holds their length."""
     groups: dict[int, list[int]] = {}
     for index, row in enumerate(rows):

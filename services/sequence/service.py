@@ -11,7 +11,8 @@ from maas.sequence.v1 import sequence_service_pb2 as pb
 from maas.sequence.v1 import sequence_service_pb2_grpc
 from services.runtime.errors import Unimplemented
 from services.runtime.host import ModelHost
-from services.sequence import compute, conversation, convert
+from services.sequence import compute, conversation, convert, convert_series
+from services.sequence.predict import predict_series
 from services.sequence.settings import SequenceSettings
 from services.sequence.stepping import Sessions
 from services.sequence.tensor_model import TensorModel
@@ -30,14 +31,21 @@ class SequenceService(sequence_service_pb2_grpc.SequenceServiceServicer):
         self._pool, self._settings = pool, settings
 
     async def Classify(self, request: pb.ClassifyRequest, context: aio.ServicerContext) -> pb.ClassifyResponse:
-        audio = request.HasField("series")
-        default = "" if audio else self._settings.text_classify_model
+        if request.HasField("series"):
+            return await self._classify_series(request)
+        default = self._settings.text_classify_model
         with self._host.lease(request.model or default, request.version, "sequence.classify") as model:
-            if audio:
-                streams = await self._read(convert.streams, model, request.series)
-                return convert.classified_streams(model, request, await compute.listen(model, streams))
             rows = await self._read(convert.rows, model, request)
             return convert.classified_rows(model, request, await compute.answer_rows(model, rows))
+
+    async def _classify_series(self, request: pb.ClassifyRequest) -> pb.ClassifyResponse:
+        """A net with memory between steps hears a stream; any other reads the series as a whole."""
+        with self._host.lease(request.model, request.version, "sequence.classify") as model:
+            if model.net.state_specs:
+                streams = await self._read(convert.streams, model, request.series)
+                return convert.classified_streams(model, request, await compute.listen(model, streams))
+            rows = await self._read(convert_series.series_rows, model, request.series)
+            return convert.classified_rows(model, request, await compute.answer_rows(model, rows, predict_series))
 
     async def Embed(self, request: pb.EmbedRequest, context: aio.ServicerContext) -> pb.EmbedResponse:
         with self._host.lease(request.model, request.version, "sequence.embed") as model:
@@ -51,7 +59,9 @@ class SequenceService(sequence_service_pb2_grpc.SequenceServiceServicer):
             return convert.transduced(model, words, outcome)
 
     async def Forecast(self, request: pb.ForecastRequest, context: aio.ServicerContext) -> pb.ForecastResponse:
-        raise Unimplemented("Forecast is not served by this version: no forecasting model is published")
+        with self._host.lease(request.model, request.version, "sequence.forecast") as model:
+            window = await self._read(convert_series.window, model, request)
+            return convert_series.forecast(model, await compute.foresee(model, window, request.horizon_steps))
 
     async def Explain(self, request: pb.ExplainRequest, context: aio.ServicerContext) -> pb.ExplainResponse:
         raise Unimplemented("Explain is not served by this version; Classify with step_scores shows each step")

@@ -12,20 +12,25 @@ from services.sequence import compute, encode
 from services.sequence.loaded import SequenceModel, Work
 from services.sequence.predict import unit_length
 from services.sequence.step import Run, predict_runs
+from services.sequence.tensor_series import check_finite, infer_series, series_input, series_output
 
 TEXT = TensorSpec(name="text", dtype="BYTES", shape=(-1,))
 
 
 class TensorModel(SequenceModel):
-    """Nets with memory take one frame a row, each from fresh state; all others take one text a row."""
+    """Nets with memory take one frame a row, each from fresh state; others a whole series or one text a row."""
 
     @property
     def oip_inputs(self) -> Sequence[TensorSpec]:
+        if encode.is_series(self.manifest):
+            return [series_input(self.manifest)]
         return [_frames(self.manifest.inputs[0])] if self.net.state_specs else [TEXT]
 
     @property
     def oip_outputs(self) -> Sequence[TensorSpec]:
         first = self.manifest.outputs[0]
+        if encode.is_series(self.manifest):
+            return [series_output(self.manifest)]
         if self.net.state_specs:
             return [_frames(first)]
         if first.name == "phonemes":
@@ -36,6 +41,8 @@ class TensorModel(SequenceModel):
     async def infer(self, inputs: Mapping[str, Array], deadline: float | None) -> Mapping[str, Array]:
         """One answer a row of the only input. InvalidInput names a row that cannot be read."""
         name = self.oip_outputs[0].name
+        if encode.is_series(self.manifest):
+            return {name: await infer_series(self, inputs[self.oip_inputs[0].name])}
         if self.net.state_specs:
             return {name: await self._hear(inputs[self.oip_inputs[0].name])}
         texts = [_text(value, index) for index, value in enumerate(inputs["text"])]
@@ -48,7 +55,7 @@ class TensorModel(SequenceModel):
         return {name: unit_length(found) if unit else found}
 
     async def _hear(self, frames: Array) -> Array:
-        _check_finite(frames)
+        check_finite(frames, self.oip_inputs[0].name)
         runs = [Run(frame[None], self.net.fresh_state()) for frame in frames]
         heard = (await self.compute(Work(predict_runs, runs, len(runs)))).value
         return np.stack([one.scores[0] for one in heard])
@@ -72,10 +79,3 @@ def _text(value: bytes, index: int) -> str:
         return value.decode()
     except UnicodeDecodeError as error:
         raise InvalidInput(f"text[{index}]", f"is not UTF-8: {error.reason} at byte {error.start}") from None
-
-
-def _check_finite(frames: Array) -> None:
-    bad = np.argwhere(~np.isfinite(frames))
-    if len(bad):
-        row, column = bad[0].tolist()
-        raise InvalidInput(f"audio[{row}][{column}]", f"is {frames[row, column]}; a finite number is needed")

@@ -241,8 +241,6 @@ async def test_what_is_no_word_is_named(stub: Any, word: str) -> None:
 
 
 async def test_what_is_not_served_says_so(stub: Any) -> None:
-    forecast = pb.ForecastRequest(series=tensor_pb2.Series(values=[1, 2]), horizon_steps=3)
-    await refused(stub.Forecast(forecast), grpc.StatusCode.UNIMPLEMENTED, said="Forecast")
     await refused(stub.Explain(pb.ExplainRequest(text="x")), grpc.StatusCode.UNIMPLEMENTED, said="Explain")
 
 

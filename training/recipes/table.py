@@ -5,8 +5,9 @@ from collections.abc import Mapping
 from services.runtime.errors import NotFound
 from training.recipe import Recipe
 from training.recipes.mlp_mnist import MlpMnist
+from training.recipes.rnn_forecast import RnnForecast
 
-RECIPES: Mapping[str, Recipe] = {recipe.name: recipe for recipe in (MlpMnist(),)}
+RECIPES: Mapping[str, Recipe] = {recipe.name: recipe for recipe in (MlpMnist(), RnnForecast())}
 
 
 def find(name: str) -> Recipe:

@@ -11,7 +11,7 @@ from torch import nn
 from services.runtime.errors import PreconditionFailed
 from services.runtime.store.manifest import Manifest
 from services.runtime.weights import load_weights
-from services.sequence.models import bert, g2p, silero_vad
+from services.sequence.models import bert, g2p, lstm, rnn, silero_vad
 from services.sequence.models.samples import samples
 
 __all__ = ["ARCHITECTURES", "Architecture", "build", "load", "samples"]
@@ -29,6 +29,8 @@ class Architecture:
 ARCHITECTURES: Mapping[str, Architecture] = {
     "silero_vad": Architecture(silero_vad.SileroVAD, silero_vad.RENAME, silero_vad.IGNORE),
     "g2p": Architecture(g2p.GraphemeToPhoneme, g2p.RENAME),
+    "lstm_classifier": Architecture(lstm.LstmClassifier, {}),
+    "rnn_forecaster": Architecture(rnn.RnnForecaster, {}),
     "BertModel": Architecture(bert.BertModel, bert.RENAME, bert.IGNORE),
     "BertForSequenceClassification": Architecture(bert.BertForSequenceClassification, bert.RENAME, bert.IGNORE),
 }

@@ -285,7 +285,7 @@ class ForecastRequest(_message.Message):
     def series(self) -> _tensor_pb2.Series: ...
     @_builtins.property
     def quantiles(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-        """In (0, 1), for example 0.1 and 0.9."""
+        """In (0, 1), for example 0.1 and 0.9. UNIMPLEMENTED when set: no model says them."""
 
     def __init__(
         self,
@@ -336,7 +336,9 @@ class ForecastResponse(_message.Message):
     SERVED_BY_FIELD_NUMBER: _builtins.int
     TIMING_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]: ...
+    def values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Step by step: `horizon_steps` × `features` values."""
+
     @_builtins.property
     def quantiles(self) -> _containers.RepeatedCompositeFieldContainer[Global___ForecastResponse.QuantilePath]: ...
     @_builtins.property

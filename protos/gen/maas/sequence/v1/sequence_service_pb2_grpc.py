@@ -106,7 +106,8 @@ class SequenceServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Forecast(self, request, context):
-        """The next steps of a series. UNIMPLEMENTED until forecasting is served.
+        """The next steps of a series, each fed back to give the one after it, in the unit of the series.
+        INVALID_ARGUMENT: fewer steps than the model looks at. UNIMPLEMENTED: quantiles.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -45,7 +45,9 @@ class SequenceServiceStub:
     Transduce: _grpc.UnaryUnaryMultiCallable[_sequence_service_pb2.TransduceRequest, _sequence_service_pb2.TransduceResponse]
     """Sequence to sequence, for example graphemes to phonemes."""
     Forecast: _grpc.UnaryUnaryMultiCallable[_sequence_service_pb2.ForecastRequest, _sequence_service_pb2.ForecastResponse]
-    """The next steps of a series. UNIMPLEMENTED until forecasting is served."""
+    """The next steps of a series, each fed back to give the one after it, in the unit of the series.
+    INVALID_ARGUMENT: fewer steps than the model looks at. UNIMPLEMENTED: quantiles.
+    """
     Explain: _grpc.UnaryUnaryMultiCallable[_sequence_service_pb2.ExplainRequest, _sequence_service_pb2.ExplainResponse]
     """Which tokens or steps decided. UNIMPLEMENTED until attribution is served."""
     StepSession: _grpc.UnaryUnaryMultiCallable[_sequence_service_pb2.StepSessionRequest, _sequence_service_pb2.StepSessionResponse]
@@ -70,7 +72,9 @@ class SequenceServiceAsyncStub(SequenceServiceStub):
     Transduce: _aio.UnaryUnaryMultiCallable[_sequence_service_pb2.TransduceRequest, _sequence_service_pb2.TransduceResponse]  # type: ignore[assignment]
     """Sequence to sequence, for example graphemes to phonemes."""
     Forecast: _aio.UnaryUnaryMultiCallable[_sequence_service_pb2.ForecastRequest, _sequence_service_pb2.ForecastResponse]  # type: ignore[assignment]
-    """The next steps of a series. UNIMPLEMENTED until forecasting is served."""
+    """The next steps of a series, each fed back to give the one after it, in the unit of the series.
+    INVALID_ARGUMENT: fewer steps than the model looks at. UNIMPLEMENTED: quantiles.
+    """
     Explain: _aio.UnaryUnaryMultiCallable[_sequence_service_pb2.ExplainRequest, _sequence_service_pb2.ExplainResponse]  # type: ignore[assignment]
     """Which tokens or steps decided. UNIMPLEMENTED until attribution is served."""
     StepSession: _aio.UnaryUnaryMultiCallable[_sequence_service_pb2.StepSessionRequest, _sequence_service_pb2.StepSessionResponse]  # type: ignore[assignment]
@@ -116,7 +120,9 @@ class SequenceServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _sequence_service_pb2.ForecastRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_sequence_service_pb2.ForecastResponse, _abc.Awaitable[_sequence_service_pb2.ForecastResponse]]:
-        """The next steps of a series. UNIMPLEMENTED until forecasting is served."""
+        """The next steps of a series, each fed back to give the one after it, in the unit of the series.
+        INVALID_ARGUMENT: fewer steps than the model looks at. UNIMPLEMENTED: quantiles.
+        """
 
     @_abc_1.abstractmethod
     def Explain(

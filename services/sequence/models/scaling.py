@@ -1,0 +1,49 @@
+"""Standard scores of a series, one mean and deviation a feature. Training and serving both use this file."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Scaling:
+    """z = (x − mean) / std in float32; a model's manifest keeps both under `preprocessing`."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    @classmethod
+    def of(cls, values: NDArray[Any]) -> "Scaling":
+        """Statistics of training rows [..., features]; a constant feature gets std 1."""
+        flat = values.reshape(-1, values.shape[-1]).astype(np.float64)
+        std = flat.std(0)
+        return cls(tuple(flat.mean(0).tolist()), tuple(np.where(std > 0, std, 1.0).tolist()))
+
+    @classmethod
+    def read(cls, preprocessing: Mapping[str, Any]) -> "Scaling":
+        """What `fields` wrote; a manifest without them leaves values as they are."""
+        return cls(tuple(preprocessing.get("mean", (0.0,))), tuple(preprocessing.get("std", (1.0,))))
+
+    def apply(self, values: NDArray[Any]) -> Floats:
+        """[..., features] in the data's unit → standard scores, float32."""
+        mean, std = self._arrays
+        scores: Floats = (values.astype(np.float32) - mean) / std
+        return scores
+
+    def undo(self, scores: Floats) -> Floats:
+        """Standard scores → the data's unit, float32."""
+        mean, std = self._arrays
+        return scores * std + mean
+
+    @property
+    def _arrays(self) -> tuple[Floats, Floats]:
+        return np.asarray(self.mean, np.float32), np.asarray(self.std, np.float32)
+
+    def fields(self) -> dict[str, list[float]]:
+        """Entries of the manifest's `preprocessing`."""
+        return {"mean": list(self.mean), "std": list(self.std)}

@@ -1,0 +1,142 @@
+"""Forecasters: windows of a series, squared error, skill against naive forecasts. Knows no architecture."""
+
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from services.sequence.models.scaling import Scaling
+from training import metrics
+from training.data.sunspots import SplitSeries
+from training.loop import Job
+from training.recipe import Report
+
+Values = NDArray[np.float64]
+
+
+class WindowRows:
+    """Every stretch of `window` steps whose next step lies in [first, end), as standard scores."""
+
+    def __init__(self, scores: NDArray[np.float32], window: int, first: int, end: int) -> None:
+        series = torch.from_numpy(scores)
+        self.windows = series.unfold(0, window, 1).transpose(1, 2)[first - window : end - window].contiguous()
+        self.targets = series[first:end]
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def take(self, indices: Tensor) -> tuple[Tensor, Tensor]:
+        """float32 [batch, window, features], float32 [batch, features]."""
+        return self.windows[indices], self.targets[indices]
+
+
+class ForecastTraining:
+    """A net that maps standard scores [B, window, features] to (the next step's,), on one series cut in time.
+
+    Training windows and targets end before the validation's first target, and the statistics of the standard
+    score are theirs alone; a held-out target may look back at earlier years, as a forecaster does.
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        split: SplitSeries,
+        window: int,
+        horizon: int,
+        architecture: str,
+        config: dict[str, Any],
+    ) -> None:
+        self.net, self.split, self.window, self.horizon = net, split, window, horizon
+        self._architecture, self._config = architecture, config
+        self.scaling = Scaling.of(split.values[: split.validation_from])
+        self._scores = self.scaling.apply(split.values)
+
+    @property
+    def job(self) -> Job:
+        return Job(self.net, self._rows(self.window, self.split.validation_from), squared_error, self._validate)
+
+    def evaluate(self, model: nn.Module) -> Report:
+        """MSE in the data's unit, one step ahead and over the horizon, beside last value and seasonal naive."""
+        found = self._compare(model, 1)
+        far = self._compare(model, self.horizon)
+        scored = {
+            "mse": found["model"],
+            "skill_over_last_value": metrics.skill(found["model"], found["last_value"]),
+            "skill_over_seasonal": metrics.skill(found["model"], found["seasonal"]),
+            f"mse_{self.horizon}_steps": far["model"],
+            f"skill_over_seasonal_{self.horizon}_steps": metrics.skill(far["model"], far["seasonal"]),
+        }
+        details = {"one_step": found, f"{self.horizon}_steps": far, "test_targets": self._test_count}
+        return Report(
+            scored, {"mse": found["last_value"], f"mse_{self.horizon}_steps": far["last_value"]}, {}, details
+        )
+
+    def fields(self) -> dict[str, Any]:
+        features = self._scores.shape[1]
+        return {
+            "tasks": ["sequence.forecast"],
+            "architecture": self._architecture,
+            "config": self._config,
+            "inputs": [{"name": "window", "dtype": "float32", "shape": [-1, self.window, features]}],
+            "outputs": [{"name": "next", "dtype": "float32", "shape": [-1, features]}],
+            "preprocessing": {"kind": "series", **self.scaling.fields()},
+            "provenance": {"source": self.split.source},
+        }
+
+    def labels(self) -> tuple[str, ...]:
+        return ()
+
+    @property
+    def _test_count(self) -> int:
+        return len(self.split.values) - self.split.test_from
+
+    def _rows(self, first: int, end: int) -> WindowRows:
+        return WindowRows(self._scores, self.window, first, end)
+
+    def _validate(self, model: nn.Module) -> dict[str, float]:
+        rows = self._rows(self.split.validation_from, self.split.test_from)
+        error = metrics.mean_squared_error(model(rows.windows)[0].numpy(), rows.targets.numpy())
+        return {"mse": error, "score": -error}
+
+    def _compare(self, model: nn.Module, steps: int) -> dict[str, float]:
+        """MSE of each forecaster over all test origins from which `steps` years are known."""
+        values, first, last = self.split.values, self.split.test_from, len(self.split.values) - steps
+        origins = range(first, last + 1)
+        truth = np.stack([values[at : at + steps] for at in origins])
+        windows = self._rows(first, last + 1).windows
+        forecasts = {
+            "model": self.scaling.undo(roll_out(model, windows, steps)).astype(np.float64),
+            "last_value": np.stack([last_value(values[:at], steps) for at in origins]),
+            "seasonal": np.stack([seasonal_naive(values[:at], steps, self.split.season) for at in origins]),
+        }
+        return {name: metrics.mean_squared_error(said, truth) for name, said in forecasts.items()}
+
+
+def squared_error(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
+    """MSE (1/N) Σ (ŷᵢ − yᵢ)² of the next step, in standard scores."""
+    windows, targets = batch
+    return F.mse_loss(model(windows)[0], targets)
+
+
+def roll_out(model: nn.Module, windows: Tensor, steps: int) -> NDArray[np.float32]:
+    """Standard scores [B, steps, features] after `windows` [B, W, features], each forecast fed back as known."""
+    model.eval()
+    found: list[Tensor] = []
+    with torch.inference_mode():
+        for _ in range(steps):
+            found.append(model(windows)[0])
+            windows = torch.cat([windows[:, 1:], found[-1][:, None]], 1)
+    return torch.stack(found, 1).numpy()
+
+
+def last_value(known: Values, steps: int) -> Values:
+    """Persistence: [steps, features] all equal to the last of `known`."""
+    return np.repeat(known[-1:], steps, 0)
+
+
+def seasonal_naive(known: Values, steps: int, season: int) -> Values:
+    """ŷ_{T+h} = y_{T+h−m(⌊(h−1)/m⌋+1)}, m = season (Hyndman & Athanasopoulos, Forecasting, 5.2)."""
+    return known[len(known) - season + np.arange(steps) % season]
