@@ -8,6 +8,7 @@ from cli import call, models
 from cli.answers import print_failure
 from cli.client import CallFailed
 from cli.down import down, status
+from cli.evaluate import evaluate
 from cli.render import print_error
 from cli.train import train
 from cli.up import up
@@ -25,6 +26,7 @@ app.command()(up)
 app.command()(down)
 app.command()(status)
 app.command()(train)
+app.command()(evaluate)
 
 
 def main() -> None:

@@ -1,6 +1,7 @@
 """Picture classifiers: cross entropy, accuracy, per-class scores, calibration, slices. Knows no architecture."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -9,11 +10,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from training import metrics
-from training.data.pictures import Normalisation, PictureRows, Pictures, Split
+from training.data.pictures import Normalisation, PictureRows, Split
 from training.loop import Job
 from training.recipe import Report
 
 EVALUATION_BATCH = 1024
+MOST_NAMED = 100  # rows left out that a report names for each reason
 
 
 class PictureTraining:
@@ -31,20 +33,13 @@ class PictureTraining:
         return Job(self.net, rows, cross_entropy, self._validate)
 
     def evaluate(self, model: nn.Module) -> Report:
-        """Test accuracy, macro F1, ECE and the slices, beside the most frequent class."""
+        """The test rows beside the most frequent class of the training rows."""
+        probabilities = predict(model, self.normalisation.apply(self.split.test.pixels))
+        majority = int(np.bincount(self.split.train.labels).argmax())
         test = self.split.test
-        probabilities = predict(model, self.normalisation.apply(test.pixels))
-        predicted = probabilities.argmax(1)
-        table = metrics.confusion(predicted, test.labels, len(self.split.class_names))
-        scores = metrics.class_scores(table)
-        found = {
-            "accuracy": metrics.accuracy(predicted, test.labels),
-            "macro_f1": float(np.mean([score.f1 for score in scores])),
-            "ece": metrics.expected_calibration_error(probabilities, test.labels),
-        }
-        majority = np.bincount(self.split.train.labels).argmax()
-        baseline = {"accuracy": float(np.mean(test.labels == majority))}
-        return Report(found, baseline, self._slices(test, predicted), {"confusion": table.tolist()})
+        report = report_of(probabilities, test.labels, self.split.class_names, test.groups, majority)
+        left_out = {reason: list(rows[:MOST_NAMED]) for reason, rows in self.split.dropped.items()}
+        return replace(report, details={**report.details, "left_out": left_out})
 
     def fields(self) -> dict[str, Any]:
         channels, height, width = (int(n) for n in self._validation.shape[1:])
@@ -62,7 +57,11 @@ class PictureTraining:
                 {"name": "features", "dtype": "float32", "shape": [-1, features]},
             ],
             "preprocessing": self.normalisation.fields(height, channels),
-            "provenance": {"source": self.split.source},
+            "provenance": {
+                "source": self.split.source,
+                "sha256": self.split.digest,
+                "notes": self.split.told(),
+            },
         }
 
     def labels(self) -> tuple[str, ...]:
@@ -72,13 +71,6 @@ class PictureTraining:
         predicted = predict(model, self._validation).argmax(1)
         accuracy = metrics.accuracy(predicted, self.split.validation.labels)
         return {"accuracy": accuracy, "score": accuracy}
-
-    def _slices(self, test: Pictures, predicted: metrics.Labels) -> dict[str, dict[str, dict[str, float]]]:
-        by_label = [self.split.class_names[label] for label in test.labels]
-        return {
-            name: slice_accuracy(groups, predicted == test.labels)
-            for name, groups in {"label": by_label, **test.groups}.items()
-        }
 
 
 def cross_entropy(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
@@ -93,6 +85,34 @@ def predict(model: nn.Module, pixels: Tensor) -> metrics.Floats:
     with torch.inference_mode():
         parts = [F.softmax(model(part)[0], 1) for part in torch.split(pixels, EVALUATION_BATCH)]
     return torch.cat(parts).numpy()
+
+
+def report_of(
+    probabilities: metrics.Floats,
+    truth: metrics.Labels,
+    names: Sequence[str],
+    groups: Mapping[str, Sequence[str]],
+    majority: int,
+) -> Report:
+    """Accuracy, macro F1 over the classes that occur, ECE; the same accuracy by class and by group; the confusion.
+
+    `probabilities` [N, classes], `truth` [N]; the baseline always says class `majority`.
+    """
+    predicted = probabilities.argmax(1)
+    table = metrics.confusion(predicted, truth, len(names))
+    scores = dict(zip(names, metrics.class_scores(table), strict=True))
+    found = {
+        "accuracy": metrics.accuracy(predicted, truth),
+        "macro_f1": float(np.mean([score.f1 for score in scores.values() if score.support])),
+        "ece": metrics.expected_calibration_error(probabilities, truth),
+    }
+    slices = {"label": [names[label] for label in truth], **groups}
+    return Report(
+        found,
+        {"accuracy": float(np.mean(truth == majority))},
+        {name: slice_accuracy(values, predicted == truth) for name, values in slices.items()},
+        {"confusion": table.tolist(), "classes": {name: asdict(score) for name, score in scores.items()}},
+    )
 
 
 def slice_accuracy(groups: Sequence[str], correct: Any) -> dict[str, dict[str, float]]:

@@ -2,8 +2,8 @@
 
 import json
 import os
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,11 @@ from training import checkpoint
 from training.data.mnist import Fetch
 from training.loop import Loop, Progress
 from training.plan import Plan
+from training.plots import draw
 from training.publish import card
 from training.recipe import Recipe, Report, Trained
 
-REPORT = "report.json"
+REPORT, DATA = "report.json", "data.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,27 +30,46 @@ class Finished:
     report: Report
     seconds: float
     steps: int
+    plots: list[Path] = field(default_factory=list)
 
 
 def run(
     recipe: Recipe, plan: Plan, fetcher: Fetch, folder: Path, tell: Callable[[Progress], None] = lambda _: None
 ) -> Finished:
-    """Trains in `folder`, going on from its checkpoint if one of the same plan is there; a report is written."""
+    """Trains in `folder`, going on from its checkpoint if one of the same plan and data is there.
+
+    Leaves there the journal, the checkpoint, what the data was, the report and the plots.
+    """
     torch.set_num_threads(plan.threads or len(os.sched_getaffinity(0)))
     _forget_another_plan(folder, plan)
     trained = recipe.begin(plan, fetcher)
+    _forget_other_data(folder, trained.fields().get("provenance", {}))
     job = trained.job
     job.model.to(plan.device)
     place = Loop(job, plan, folder, tell).run()
     report = trained.evaluate(job.model)
     (folder / REPORT).write_text(json.dumps(card(report, plan), indent=2))
-    return Finished(trained, job.model, report, place.seconds, place.step)
+    plots = draw(folder, report, trained.labels())
+    return Finished(trained, job.model, report, place.seconds, place.step, plots)
 
 
 def _forget_another_plan(folder: Path, plan: Plan) -> None:
     """A checkpoint made under other settings is not this run's past."""
     state: dict[str, Any] | None = checkpoint.load(folder)
     if state is not None and state["plan"] != plan.model_dump():
-        for path in folder.iterdir():
-            if path.is_file():
-                path.unlink()
+        _clear(folder)
+
+
+def _forget_other_data(folder: Path, provenance: Mapping[str, Any]) -> None:
+    """Nor is one made from other rows: of those, some may be test rows now. Writes down what the data is."""
+    told, path = json.dumps(provenance, indent=2), folder / DATA
+    if not path.is_file() or path.read_text() != told:
+        _clear(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    path.write_text(told)
+
+
+def _clear(folder: Path) -> None:
+    for path in folder.glob("*"):
+        if path.is_file():
+            path.unlink()

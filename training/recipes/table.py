@@ -4,10 +4,14 @@ from collections.abc import Mapping
 
 from services.runtime.errors import NotFound
 from training.recipe import Recipe
+from training.recipes.cnn_mnist import CnnMnist
+from training.recipes.lenet_rgb import LeNetRgb
 from training.recipes.mlp_mnist import MlpMnist
 from training.recipes.rnn_forecast import RnnForecast
 
-RECIPES: Mapping[str, Recipe] = {recipe.name: recipe for recipe in (MlpMnist(), RnnForecast())}
+RECIPES: Mapping[str, Recipe] = {
+    recipe.name: recipe for recipe in (MlpMnist(), CnnMnist(), LeNetRgb(), RnnForecast())
+}
 
 
 def find(name: str) -> Recipe:

@@ -1,0 +1,165 @@
+"""A user's own pictures: one sub-folder a class. Says of each picture it leaves out, why. Knows no net.
+
+PATH/<class>/<picture>, JPEG, PNG, WebP, BMP or GIF; PATH/slices.csv, if there, has a column `file` with
+`<class>/<picture>` and any other columns: the groups by which the evaluation is broken down.
+"""
+
+import csv
+import hashlib
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from pydantic import Field
+
+from services.runtime.errors import InvalidInput, NotFound
+from services.runtime.pictures.decode import decode
+from services.runtime.pictures.preprocess import ImagePreprocessing
+from training.data.pictures import Labels, Pictures, Split, without_leaks
+from training.plan import Plan
+
+SLICES = "slices.csv"
+UNKNOWN = "unknown"
+MIN_SIDE, MAX_ASPECT, MIN_PER_CLASS = 8, 4, 5
+TEST_SHARE, VALIDATION_SHARE = 0.2, 0.1
+
+
+class FolderPlan(Plan):
+    """A recipe that can learn from a folder subclasses it."""
+
+    data: str = Field("", description="folder of pictures, one sub-folder a class; empty = the recipe's own set")
+    size: int = Field(0, ge=0, le=256, description="side of its pictures in pixels; 0 = the recipe's own")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One picture that is fit for use; `file` is its path inside the folder."""
+
+    file: str
+    label: str
+    image: Image.Image
+
+
+@dataclass(slots=True)
+class Folder:
+    """Reads a folder picture by picture; `rejected` grows meanwhile: reason → files."""
+
+    root: Path
+    rejected: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+
+    def labels(self) -> tuple[str, ...]:
+        """Names of the sub-folders, sorted. InvalidInput unless there are two."""
+        if not self.root.is_dir():
+            raise NotFound("folder", str(self.root))
+        found = tuple(sorted(p.name for p in self.root.iterdir() if p.is_dir() and not p.name.startswith(".")))
+        if len(found) < 2:
+            raise InvalidInput("data", f"{self.root.name} has {len(found)} sub-folders; two classes are needed")
+        return found
+
+    def rows(self, channels: int) -> Iterator[Row]:
+        """The pictures of mode RGB (`channels` 3) or L (1), sorted by path, each once."""
+        seen: dict[bytes, Row] = {}
+        for label in self.labels():
+            for path in sorted(p for p in (self.root / label).iterdir() if not p.name.startswith(".")):
+                file = f"{label}/{path.name}"
+                row = self._read(path, file, label, channels)
+                if row is None:
+                    continue
+                digest = hashlib.sha256(repr(row.image.size).encode() + row.image.tobytes()).digest()
+                first = seen.setdefault(digest, Row(file, label, Image.new("L", (1, 1))))
+                if first.file == file:
+                    yield row
+                else:
+                    self._reject_copy(file, label, first)
+
+    def slices(self, files: list[str]) -> dict[str, list[str]]:
+        """Column of `slices.csv` → the group of each file; "unknown" for a file without a line."""
+        path = self.root / SLICES
+        if not path.is_file():
+            return {}
+        with path.open(newline="", encoding="utf-8") as text:
+            reader = csv.DictReader(text)
+            columns = list(reader.fieldnames or ())
+            if "file" not in columns:
+                raise InvalidInput("data", f"{SLICES} has columns {', '.join(columns)}; one named file is needed")
+            lines = {line["file"]: line for line in reader}
+        names = [column for column in columns if column != "file"]
+        return {name: [lines.get(file, {}).get(name) or UNKNOWN for file in files] for name in names}
+
+    def _read(self, path: Path, file: str, label: str, channels: int) -> Row | None:
+        try:
+            image = decode(path.read_bytes(), channels, file)
+        except (InvalidInput, OSError):
+            self.rejected["not a readable picture"].append(file)
+            return None
+        short, long = sorted(image.size)
+        if short < MIN_SIDE:
+            self.rejected[f"a side under {MIN_SIDE} pixels"].append(file)
+        elif long > MAX_ASPECT * short:
+            self.rejected[f"one side over {MAX_ASPECT} times the other"].append(file)
+        else:
+            return Row(file, label, image)
+        return None
+
+    def _reject_copy(self, file: str, label: str, first: Row) -> None:
+        reason = "copy of another" if first.label == label else "copy of one of another class"
+        self.rejected[reason].append(f"{file} = {first.file}")
+
+
+def load(root: Path, size: int, channels: int) -> Split:
+    """All pictures scaled to `size` × `size` as serving scales them, cut 70/10/20 class by class.
+
+    The order within a class is that of the pictures' hashes: it depends on no file name and on no seed.
+    Raises InvalidInput when a class has too few pictures.
+    """
+    folder = Folder(root)
+    names = folder.labels()
+    every = _pictures(folder, names, size, channels)
+    train, validation, test = (every.select(rows) for rows in _cut(every, names))
+    train, leaked = without_leaks(train, validation, test)
+    folder.rejected["equal to a held-out row once scaled"] += leaked
+    return Split(train, validation, test, names, f"folder {root.name}", dict(folder.rejected))
+
+
+def _pictures(folder: Folder, names: tuple[str, ...], size: int, channels: int) -> Pictures:
+    scale = scaling(size, channels)
+    pixels, labels, files = [], [], []
+    for row in folder.rows(channels):
+        pixels.append(scale.apply(row.image).astype(np.uint8).transpose(1, 2, 0))
+        labels.append(names.index(row.label))
+        files.append(row.file)
+    if not files:
+        raise InvalidInput("data", f"{folder.root.name} holds no picture that can be read")
+    return Pictures(np.stack(pixels), np.array(labels, np.int64), folder.slices(files))
+
+
+def scaling(size: int, channels: int) -> ImagePreprocessing:
+    """To `size` × `size`, values left on 0–255."""
+    zero, one = (0.0,) * channels, (1.0,) * channels
+    return ImagePreprocessing(
+        channels=1 if channels == 1 else 3,
+        resize="exact",
+        size=size,
+        crop=0,
+        interpolation="bilinear",
+        mean=zero,
+        std=one,
+    )
+
+
+def _cut(every: Pictures, names: tuple[str, ...]) -> list[Labels]:
+    """Rows of [train, validation, test]."""
+    parts: tuple[list[int], list[int], list[int]] = ([], [], [])
+    for label, name in enumerate(names):
+        rows = np.flatnonzero(every.labels == label)
+        if len(rows) < MIN_PER_CLASS:
+            raise InvalidInput("data", f"class {name} has {len(rows)} pictures of use; at least {MIN_PER_CLASS}")
+        order = sorted(rows.tolist(), key=lambda row: hashlib.sha256(every.pixels[row].tobytes()).digest())
+        test = max(1, round(TEST_SHARE * len(order)))
+        held = test + max(1, round(VALIDATION_SHARE * len(order)))
+        for part, chosen in zip(parts, (order[held:], order[test:held], order[:test]), strict=True):
+            part.extend(chosen)
+    return [np.array(part, np.int64) for part in parts]
