@@ -28,20 +28,24 @@ ENDS = {
 async def converse(
     sessions: Sessions, requests: AsyncIterator[RunSessionRequest]
 ) -> AsyncIterator[RunSessionResponse]:
-    """Answers each message in order. A client that half-closes leaves the session to be resumed."""
+    """Answers each message in order. A client that half-closes leaves the session to be resumed.
+
+    The model is leased for the stream's length: a version that another replaces drains after it.
+    """
     first = await anext(requests, None)
     if first is None or not first.HasField("open"):
         raise InvalidInput("open", "must be set in the first message of the stream")
-    session, manifest = sessions.open(first.open)
-    yield RunSessionResponse(opened=status(sessions, session), served_by=served_by(manifest))
-    while (request := await _next(sessions, session, requests)) is not None:
-        if request.HasField("step"):
-            outcome = await sessions.step(session, request.step)
-            yield RunSessionResponse(output=output(request.step.step, outcome), timing=timing(outcome))
-        elif request.HasField("open"):
-            raise InvalidInput("open", "may be set in the first message only")
-        elif request.close:
-            sessions.table.close(session)
+    session = sessions.open(first.open)
+    with sessions.lease(session) as model:
+        yield RunSessionResponse(opened=status(sessions, session), served_by=served_by(model.manifest))
+        while (request := await _next(sessions, session, requests)) is not None:
+            if request.HasField("step"):
+                outcome = await sessions.step(session, model, request.step)
+                yield RunSessionResponse(output=output(request.step.step, outcome), timing=timing(outcome))
+            elif request.HasField("open"):
+                raise InvalidInput("open", "may be set in the first message only")
+            elif request.close:
+                sessions.table.close(session)
     if reason := _reason(sessions, session):
         yield RunSessionResponse(ended=RunSessionResponse.Ended(reason=reason, status=status(sessions, session)))
 
@@ -66,15 +70,16 @@ def _session_of(sessions: Sessions, request: StepSessionRequest) -> Held:
         raise InvalidInput("step", "is not set; set step, open or close")
     if opening and request.session_id not in ("", request.open.session_id):
         raise InvalidInput("session_id", "is not open.session_id; set open.session_id alone")
-    return sessions.open(request.open)[0] if opening else sessions.find(request.session_id)
+    return sessions.open(request.open) if opening else sessions.find(request.session_id)
 
 
 async def _answer(sessions: Sessions, session: Held, request: StepSessionRequest) -> StepSessionResponse:
-    reply = StepSessionResponse(served_by=served_by(sessions.manifest(session)))
-    if request.HasField("step"):
-        outcome = await sessions.step(session, request.step)
-        reply.output.CopyFrom(output(request.step.step, outcome))
-        reply.timing.CopyFrom(timing(outcome))
+    with sessions.lease(session) as model:
+        reply = StepSessionResponse(served_by=served_by(model.manifest))
+        if request.HasField("step"):
+            outcome = await sessions.step(session, model, request.step)
+            reply.output.CopyFrom(output(request.step.step, outcome))
+            reply.timing.CopyFrom(timing(outcome))
     if request.close:
         sessions.table.close(session)
     reply.status.CopyFrom(status(sessions, session))
