@@ -202,6 +202,14 @@ def test_no_token_left_is_said() -> None:
         sampler.choose(row, sequence(SamplingParams(allowed_token_ids=(3,)), bad_words=(b"d",)))
 
 
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+@pytest.mark.parametrize("factor", [1e-42, math.nan])
+def test_edits_that_make_a_row_infinite_are_refused(temperature: float, factor: float) -> None:
+    row = torch.tensor(LOGITS, dtype=torch.float32)
+    with pytest.raises(InvalidInput, match="not finite"):
+        sampler.choose(row, sequence(SamplingParams(temperature=temperature, repetition_penalty=factor)))
+
+
 def test_seed_index_and_step_each_matter_and_decide_alone() -> None:
     row, warm = torch.tensor(LOGITS, dtype=torch.float32), SamplingParams(temperature=2.0)
 

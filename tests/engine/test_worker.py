@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 import pytest
 import torch
 
-from services.generation.engine.request import Sequence
+from services.generation.engine.request import Request, Sequence
 from services.generation.worker import EngineWorker
 from services.runtime.errors import Overloaded, ServiceError, Unavailable
 from tests.engine.tiny import make_engine, run, sequence, tiny_model
@@ -108,6 +108,51 @@ async def test_a_step_that_raises_ends_its_requests_and_no_others() -> None:
         with pytest.raises(RuntimeError, match="broken"):
             await tokens(worker, sequence([1, 2]))
         assert len(await tokens(worker, sequence([1, 2]))) == 20
+
+
+class BrokenText:
+    """A sequence's own work that fails from its third token on."""
+
+    taken = 0
+
+    def push(self, token: int) -> tuple[str, str | None]:
+        self.taken += 1
+        return ("", None) if self.taken < 3 else ([].pop(), None)
+
+    def flush(self) -> tuple[str, str | None]:
+        return "", None
+
+
+async def test_a_sequence_whose_own_work_fails_ends_alone() -> None:
+    (alone,) = run(make_engine(tiny_model()), [sequence([1, 2])])
+    async with working() as (worker, _):
+        broken = sequence([3, 4])
+        broken.text = BrokenText()
+        good, bad = await asyncio.gather(
+            tokens(worker, sequence([1, 2])), tokens(worker, broken), return_exceptions=True
+        )
+        await idle(worker)
+        assert worker.engine.scheduler.pool.available == worker.engine.scheduler.pool.usable
+    assert isinstance(bad, IndexError) and good == alone.tokens
+
+
+class BrokenScores(dict[int, object]):
+    """Prompt scores that cannot be kept."""
+
+    def __setitem__(self, place: int, score: object) -> None:
+        raise OSError("full")
+
+
+async def test_a_prompt_that_cannot_be_scored_ends_alone() -> None:
+    (alone,) = run(make_engine(tiny_model()), [sequence([1, 2])])
+    async with working() as (worker, _):
+        asked = Request((3, 4, 5), prompt_logprobs=1, prompt_scores=BrokenScores())  # type: ignore[arg-type]
+        scored = Sequence(asked, 0, sequence([1]).text)
+        good, bad = await asyncio.gather(
+            tokens(worker, sequence([1, 2])), tokens(worker, scored), return_exceptions=True
+        )
+        await idle(worker)
+    assert isinstance(bad, OSError) and good == alone.tokens
 
 
 async def test_the_bound_counts_sequences_and_is_given_back() -> None:

@@ -448,6 +448,16 @@ async def test_no_choice_left_fails_its_request_alone(stub: Stub) -> None:
     assert bad[:2] == (grpc.StatusCode.INVALID_ARGUMENT, ["sampling"]) and good.usage.completion_tokens == 24
 
 
+async def test_a_penalty_near_zero_is_refused_and_a_hundredth_is_not(stub: Stub) -> None:
+    def asked(penalty: float) -> Ask:
+        return Ask(text=TEXT, sampling=pb.Sampling(repetition_penalty=penalty), stopping=free(3))
+
+    code, fields, text = await refusal(stub.Generate(asked(1e-42)))
+    assert (code, fields) == (grpc.StatusCode.INVALID_ARGUMENT, ["sampling.repetition_penalty"])
+    assert "at least 0.01" in text
+    assert (await stub.Generate(asked(0.01))).usage.completion_tokens == 3
+
+
 async def test_a_cancelled_stream_stops_the_engine(served: Served) -> None:
     await idle(served.engine)
     call = served.stub.GenerateStream(streamed(Ask(text=TEXT, stopping=free(150))))

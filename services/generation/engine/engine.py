@@ -14,7 +14,7 @@ from services.generation.engine.request import Request, Sequence
 from services.generation.engine.runner import Computed, ModelRunner
 from services.generation.engine.scheduler import Scheduler
 from services.generation.engine.step import Chunk, Step
-from services.runtime.errors import DeadlinePassed, ServiceError
+from services.runtime.errors import DeadlinePassed
 
 SCORED_ROWS = 64  # prompt rows whose logits exist at a time
 
@@ -93,11 +93,12 @@ class Engine:
 
     def _commit(self, computed: Computed) -> None:
         rows = list(zip(computed.inputs.chunks, computed.inputs.ends, strict=True))
-        for chunk, end in rows:
+        for chunk, _ in rows:
             self.scheduler.commit(chunk)
-            if chunk.sequence.scores_prompt:
-                self._score(chunk, computed.hidden[end - chunk.count : end])
-        complete = [(chunk.sequence, end - 1) for chunk, end in rows if chunk.completes]
+        scored = [
+            (chunk, end) for chunk, end in rows if self._scored(chunk, computed.hidden[end - chunk.count : end])
+        ]
+        complete = [(chunk.sequence, end - 1) for chunk, end in scored if chunk.completes]
         if complete:
             logits = self.runner.logits(computed.hidden[[row for _, row in complete]])
             known = sampler.log_probabilities(logits)
@@ -105,32 +106,43 @@ class Engine:
                 self._news.append(self._advance(sequence, row, logprobs))
 
     def _advance(self, sequence: Sequence, logits: Tensor, logprobs: Tensor) -> Delta:
-        """One token further, or only the end where none is wanted; a refusal ends this sequence alone."""
+        """One token further, or only the end where none is wanted. Whatever goes wrong ends this sequence alone."""
         if sequence.request.stopping.max_tokens == 0:
             return self._close(Delta(sequence, finish=FinishReason.LENGTH))
         try:
-            token = sampler.choose(logits, sequence)
-        except ServiceError as error:
+            delta = self._next(sequence, logits, logprobs)
+        except Exception as error:
             return self._drop(sequence, error)
+        return self._close(delta)
+
+    def _next(self, sequence: Sequence, logits: Tensor, logprobs: Tensor) -> Delta:
+        token = sampler.choose(logits, sequence)
         text = advance(sequence, token, self.context)
         wanted = sequence.request.logprobs
-        reported = () if wanted is None else (sampler.report(logprobs, token, wanted),)
-        return self._close(
-            Delta(
-                sequence,
-                text=text,
-                token_ids=(token,),
-                logprob=float(logprobs[token]),
-                logprobs=reported,
-                finish=sequence.finish,
-                batch_size=len(self._step.chunks),
-            )
+        return Delta(
+            sequence,
+            text=text,
+            token_ids=(token,),
+            logprob=float(logprobs[token]),
+            logprobs=() if wanted is None else (sampler.report(logprobs, token, wanted),),
+            finish=sequence.finish,
+            batch_size=len(self._step.chunks),
         )
 
     def _close(self, delta: Delta) -> Delta:
         if delta.last:
             self.scheduler.remove(delta.sequence)
         return delta
+
+    def _scored(self, chunk: Chunk, hidden: Tensor) -> bool:
+        """Scores the chunk's part of the prompt where that is wanted; False if that failed and its sequence ended."""
+        try:
+            if chunk.sequence.scores_prompt:
+                self._score(chunk, hidden)
+        except Exception as error:
+            self._news.append(self._drop(chunk.sequence, error))
+            return False
+        return True
 
     def _score(self, chunk: Chunk, hidden: Tensor) -> None:
         """Log probabilities of the prompt tokens that follow the chunk's rows."""

@@ -1,5 +1,7 @@
 """Logits → tokens and their log probabilities. Each row is chosen by itself: batch mates cannot matter."""
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -12,11 +14,14 @@ from services.runtime.errors import InvalidInput
 
 
 def choose(logits: Tensor, sequence: Sequence) -> int:
-    """The next token of `sequence` from its row [vocab] float32. InvalidInput if no token is left."""
+    """The next token of `sequence` from its row [vocab] float32.
+
+    InvalidInput if the request's changes leave no token, or a row whose numbers are not finite.
+    """
     request = sequence.request
     if sequence.edits_logits:
         logits = edit(logits, sequence)
-        _check_any(logits)
+        _check_edited(logits)
     if request.sampling.greedy:
         return int(logits.argmax())
     ids, probabilities = candidates(logits, request.sampling)
@@ -24,12 +29,18 @@ def choose(logits: Tensor, sequence: Sequence) -> int:
     return int(ids[_invert(probabilities.cumsum(-1), draw)])
 
 
-def _check_any(logits: Tensor) -> None:
-    if bool(torch.isneginf(logits.max())):
+def _check_edited(logits: Tensor) -> None:
+    top = float(logits.max())
+    if math.isfinite(top):
+        return
+    if top == -math.inf:
         raise InvalidInput(
             "sampling",
             "no token is left to choose: allowed_token_ids, bad_words and min_tokens exclude each other",
         )
+    raise InvalidInput(
+        "sampling", "the penalties and logit_bias make logits that are not finite; bring them nearer to neutral"
+    )
 
 
 def _invert(cumulative: Tensor, draw: float) -> int:

@@ -145,7 +145,9 @@ class Sampling(_message.Message):
     typical_p: _builtins.float
     """Locally typical sampling; 1 (default) = off."""
     repetition_penalty: _builtins.float
-    """Divides (positive) or multiplies (negative) logits of tokens seen in prompt or output; 1 (default) = off."""
+    """Divides (positive) or multiplies (negative) logits of tokens seen in prompt or output; 1 (default) = off.
+    At least 0.01, whose nearest float lies a little below it.
+    """
     frequency_penalty: _builtins.float
     """Subtracted once per earlier occurrence in the output; 0 (default) = off."""
     presence_penalty: _builtins.float
