@@ -111,7 +111,9 @@ def publish_finished(store: ModelStore, name: str, finished: Any, plan: Any) -> 
     from training.publish import publish
 
     err().print("[dim]choosing the runner[/dim]")
-    made = publish(store, name, finished.trained, finished.model, finished.report, plan, choose_runner)
+    made = publish(
+        store, name, finished.trained, finished.model, finished.report, plan, choose_runner, finished.plots
+    )
     out().print(f"published {made.name} version {made.version} ({made.runner}, {made.digest[:19]}…)")
 
 

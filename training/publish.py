@@ -1,13 +1,15 @@
 """A trained net → a version in the store: weights, labels, runner chosen by measuring, card. Atomic."""
 
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from safetensors.torch import save_file
 from torch import nn
 
 from services.runtime.store.manifest import Manifest
-from services.runtime.store.publish import Draft
+from services.runtime.store.publish import PLOTS, Draft
 from services.runtime.store.store import ModelStore
 from training.plan import Plan
 from training.recipe import Report, Trained
@@ -16,7 +18,14 @@ Prepare = Callable[[Draft], None]
 
 
 def publish(
-    store: ModelStore, name: str, trained: Trained, model: nn.Module, report: Report, plan: Plan, prepare: Prepare
+    store: ModelStore,
+    name: str,
+    trained: Trained,
+    model: nn.Module,
+    report: Report,
+    plan: Plan,
+    prepare: Prepare,
+    plots: Sequence[Path] = (),
 ) -> Manifest:
     """The new version. Nothing is visible before everything is written; a failure leaves the store as it was."""
     with store.publish(name) as draft:
@@ -26,9 +35,17 @@ def publish(
             (draft.directory / "labels.txt").write_text("\n".join(trained.labels()) + "\n", encoding="utf-8")
         draft.fields.update(trained.fields())
         draft.card.update(card(report, plan))
+        copy_plots(plots, draft.directory / PLOTS)
         prepare(draft)
     assert draft.published is not None
     return draft.published
+
+
+def copy_plots(plots: Sequence[Path], folder: Path) -> None:
+    """Pictures of the run beside the model, where they are no part of its digest."""
+    for plot in plots:
+        folder.mkdir(exist_ok=True)
+        shutil.copyfile(plot, folder / plot.name)
 
 
 def card(report: Report, plan: Plan) -> dict[str, Any]:

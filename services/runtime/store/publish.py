@@ -20,7 +20,7 @@ from services.runtime.store.files import fsync, hold, replace, sha256_files, try
 from services.runtime.store.manifest import Manifest
 from services.runtime.store.paths import check_name, real_directory
 
-CARD = "card.json"
+CARD, PLOTS = "card.json", "plots"  # beside the model and outside its digest
 STAGING = ".staging"
 LOCKS = ".locks"
 
@@ -121,7 +121,7 @@ def commit(root: Path, draft: Draft) -> Manifest:
 
 
 def seal(directory: Path) -> list[str]:
-    """Make every file readable and durable; their sorted relative names. Links and devices are refused."""
+    """Make every file readable and durable; sorted names of those the digest covers. Refuses links and devices."""
     members = []
     for path in sorted(directory.rglob("*")):
         member = path.relative_to(directory).as_posix()
@@ -129,6 +129,6 @@ def seal(directory: Path) -> list[str]:
             raise InvalidInput("file", f"{member!r} must be a regular file: links and devices are not published")
         path.chmod(0o755 if path.is_dir() else 0o644)
         fsync(path)
-        if path.is_file() and member != CARD:
+        if path.is_file() and member != CARD and not member.startswith(PLOTS + "/"):
             members.append(member)
     return members

@@ -94,6 +94,19 @@ def test_a_run_is_drawn_and_written_down(tmp_path: Path, data: Path) -> None:
     assert json.loads((tmp_path / "home" / "report.json").read_text())["details"]["classes"]["red"]["support"] == 4
 
 
+def test_plots_are_published_outside_the_digest(tmp_path: Path, data: Path) -> None:
+    done = train(LeNetRgb(), data, tmp_path / "home", epochs=1)
+    store, plan = ModelStore(tmp_path / "store"), plan_of(LeNetRgb.plan, {})
+    bare, drawn = (
+        publish(store, "n", done.trained, done.model, done.report, plan, lambda draft: None, plots)
+        for plots in ([], done.plots)
+    )
+    folder = store.directory(drawn) / "plots"
+    assert sorted(path.name for path in folder.iterdir()) == ["confusion.png", "loss.png"]
+    assert drawn.digest == bare.digest and drawn.version == 2
+    store.verify(drawn)
+
+
 def test_other_data_begins_anew_and_the_same_goes_on(tmp_path: Path, data: Path) -> None:
     home = tmp_path / "home"
     train(LeNetRgb(), data, home, epochs=1)
