@@ -74,10 +74,18 @@ def _steps(values: Floats, width: int, field: str) -> Floats:
 def words(model: SequenceModel, texts: Sequence[str]) -> list[list[Ids]]:
     """Each text's words as grapheme ids."""
     limit = model.manifest.limits.get("max_letters", 32)
-    return [
-        encode.text_to_words(text, model.manifest.config, limit, f"texts[{index}]")
-        for index, text in enumerate(texts)
-    ]
+    return encode.texts_to_words(texts, model.manifest.config, limit, "texts")
+
+
+def check_asked(model: SequenceModel, request: sequence_service_pb2.ClassifyRequest) -> None:
+    """InvalidInput: more labels than there are classes, or scores of steps where a net gives none."""
+    name, width = model.manifest.name, model.manifest.outputs[0].shape[-1]
+    stepwise = bool(model.net.state_specs) and width == 1
+    if request.step_scores and not stepwise:
+        raise InvalidInput("step_scores", f"{name} gives no score a step; leave it unset")
+    classes = 2 if stepwise else width
+    if request.top_k > classes:
+        raise InvalidInput("top_k", f"is {request.top_k}; {name} has {classes} classes")
 
 
 def classified_rows(
@@ -93,11 +101,11 @@ def classified_rows(
 def classified_streams(
     model: SequenceModel, request: sequence_service_pb2.ClassifyRequest, outcome: Outcome[list[Floats]]
 ) -> sequence_service_pb2.ClassifyResponse:
-    """Scores [T, K] of each series → labels by their mean over its steps, and the steps' own if K is 1."""
+    """Scores [T, K] of each series → labels by their mean over its steps, and the steps' own if asked for."""
     results = []
     for scores in outcome.value:
         result = sequence_pb2.Classification(labels=_labels(model, _mean_classes(scores), request))
-        if request.step_scores and scores.shape[1] == 1:
+        if request.step_scores:
             result.step_scores.extend(scores[:, 0].tolist())
             result.step_ms = step_ms(model.manifest)
         results.append(result)

@@ -15,6 +15,9 @@ from services.runtime.text.truncation import Truncation, truncate
 Ids = NDArray[np.int64]
 Floats = NDArray[np.float32]
 
+# Of one call to a net that reads words: what a few seconds compute.
+MOST_WORDS = 8192
+MOST_LETTERS = 16 * MOST_WORDS
 MAX_AMPLITUDE = 2.0  # resampling overshoots 1 a little; 16-bit integers as floats are far beyond
 
 
@@ -62,6 +65,17 @@ def _fitting(ids: Ids, limit: int, field: str) -> Ids:
     if len(ids) > limit:
         raise InvalidInput(field, f"is {len(ids)} tokens; this model reads {limit}: shorten it or set truncate")
     return ids
+
+
+def texts_to_words(texts: Sequence[str], config: Mapping[str, Any], limit: int, field: str) -> list[list[Ids]]:
+    """Each text's words; blocking, so call it on a pool. InvalidInput names `field[i]`, also of too much text."""
+    words = letters = 0
+    for index, text in enumerate(texts):
+        words, letters = words + len(text.split(maxsplit=MOST_WORDS)), letters + len(text)
+        if words > MOST_WORDS or letters > MOST_LETTERS:
+            most = f"at most {MOST_WORDS} words and {MOST_LETTERS} characters are read in a call"
+            raise InvalidInput(f"{field}[{index}]", f"{most}, and with this text it has more; send fewer")
+    return [text_to_words(text, config, limit, f"{field}[{index}]") for index, text in enumerate(texts)]
 
 
 def text_to_words(text: str, config: Mapping[str, Any], limit: int, field: str) -> list[Ids]:

@@ -3,6 +3,8 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Executor
+from contextvars import copy_context
+from functools import partial
 from typing import ParamSpec, TypeVar
 
 from grpc import aio
@@ -22,7 +24,7 @@ T = TypeVar("T")
 
 
 class SequenceService(sequence_service_pb2_grpc.SequenceServiceServicer):
-    """`pool` reads requests (tokenizing, frames) so that the event loop does not."""
+    """`pool` reads requests (tokenizing, frames) and writes long replies so that the event loop does not."""
 
     def __init__(
         self, host: ModelHost[TensorModel], sessions: Sessions, pool: Executor, settings: SequenceSettings
@@ -35,12 +37,14 @@ class SequenceService(sequence_service_pb2_grpc.SequenceServiceServicer):
             return await self._classify_series(request)
         default = self._settings.text_classify_model
         with self._host.lease(request.model or default, request.version, "sequence.classify") as model:
+            convert.check_asked(model, request)
             rows = await self._read(convert.rows, model, request)
             return convert.classified_rows(model, request, await compute.answer_rows(model, rows))
 
     async def _classify_series(self, request: pb.ClassifyRequest) -> pb.ClassifyResponse:
         """A net with memory between steps hears a stream; any other reads the series as a whole."""
         with self._host.lease(request.model, request.version, "sequence.classify") as model:
+            convert.check_asked(model, request)
             if model.net.state_specs:
                 streams = await self._read(convert.streams, model, request.series)
                 return convert.classified_streams(model, request, await compute.listen(model, streams))
@@ -56,7 +60,7 @@ class SequenceService(sequence_service_pb2_grpc.SequenceServiceServicer):
         with self._host.lease(request.model, request.version, "sequence.transduce") as model:
             words = await self._read(convert.words, model, request.texts)
             outcome = await compute.answer_rows(model, [word for text in words for word in text])
-            return convert.transduced(model, words, outcome)
+            return await self._read(convert.transduced, model, words, outcome)
 
     async def Forecast(self, request: pb.ForecastRequest, context: aio.ServicerContext) -> pb.ForecastResponse:
         with self._host.lease(request.model, request.version, "sequence.forecast") as model:
@@ -77,5 +81,5 @@ class SequenceService(sequence_service_pb2_grpc.SequenceServiceServicer):
         return conversation.converse(self._sessions, request_iterator)
 
     async def _read(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._pool, lambda: function(*args, **kwargs))
+        work, loop = partial(copy_context().run, function, *args, **kwargs), asyncio.get_running_loop()
+        return await loop.run_in_executor(self._pool, work)

@@ -9,6 +9,7 @@ from services.runtime.errors import InvalidInput
 from services.runtime.runners.base import Array
 from services.runtime.store.manifest import TensorSpec
 from services.sequence import compute, encode
+from services.sequence.encode import Ids
 from services.sequence.loaded import SequenceModel, Work
 from services.sequence.predict import unit_length
 from services.sequence.step import Run, predict_runs
@@ -45,11 +46,9 @@ class TensorModel(SequenceModel):
             return {name: await infer_series(self, inputs[self.oip_inputs[0].name])}
         if self.net.state_specs:
             return {name: await self._hear(inputs[self.oip_inputs[0].name])}
-        texts = [_text(value, index) for index, value in enumerate(inputs["text"])]
         if name == "phonemes":
-            return {name: await self._transduce(texts)}
-        limit = encode.max_tokens(self.manifest)
-        rows = await asyncio.to_thread(encode.texts_to_ids, self.tokenizer("text"), texts, limit, False)
+            return {name: await self._transduce(inputs["text"])}
+        rows = await asyncio.to_thread(self._rows, inputs["text"])
         found = np.stack((await compute.answer_rows(self, rows)).value)
         unit = name == "embedding" and self.manifest.preprocessing.get("normalize", True)
         return {name: unit_length(found) if unit else found}
@@ -60,11 +59,21 @@ class TensorModel(SequenceModel):
         heard = (await self.compute(Work(predict_runs, runs, len(runs)))).value
         return np.stack([one.scores[0] for one in heard])
 
-    async def _transduce(self, texts: Sequence[str]) -> Array:
-        limit, config = self.manifest.limits.get("max_letters", 32), self.manifest.config
-        read = [encode.text_to_words(text, config, limit, f"text[{i}]") for i, text in enumerate(texts)]
-        answers = iter((await compute.answer_rows(self, [word for words in read for word in words])).value)
-        lines = [" ".join(s for _ in words for s in encode.symbols(next(answers), config)) for words in read]
+    def _rows(self, texts: Array) -> list[Ids]:
+        return encode.texts_to_ids(self.tokenizer("text"), _texts(texts), encode.max_tokens(self.manifest), False)
+
+    async def _transduce(self, texts: Array) -> Array:
+        read = await asyncio.to_thread(self._words, texts)
+        answers = (await compute.answer_rows(self, [word for words in read for word in words])).value
+        return await asyncio.to_thread(self._lines, read, answers)
+
+    def _words(self, texts: Array) -> list[list[Ids]]:
+        limit = self.manifest.limits.get("max_letters", 32)
+        return encode.texts_to_words(_texts(texts), self.manifest.config, limit, "text")
+
+    def _lines(self, read: Sequence[Sequence[Ids]], answers: Sequence[Array]) -> Array:
+        given, config = iter(answers), self.manifest.config
+        lines = [" ".join(s for _ in words for s in encode.symbols(next(given), config)) for words in read]
         found = np.empty(len(lines), object)
         found[:] = [line.encode() for line in lines]
         return found
@@ -72,6 +81,10 @@ class TensorModel(SequenceModel):
 
 def _frames(spec: TensorSpec) -> TensorSpec:
     return TensorSpec(name=spec.name, dtype="FP32", shape=spec.shape)
+
+
+def _texts(values: Array) -> list[str]:
+    return [_text(value, index) for index, value in enumerate(values)]
 
 
 def _text(value: bytes, index: int) -> str:

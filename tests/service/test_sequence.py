@@ -1,6 +1,7 @@
 """The sequence service through a real server and stub, on its real models."""
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from maas.sequence.v1.sequence_service_pb2_grpc import SequenceServiceStub
 from services.runtime import tensors
 from services.runtime.oip_tensors import join_bytes
 from services.runtime.store.store import ModelStore
+from services.sequence import encode
 from services.sequence.__main__ import build
 from services.sequence.settings import SequenceSettings
 from tests.harness import running
@@ -111,6 +113,12 @@ async def test_top_k_limits_labels_and_steps_are_left_out_unless_asked(stub: Any
     (result,) = (await stub.Classify(request)).results
     assert [label.name for label in result.labels] == ["silence"]
     assert not result.step_scores
+
+
+async def test_more_labels_than_classes_are_refused(stub: Any) -> None:
+    request = pb.ClassifyRequest(top_k=3)
+    request.series.values.append(packed(np.zeros(600)))
+    await refused(stub.Classify(request), grpc.StatusCode.INVALID_ARGUMENT, "top_k", "silero-vad has 2 classes")
 
 
 @pytest.mark.parametrize(
@@ -234,6 +242,31 @@ async def test_transduce_golden_words(stub: Any) -> None:
     assert reply.served_by.model == "g2p-en"
 
 
+async def test_words_are_read_and_written_off_the_event_loop(
+    stub: Any, inference: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: list[threading.Thread] = []
+
+    def seen(function: Any) -> Any:
+        def wrapped(*args: Any) -> Any:
+            threads.append(threading.current_thread())
+            return function(*args)
+
+        return wrapped
+
+    monkeypatch.setattr(encode, "text_to_words", seen(encode.text_to_words))
+    monkeypatch.setattr(encode, "symbols", seen(encode.symbols))
+    reply = await stub.Transduce(pb.TransduceRequest(texts=["computer"]))
+    assert reply.timing.total_ms >= reply.timing.compute_ms > 0
+    await inference.ModelInfer(asked("g2p-en", "text", "BYTES", [1], join_bytes([b"computer"])))
+    assert len(threads) == 4 and threading.current_thread() not in threads
+
+
+async def test_a_call_of_too_many_words_is_refused(stub: Any) -> None:
+    call = stub.Transduce(pb.TransduceRequest(texts=["a " * 2048] * 5))
+    await refused(call, grpc.StatusCode.INVALID_ARGUMENT, "texts[4]", "at most 8192 words")
+
+
 @pytest.mark.parametrize("word", ["r2d2", "日本", "   ", "a" * 33])
 async def test_what_is_no_word_is_named(stub: Any, word: str) -> None:
     call = stub.Transduce(pb.TransduceRequest(texts=["fine", word]))
@@ -340,6 +373,15 @@ async def test_the_first_message_must_open(stub: Any) -> None:
     await refused(Talk(stub).say(step=step(1, FRAMES[0])), grpc.StatusCode.INVALID_ARGUMENT, "open")
     wrong_rate = Talk(stub).open(sample_rate_hz=44100)
     await refused(wrong_rate, grpc.StatusCode.INVALID_ARGUMENT, "open.sample_rate_hz", "16000")
+
+
+async def test_resume_refuses_another_rate_or_version(stub: Any) -> None:
+    await Talk(stub).open(session_id="pinned", version="1", sample_rate_hz=16000)
+    again = Talk(stub).open(session_id="pinned", resume=True, sample_rate_hz=8000)
+    await refused(again, grpc.StatusCode.INVALID_ARGUMENT, "open.sample_rate_hz", "16000")
+    other = Talk(stub).open(session_id="pinned", resume=True, version="99")
+    await refused(other, grpc.StatusCode.INVALID_ARGUMENT, "open.version", "runs on 1")
+    assert (await Talk(stub).open(session_id="pinned", resume=True, version="1")).session_id == "pinned"
 
 
 async def test_unary_steps_equal_the_stream(stub: Any, uninterrupted: list[float]) -> None:
@@ -452,6 +494,10 @@ async def test_text_classification_ranks_named_classes(tiny_store: Path) -> None
         (same,) = (await stub.Classify(by_ids)).results
         assert same.labels[0].name == results[0].labels[0].name
         assert same.labels[0].score == pytest.approx(results[0].labels[0].score, abs=1e-6)
+        by_ids.top_k = 4
+        await refused(stub.Classify(by_ids), grpc.StatusCode.INVALID_ARGUMENT, "top_k", "3 classes")
+        request.step_scores = True
+        await refused(stub.Classify(request), grpc.StatusCode.INVALID_ARGUMENT, "step_scores", "no score a step")
         audio = pb.ClassifyRequest(model="bert-classify")
         audio.series.values.append(packed(FRAMES[0]))
         await refused(stub.Classify(audio), grpc.StatusCode.INVALID_ARGUMENT, "series")

@@ -82,3 +82,15 @@ def test_padding_marks_real_tokens() -> None:
         [[1, 0, 0], [1, 1, 1]],
         [1, 3],
     )
+
+
+def test_the_words_of_a_call_are_bounded_together() -> None:
+    half = "a " * (encode.MOST_WORDS // 2)
+    assert [len(words) for words in encode.texts_to_words([half, half], LETTERS, 32, "texts")] == [4096, 4096]
+    with pytest.raises(InvalidInput, match=r"texts\[2\]: at most 8192 words"):
+        encode.texts_to_words([half, half, "a"], LETTERS, 32, "texts")
+
+
+def test_a_long_text_is_refused_before_it_is_read() -> None:
+    with pytest.raises(InvalidInput, match=r"text\[0\]: .* 131072 characters"):
+        encode.texts_to_words(["a" * (encode.MOST_LETTERS + 1)], LETTERS, 32, "text")
