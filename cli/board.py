@@ -43,7 +43,7 @@ class Board:
         name, process = child.program.name, child.process
         self.processes[name] = process
         if not self._live.is_started or why:
-            reason = f" ({why})" if why else ""
+            reason = escape(f" ({why})") if why else ""
             self.console.print(f"{name}: {coloured(process.state)}{reason}", highlight=False)
 
     def settle(self) -> None:

@@ -9,11 +9,11 @@ from pathlib import Path
 from time import monotonic
 
 from cli.program import Program
-from cli.runfile import Process, started_at
+from cli.runfile import Process, kill_session, started_at
 
 STARTING, SERVING, UNWELL, RESTARTING = "starting", "serving", "not serving", "restarting"
 STOPPING, STOPPED, FAILED = "stopping", "stopped", "failed"
-FIRST_DELAY_S, LAST_DELAY_S = 0.5, 8.0
+FIRST_DELAY_S, DOUBLINGS = 0.5, 4
 DEATHS_BEFORE_SERVING = 3
 SETTLED_S = 30.0
 IMPATIENT_S, RELAXED_S = 0.2, 1.0
@@ -26,6 +26,7 @@ class Child:
         self.program = program
         self.log = log
         self.process = Process(address=program.address, state=STARTING)
+        self.why = ""
         self.served = asyncio.Event()
         self.failed = asyncio.Event()
         self._changed = changed
@@ -36,47 +37,76 @@ class Child:
     def start(self) -> None:
         """Begin to run the program and to keep it running."""
         self._task = asyncio.create_task(self._live())
+        self._task.add_done_callback(self._ended)
 
     async def stop(self, patience_s: float) -> None:
-        """SIGTERM, SIGKILL after `patience_s`; returns when the process is gone."""
+        """SIGTERM to the process, SIGKILL to all it began after `patience_s`; returns when it is gone."""
         self._stopping = True
         if self._task is None or self.process.state in (STOPPED, FAILED):
             return
         self._become(STOPPING)
-        self.signal(signal.SIGTERM)
+        self._terminate()
         if self.process.pid == 0:
             self._task.cancel()
         done, _ = await asyncio.wait({self._task}, timeout=patience_s)
         if not done:
-            self.signal(signal.SIGKILL)
+            self.kill()
             await asyncio.wait({self._task})
         self._become(STOPPED)
 
-    def signal(self, number: int) -> None:
-        """Send a signal to the process, if it runs."""
+    def kill(self) -> None:
+        """SIGKILL to the process and to all it began; it is not started again."""
+        self._stopping = True
+        if self.process.pid:
+            kill_session(self.process.pid)
+
+    def _terminate(self) -> None:
         if self.process.pid:
             with suppress(ProcessLookupError):
-                os.kill(self.process.pid, number)
+                os.kill(self.process.pid, signal.SIGTERM)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """A life that breaks off by an error of ours is a failure, never a silence."""
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            self.kill()
+            self.failed.set()
+            self._become(FAILED, f"cannot be supervised: {error!r}")
 
     async def _live(self) -> None:
         while not self._stopping:
             began = monotonic()
-            code = await self._run_once()
+            why = await self._run_once()
             if self._stopping:
                 return
             self._deaths = 0 if monotonic() - began > SETTLED_S else self._deaths + 1
             if not self.served.is_set() and self._deaths >= DEATHS_BEFORE_SERVING:
-                self._become(FAILED, f"exited with {code}")
                 self.failed.set()
+                self._become(FAILED, why)
                 return
             self.process.restarts += 1
-            self._become(RESTARTING, f"exited with {code}")
-            await asyncio.sleep(min(LAST_DELAY_S, FIRST_DELAY_S * 2 ** (self._deaths - 1)))
+            self._become(RESTARTING, why)
+            await asyncio.sleep(delay_s(self._deaths))
 
-    async def _run_once(self) -> int:
-        """Start the process and wait until it ends; its exit code."""
+    async def _run_once(self) -> str:
+        """Start the process and wait until it ends; how it ended, or why it never began."""
+        try:
+            running = await self._spawn()
+        except OSError as error:
+            return f"cannot be started: {error}"
+        self.process.pid, self.process.started = running.pid, started_at(running.pid) or ""
+        self._become(STARTING)
+        watch = asyncio.create_task(self._watch())
+        try:
+            return f"exited with {await running.wait()}"
+        finally:
+            watch.cancel()
+            self.process.pid = 0
+
+    async def _spawn(self) -> asyncio.subprocess.Process:
+        """The process, in a session of its own: its end can be made that of all it begins."""
         with self.log.open("ab") as log:
-            running = await asyncio.create_subprocess_exec(
+            return await asyncio.create_subprocess_exec(
                 *self.program.command,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,
@@ -84,14 +114,6 @@ class Child:
                 env=dict(self.program.environment),
                 start_new_session=True,
             )
-        self.process.pid, self.process.started = running.pid, started_at(running.pid) or ""
-        self._become(STARTING)
-        watch = asyncio.create_task(self._watch())
-        try:
-            return await running.wait()
-        finally:
-            watch.cancel()
-            self.process.pid = 0
 
     async def _watch(self) -> None:
         """Follow the program's own word on whether it serves."""
@@ -108,4 +130,10 @@ class Child:
 
     def _become(self, state: str, why: str = "") -> None:
         self.process.state = state
+        self.why = why
         self._changed(self, why)
+
+
+def delay_s(deaths: int) -> float:
+    """Seconds before the next start after so many quick deaths in a row: doubled each time, up to a bound."""
+    return FIRST_DELAY_S * 2.0 ** min(DOUBLINGS, deaths - 1)

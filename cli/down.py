@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -38,10 +39,10 @@ def down(force: Force = False, wait: Wait = 90.0, home: Home = HOME) -> None:
 
 def stop_supervisor(supervisor: Process, wait: float, force: bool) -> None:
     """SIGTERM, twice to force; returns when it is gone. Unavailable if it is still there after `wait`."""
-    os.kill(supervisor.pid, signal.SIGTERM)
-    if force:
-        time.sleep(0.1)
-        os.kill(supervisor.pid, signal.SIGTERM)
+    for pause_s in [0.0, 0.1] if force else [0.0]:
+        time.sleep(pause_s)
+        with suppress(ProcessLookupError):
+            os.kill(supervisor.pid, signal.SIGTERM)
     if not runfile.wait_gone([supervisor], wait):
         raise Unavailable(f"the suite (pid {supervisor.pid}) did not stop in {wait:.0f} s; try --force")
 

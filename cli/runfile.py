@@ -4,7 +4,7 @@ import json
 import os
 import signal
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -74,12 +74,28 @@ def started_at(pid: int) -> str | None:
     return None if fields[0] in "ZX" else fields[19]
 
 
+def kill_session(leader: int) -> None:
+    """SIGKILL to a process, then to what is left of its session: workers lead process groups of their own."""
+    for pids in ([leader], session(leader)):
+        for pid in pids:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+
+def session(leader: int) -> Iterator[int]:
+    """The processes of the session that `leader` began. Its number stays taken while one of them lives."""
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal():
+            with suppress(ProcessLookupError):
+                if os.getsid(int(entry.name)) == leader:
+                    yield int(entry.name)
+
+
 def end_leftovers(run: Run) -> list[str]:
-    """Kill the programs whose supervisor died without stopping them; their names, once they are gone."""
+    """Kill what a dead supervisor left running, workers too; the programs' names, once they are gone."""
     left = {name: process for name, process in run.programs.items() if process.alive}
     for process in left.values():
-        with suppress(ProcessLookupError):
-            os.kill(process.pid, signal.SIGKILL)
+        kill_session(process.pid)
     wait_gone(left.values(), LEFTOVER_WAIT_S)
     return list(left)
 

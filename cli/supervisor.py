@@ -56,7 +56,7 @@ class Supervisor:
     def _on_signal(self) -> None:
         if self._stop.is_set():
             for child in self.children:
-                child.signal(signal.SIGKILL)
+                child.kill()
         self._stop.set()
 
     async def _up(self) -> None:
@@ -70,7 +70,8 @@ class Supervisor:
         )
         for child in self.children:
             if child.process.state == FAILED:
-                raise Unavailable(f"{child.program.name} does not start; {child.log} ends:\n{tail(child.log)}")
+                name = child.program.name
+                raise Unavailable(f"{name} does not start: {child.why}; {child.log} ends:\n{tail(child.log)}")
 
     async def _down(self) -> None:
         """By rank: the gateway, then the services, then what they lean on."""
@@ -103,5 +104,8 @@ async def _first(*tasks: asyncio.Task[Any]) -> None:
 
 
 def tail(path: Path, lines: int = LOG_TAIL_LINES) -> str:
-    """The last lines of a log."""
-    return "\n".join(path.read_text(errors="replace").splitlines()[-lines:])
+    """The last lines of a log, or why it cannot be read."""
+    try:
+        return "\n".join(path.read_text(errors="replace").splitlines()[-lines:])
+    except OSError as error:
+        return str(error)

@@ -12,9 +12,8 @@ from pathlib import Path
 import pytest
 
 from cli import runfile
-from cli.child import Child
+from cli.child import FIRST_DELAY_S, Child, delay_s
 from cli.program import Program
-from cli.runfile import Process, Run
 from cli.supervisor import Supervisor
 from services.runtime.errors import Unavailable
 
@@ -120,6 +119,34 @@ async def test_a_program_that_cannot_start_is_told_and_the_rest_stopped(tmp_path
     assert runfile.load(tmp_path) is None
 
 
+async def test_a_program_that_cannot_be_executed_is_told(tmp_path: Path) -> None:
+    async def never() -> bool:
+        return False
+
+    missing = Program("valkey", ("/no/such/valkey-server",), "", never)
+    watcher = Watcher()
+    supervisor = Supervisor([missing], tmp_path, 20, watcher.told)
+    with pytest.raises(Unavailable, match=r"valkey does not start: cannot be started: .*No such file"):
+        await asyncio.wait_for(supervisor.run(lambda: pytest.fail("said ready")), 20)
+    assert watcher.heard.count(("valkey", "restarting")) == 2 and ("valkey", "failed") in watcher.heard
+
+
+async def test_an_error_of_the_supervision_is_no_silence(tmp_path: Path) -> None:
+    def told(child: Child, why: str) -> None:
+        if child.process.pid and child.process.state == "starting":
+            raise ValueError("cannot draw")
+
+    child = Child(fake(tmp_path, "vision"), tmp_path / "log", told)
+    child.start()
+    await asyncio.wait_for(child.failed.wait(), 20)
+    assert child.process.state == "failed" and "cannot draw" in child.why
+    assert runfile.wait_gone([child.process], 20)
+
+
+def test_a_program_that_dies_for_ever_is_tried_for_ever() -> None:
+    assert delay_s(1) == FIRST_DELAY_S and delay_s(2) == 2 * FIRST_DELAY_S and delay_s(5000) == delay_s(6)
+
+
 async def test_a_deaf_program_is_killed_when_patience_ends(tmp_path: Path) -> None:
     async with running(tmp_path, fake(tmp_path, "vision", deaf="deaf"), patience_s=0.2) as (supervisor, _):
         pid = supervisor.children[0].process.pid
@@ -148,15 +175,3 @@ async def test_a_stop_during_the_start_stops(tmp_path: Path) -> None:
     os.kill(os.getpid(), signal.SIGINT)
     await task
     assert watcher.heard[-1] == ("slow", "stopped")
-
-
-async def test_what_a_dead_supervisor_left_is_ended(tmp_path: Path) -> None:
-    child = await asyncio.create_subprocess_exec(sys.executable, "-c", "import time; time.sleep(600)")
-    started = runfile.started_at(child.pid) or ""
-    other = Process(os.getpid(), "another time")
-    run = Run(Process(1, "long ago"), programs={"vision": Process(child.pid, started), "gateway": other})
-    run.save(tmp_path)
-    loaded = runfile.load(tmp_path)
-    assert loaded == run and not loaded.supervisor.alive and not loaded.programs["gateway"].alive
-    assert runfile.end_leftovers(loaded) == ["vision"]
-    assert await child.wait() == -signal.SIGKILL
