@@ -1,22 +1,35 @@
-"""Labels of one model: `labels.toml`, a table name → version, replaced whole. Knows no manifest."""
+"""Labels of one model: `labels.toml`, a table name → version, replaced whole. Reads no manifest."""
 
 import tomllib
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import tomli_w
 
 from services.runtime.store.files import hold, replace
+from services.runtime.store.manifest_file import DamagedModel
 
 FILE = "labels.toml"
 
 
 def read(model_directory: Path) -> dict[str, int]:
-    """Label → version; empty where none was ever set."""
+    """Label → version; empty where none was ever set. DamagedModel if the file cannot be read."""
     try:
-        table = tomllib.loads((model_directory / FILE).read_text(encoding="utf-8"))
+        return numbers(tomllib.loads((model_directory / FILE).read_text(encoding="utf-8")))
     except FileNotFoundError:
         return {}
-    return {label: int(version) for label, version in table.items()}
+    except (OSError, ValueError) as error:
+        where = f"{model_directory.name}/{FILE}"
+        raise DamagedModel(f"{where} is unreadable: {error}; mend it, or delete it and label again") from error
+
+
+def numbers(table: Mapping[str, object]) -> dict[str, int]:
+    """The table itself; ValueError unless every label names a number."""
+    found = {label: version for label, version in table.items() if type(version) is int}
+    if len(found) < len(table):
+        raise ValueError(f"{', '.join(sorted(table.keys() - found))} must be a version number")
+    return found
 
 
 def change(model_directory: Path, lock: Path, label: str, version: int | None) -> None:
@@ -27,3 +40,11 @@ def change(model_directory: Path, lock: Path, label: str, version: int | None) -
         if version is not None:
             table[label] = version
         replace(model_directory / FILE, tomli_w.dumps(dict(sorted(table.items()))).encode())
+
+
+def drop_empty(model_directory: Path) -> None:
+    """Take away the directory of a model that has nothing left but its labels."""
+    if all(path.name == FILE for path in model_directory.iterdir()):
+        (model_directory / FILE).unlink(missing_ok=True)
+        with suppress(OSError):
+            model_directory.rmdir()

@@ -58,8 +58,12 @@ def version_numbers(model_directory: Path) -> list[int]:
     """Published version numbers, ascending; [] where the model is not there."""
     if not real_directory(model_directory):
         return []
-    entries = (path for path in model_directory.iterdir() if path.name.isascii() and path.name.isdecimal())
-    return sorted(int(path.name) for path in entries if is_version(path))
+    return sorted(int(path.name) for path in numbered(model_directory) if is_version(path))
+
+
+def numbered(model_directory: Path) -> list[Path]:
+    """Everything under a number, published versions and what is left of damaged ones."""
+    return [path for path in model_directory.iterdir() if path.name.isascii() and path.name.isdecimal()]
 
 
 def is_version(path: Path) -> bool:
@@ -111,9 +115,10 @@ def commit(root: Path, draft: Draft) -> Manifest:
     replace(draft.directory / CARD, json.dumps(draft.card, indent=2, sort_keys=True).encode())
     with hold(model_lock(root, draft.name)):
         model_directory = root / draft.name
-        manifest = draft.manifest(max(version_numbers(model_directory), default=0) + 1, files)
-        replace(draft.directory / manifest_file.FILE, manifest_file.dumps(manifest))
         model_directory.mkdir(exist_ok=True)
+        taken = max((int(path.name) for path in numbered(model_directory)), default=0)
+        manifest = draft.manifest(taken + 1, files)
+        replace(draft.directory / manifest_file.FILE, manifest_file.dumps(manifest))
         draft.directory.rename(model_directory / str(manifest.version))
         fsync(model_directory)
         fsync(root)

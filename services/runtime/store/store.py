@@ -89,14 +89,19 @@ class ModelStore:
         """Point `label` at a published version, or drop it (None)."""
         check_label(label)
         known = self.versions(name)
-        if not known or (version is not None and version not in known):
+        there = version in known if version is not None else is_name(name) and real_directory(self.root / name)
+        if not there:
             self._not_found(name, str(version or label))
         labels.change(self.root / name, model_lock(self.root, name), label, version)
 
     def card(self, manifest: Manifest) -> dict[str, Any]:
-        """Metrics and figures of a version: outside its digest."""
+        """Metrics and figures of a version: outside its digest. DamagedModel if they cannot be read."""
         path = self.directory(manifest) / CARD
-        content: dict[str, Any] = json.loads(path.read_bytes()) if path.is_file() else {}
+        try:
+            content: dict[str, Any] = json.loads(path.read_bytes()) if path.is_file() else {}
+        except (OSError, ValueError) as error:
+            where = f"{manifest.name}/{manifest.version}/{CARD}"
+            raise DamagedModel(f"{where} is unreadable: {error}; {AGAIN}") from error
         return content
 
     def set_card(self, manifest: Manifest, card: Mapping[str, Any]) -> None:
@@ -104,19 +109,25 @@ class ModelStore:
         replace(self.directory(manifest) / CARD, json.dumps(dict(card), indent=2, sort_keys=True).encode())
 
     def remove(self, name: str, version: int) -> None:
-        """Take a version away by one rename. PreconditionFailed while a label points at it."""
-        directory = self.directory(self.manifest(name, version))
+        """Take a version away by one rename, whole or damaged. PreconditionFailed while a label points at it."""
+        directory = self._occupied(name, version)
         with workspace(self.root) as aside, hold(model_lock(self.root, name)):
-            holding = sorted(label for label, target in self.labels(name).items() if target == version)
+            self._occupied(name, version)
+            holding = sorted(label for label, at in labels.read(directory.parent).items() if at == version)
             if holding:
                 raise PreconditionFailed(
                     f"{name}/{version} is labelled {', '.join(holding)}: move the label first"
                 )
             directory.rename(aside / "removed")
             fsync(directory.parent)
-            if not self.versions(name):
-                (directory.parent / labels.FILE).unlink(missing_ok=True)
-                directory.parent.rmdir()
+            labels.drop_empty(directory.parent)
+
+    def _occupied(self, name: str, version: int) -> Path:
+        """The directory of a version, whatever is in it; ModelNotFound if there is none."""
+        path = self.root / name / str(version)
+        if not (is_name(name) and version > 0 and real_directory(path.parent) and real_directory(path)):
+            self._not_found(name, str(version))
+        return path
 
     def _not_found(self, name: str, version: str) -> NoReturn:
         known = self.versions(name)
