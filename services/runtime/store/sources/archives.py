@@ -1,5 +1,7 @@
 """One member out of a wheel, sdist, npm or deb archive. Refuses members that are links or lead elsewhere."""
 
+import gzip
+import lzma
 import shutil
 import subprocess
 import tarfile
@@ -11,22 +13,39 @@ from typing import IO
 from services.runtime.errors import InvalidInput, NotFound
 from services.runtime.store.paths import check_member
 
+BROKEN = (zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, lzma.LZMAError, zlib.error, EOFError)
+
+WHOLE = "."
+
 
 def extract(archive: Path, member: str, target: Path) -> Path:
     """Write `member` of `archive` to `target`.
 
-    The folder that holds a whole tar archive (`name-1.0/`, `package/`) is left out of member names.
+    The folder that holds a whole tar archive (`name-1.0/`, `package/`) is left out of member names. Member `.` is
+    the archive itself, for data sets of thousands of small files.
     """
     check_member(member)
     try:
         _extract(archive, member, target)
-    except (zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error) as error:
+    except BROKEN as error:
         raise InvalidInput("source", f"{archive.name} is a damaged archive: {error}") from error
     return target
 
 
+def extract_or_drop(archive: Path, member: str, target: Path) -> Path:
+    """As `extract`; an archive it cannot read is deleted, so that the next try downloads it anew."""
+    try:
+        return extract(archive, member, target)
+    except InvalidInput:
+        archive.unlink(missing_ok=True)
+        target.unlink(missing_ok=True)
+        raise
+
+
 def _extract(archive: Path, member: str, target: Path) -> None:
-    if archive.suffix in (".whl", ".zip"):
+    if member == WHOLE:
+        shutil.copyfile(archive, target)
+    elif archive.suffix in (".whl", ".zip"):
         _from_zip(archive, member, target)
     elif archive.suffix == ".deb":
         _from_deb(archive, member, target)

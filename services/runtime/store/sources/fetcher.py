@@ -49,9 +49,13 @@ class Fetcher:
         if actual != sha256:
             if found.parent == self.cache:
                 found.unlink()
+                self._drop_archives()
             raise SourceChanged(f"{source} has sha256 {actual}, wanted {sha256}")
 
     def forget_archives(self) -> None:
         """Drop the downloaded archives; the files taken out of them stay."""
         with hold(self.cache / "lock"):
-            shutil.rmtree(self.cache / "archives", ignore_errors=True)
+            self._drop_archives()
+
+    def _drop_archives(self) -> None:
+        shutil.rmtree(self.cache / "archives", ignore_errors=True)

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from services.runtime.errors import InvalidInput, NotFound, Unavailable
-from services.runtime.store.sources.archives import extract
+from services.runtime.store.sources.archives import extract_or_drop
 from services.runtime.store.sources.report import Report
 
 CLIENT = "services.runtime.store.sources.pip_client"
@@ -19,7 +19,7 @@ def fetch(rest: str, cache: Path, report: Report) -> Path:
     if not (name and pinned and version and member):
         raise InvalidInput("source", f"'pypi:{rest}' must be pypi:NAME==VERSION:path/in/archive")
     archive = download(name, version, cache / "archives" / f"{name}-{version}", report)
-    return extract(archive, member, cache / f"{name}-{version}-{Path(member).name}")
+    return extract_or_drop(archive, member, cache / f"{name}-{version}-{Path(member).name}")
 
 
 def download(name: str, version: str, directory: Path, report: Report) -> Path:

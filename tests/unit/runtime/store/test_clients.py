@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from services.runtime.errors import InvalidInput, Unavailable
-from services.runtime.store.sources.fetcher import Fetcher
+from services.runtime.store.sources.fetcher import Fetcher, SourceChanged
 
 DATA = b"data of a package"
 SHA = hashlib.sha256(DATA).hexdigest()
@@ -39,11 +39,11 @@ def bin_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return path
 
 
-def npm_package(path: Path) -> Path:
+def npm_package(path: Path, data: bytes = DATA) -> Path:
     with tarfile.open(path, "w:gz") as tar:
         entry = tarfile.TarInfo("package/data/x.bin")
-        entry.size = len(DATA)
-        tar.addfile(entry, io.BytesIO(DATA))
+        entry.size = len(data)
+        tar.addfile(entry, io.BytesIO(data))
     return path
 
 
@@ -83,3 +83,35 @@ def test_a_client_that_fails_or_is_missing_is_told(
         Fetcher(tmp_path / "cache").fetch("deb:x:a", SHA)
     with pytest.raises(InvalidInput, match="PACKAGE"):
         Fetcher(tmp_path / "cache").fetch("npm:--evil:a", SHA)
+
+
+def test_a_client_killed_half_way_leaves_nothing_that_counts(bin_directory: Path, tmp_path: Path) -> None:
+    package = npm_package(tmp_path / "x-1.tgz")
+    script = bin_directory / "npm"
+    script.write_text(f"#!/bin/sh\nhead -c 40 {package} > x-1.tgz\nkill -9 $$\n")
+    script.chmod(0o755)
+    with pytest.raises(Unavailable, match="exit code -9"):
+        Fetcher(tmp_path / "cache").fetch("npm:x@1:data/x.bin", SHA)
+    client(bin_directory, "npm", package)
+    assert Fetcher(tmp_path / "cache").fetch("npm:x@1:data/x.bin", SHA).read_bytes() == DATA
+
+
+def test_a_client_that_delivers_nothing_is_told(bin_directory: Path, tmp_path: Path) -> None:
+    (bin_directory / "npm").write_text("#!/bin/sh\n")
+    (bin_directory / "npm").chmod(0o755)
+    with pytest.raises(Unavailable, match="0 archives"):
+        Fetcher(tmp_path / "cache").fetch("npm:x@1:data/x.bin", SHA)
+
+
+@pytest.mark.parametrize("bad", [b"half", b"other data"])
+def test_a_bad_archive_is_fetched_anew(bin_directory: Path, tmp_path: Path, bad: bytes) -> None:
+    package = npm_package(tmp_path / "x-1.tgz", bad)
+    if bad == b"half":
+        package.write_bytes(package.read_bytes()[:40])
+    log = client(bin_directory, "npm", package)
+    fetcher = Fetcher(tmp_path / "cache")
+    with pytest.raises((InvalidInput, SourceChanged)):
+        fetcher.fetch("npm:x@1:data/x.bin", SHA)
+    npm_package(package)
+    assert fetcher.fetch("npm:x@1:data/x.bin", SHA).read_bytes() == DATA
+    assert len(log.read_text().splitlines()) == 2
