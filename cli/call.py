@@ -147,8 +147,8 @@ def method(
     try:
         content = json.loads(request)
         messages = content if isinstance(content, list) else [content]
-        parsed = [ParseDict(message, request_class(descriptor)()) for message in messages]
-    except (json.JSONDecodeError, ParseError, AttributeError) as error:
+        parsed = [ParseDict(checked(message), request_class(descriptor)()) for message in messages]
+    except (ValueError, ParseError, AttributeError) as error:
         raise InvalidInput("request", f"does not fit {descriptor.input_type.full_name}: {error}") from error
     if len(parsed) != 1 and not descriptor.client_streaming:
         raise InvalidInput("request", f"{name} takes exactly one message, got {len(parsed)}")
@@ -157,3 +157,10 @@ def method(
         for reply in client.stream(name, parsed, answer):
             print_reply(reply)
     footer(answer)
+
+
+def checked(message: Any) -> dict[str, Any]:
+    """The message itself; ValueError unless it is a JSON object."""
+    if not isinstance(message, dict):
+        raise ValueError(f"a message must be a JSON object, not {json.dumps(message)[:40]}")
+    return message

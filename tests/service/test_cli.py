@@ -130,6 +130,8 @@ async def test_any_method_by_name_in_every_shape(call: Call) -> None:
         (("NopeService/Tokenize",), NotFound, "maas.vision.v1.VisionService"),
         (("TokenizationService/Tokenize", "{"), InvalidInput, "TokenizeRequest"),
         (("TokenizationService/Tokenize", '{"nope": 1}'), InvalidInput, "nope"),
+        (("TokenizationService/Tokenize", "5"), InvalidInput, "must be a JSON object, not 5"),
+        (("TokenizationService/Tokenize", "null"), InvalidInput, "must be a JSON object, not null"),
         (("TokenizationService/Tokenize", "[{}, {}]"), InvalidInput, "exactly one message, got 2"),
     ],
 )
