@@ -52,6 +52,7 @@ def train(
 
 def train_one(recipe: str, settings: dict[str, Any], quick: bool, cache: Path, home: Path) -> tuple[Any, Any]:
     """(Finished, Plan). A trial has a folder of its own and leaves the true run's checkpoint alone."""
+    from training.disk import told_when_full
     from training.plan import plan_of
     from training.recipes.table import find
     from training.run import run
@@ -63,7 +64,7 @@ def train_one(recipe: str, settings: dict[str, Any], quick: bool, cache: Path, h
     folder = home / "training" / ("quick" if quick else "") / recipe
     with downloads() as report:
         fetcher = Fetcher(cache.expanduser(), report)
-        with bar(recipe) as tell:
+        with bar(recipe) as tell, told_when_full(folder):
             finished = run(found, plan, fetcher, folder, tell)
     err().print(f"[dim]{told_data(finished)}[/dim]", soft_wrap=True)
     return finished, plan
@@ -108,12 +109,14 @@ def plots_of(finished: Any) -> str:
 
 def publish_finished(store: ModelStore, name: str, finished: Any, plan: Any) -> None:
     """A new version of `name`."""
+    from training.disk import told_when_full
     from training.publish import publish
 
     err().print("[dim]choosing the runner[/dim]")
-    made = publish(
-        store, name, finished.trained, finished.model, finished.report, plan, choose_runner, finished.plots
-    )
+    with told_when_full(store.root):
+        made = publish(
+            store, name, finished.trained, finished.model, finished.report, plan, choose_runner, finished.plots
+        )
     out().print(f"published {made.name} version {made.version} ({made.runner}, {made.digest[:19]}…)")
 
 

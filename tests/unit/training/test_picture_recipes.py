@@ -32,7 +32,8 @@ class NoFetch:
 
 def train(recipe: Recipe, data: Path, home: Path, **settings: Any) -> Finished:
     chosen = {"data": str(data), "size": 16, "epochs": 3, "batch_size": 8, "threads": 1, **settings}
-    return run(recipe, plan_of(recipe.plan, chosen), NoFetch(), home)
+    # text, as the command line gives it
+    return run(recipe, plan_of(recipe.plan, {key: str(value) for key, value in chosen.items()}), NoFetch(), home)
 
 
 @pytest.fixture

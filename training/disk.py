@@ -1,0 +1,41 @@
+"""A disk that takes no more, told as that whichever library met it. Knows no run."""
+
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from services.runtime.errors import Overloaded
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+class DiskFull(Overloaded):
+    """Nothing more can be written; what was whole before still is."""
+
+    reason = "DISK_FULL"
+
+
+@contextmanager
+def told_when_full(folder: Path) -> Iterator[None]:
+    """Raises DiskFull instead of what torch, safetensors or Python say when `folder` takes no more."""
+    try:
+        yield
+    except Exception as error:
+        if not any(is_full(one) for one in chain(error)):
+            raise
+        raise DiskFull(f"the disk under {folder} is full: make room and run the same command again") from error
+
+
+def chain(error: BaseException | None) -> Iterator[BaseException]:
+    """The error and what it was raised from or during."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def is_full(error: BaseException) -> bool:
+    """By number; safetensors keeps the number in its text only, torch's writer raises beside Python's own error."""
+    if isinstance(error, OSError):
+        return error.errno in FULL
+    return any(str(error).rstrip(")").endswith(f"os error {number}") for number in FULL)
