@@ -1,4 +1,7 @@
-"""A trained net → a version in the store: weights, labels, runner chosen by measuring, card. Atomic."""
+"""A trained net → a version in the store: weights, labels, runner chosen by measuring, card. Atomic.
+
+The engine serves language models by itself: for them there is no runner to choose.
+"""
 
 import shutil
 from collections.abc import Callable, Sequence
@@ -12,7 +15,7 @@ from services.runtime.store.manifest import Manifest
 from services.runtime.store.publish import PLOTS, Draft
 from services.runtime.store.store import ModelStore
 from training.plan import Plan
-from training.recipe import Report, Trained
+from training.recipe import Report, Trained, Writer
 
 Prepare = Callable[[Draft], None]
 
@@ -29,14 +32,17 @@ def publish(
 ) -> Manifest:
     """The new version. Nothing is visible before everything is written; a failure leaves the store as it was."""
     with store.publish(name) as draft:
-        weights = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
-        save_file(weights, draft.directory / "model.safetensors")
+        if isinstance(trained, Writer):
+            trained.write(model, draft.directory)
+        else:
+            write_weights(model, draft.directory)
         if trained.labels():
             (draft.directory / "labels.txt").write_text("\n".join(trained.labels()) + "\n", encoding="utf-8")
         draft.fields.update(trained.fields())
         draft.card.update(card(report, plan))
         copy_plots(plots, draft.directory / PLOTS)
-        prepare(draft)
+        if draft.fields.get("runner") != "engine":
+            prepare(draft)
     assert draft.published is not None
     return draft.published
 
@@ -46,6 +52,12 @@ def copy_plots(plots: Sequence[Path], folder: Path) -> None:
     for plot in plots:
         folder.mkdir(exist_ok=True)
         shutil.copyfile(plot, folder / plot.name)
+
+
+def write_weights(model: nn.Module, directory: Path) -> None:
+    """`model.safetensors` with the net's own keys."""
+    weights = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
+    save_file(weights, directory / "model.safetensors")
 
 
 def card(report: Report, plan: Plan) -> dict[str, Any]:

@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol
+from pathlib import Path
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from torch import nn
 
@@ -42,6 +43,14 @@ class Trained(Protocol):
 
     def labels(self) -> tuple[str, ...]:
         """Class names, empty if there are none."""
+
+
+@runtime_checkable
+class Writer(Protocol):
+    """A `Trained` whose version holds more than the weights as they were trained."""
+
+    def write(self, model: nn.Module, directory: Path) -> None:
+        """Puts `model.safetensors` and what belongs beside it (a tokenizer) into `directory`."""
 
 
 class Recipe(Protocol):

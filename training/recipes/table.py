@@ -5,12 +5,22 @@ from collections.abc import Mapping
 from services.runtime.errors import NotFound
 from training.recipe import Recipe
 from training.recipes.cnn_mnist import CnnMnist
+from training.recipes.gpt2_finetune import GPT2Finetune
 from training.recipes.lenet_rgb import LeNetRgb
 from training.recipes.mlp_mnist import MlpMnist
 from training.recipes.rnn_forecast import RnnForecast
+from training.recipes.transformer_lm import TransformerLm
 
 RECIPES: Mapping[str, Recipe] = {
-    recipe.name: recipe for recipe in (MlpMnist(), CnnMnist(), LeNetRgb(), RnnForecast())
+    recipe.name: recipe
+    for recipe in (
+        MlpMnist(),
+        CnnMnist(),
+        LeNetRgb(),
+        RnnForecast(),
+        TransformerLm(),
+        GPT2Finetune(),
+    )
 }
 
 

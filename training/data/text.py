@@ -1,0 +1,96 @@
+"""Plain text as documents, their splits and what was left out. Knows no tokens and no model."""
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from services.runtime.errors import InvalidInput
+
+HELD_OUT_SHARE, SPLIT_SEED = 0.05, 20_260_102
+FEWEST_DOCUMENTS = 3
+ENOUGH_PARAGRAPHS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A text that is read from its start to its end; `group` is its row's name in the slice report."""
+
+    text: str
+    group: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Corpus:
+    """Disjoint documents for fitting, for choosing and for the one final look; `sha256` is of what was read."""
+
+    train: tuple[Document, ...]
+    validation: tuple[Document, ...]
+    test: tuple[Document, ...]
+    source: str
+    sha256: str = ""
+    dropped: dict[str, int] = field(default_factory=dict)
+
+
+def load(path: Path) -> Corpus:
+    """A user's UTF-8 file: paragraphs (blank lines between them), or lines where there are few paragraphs.
+
+    Raises InvalidInput for a file that is missing, not text, or too short to hold anything out.
+    """
+    whole = read(path)
+    lines, controls = clean(whole)
+    paragraphs = [part.strip() for part in "\n".join(lines).split("\n\n")]
+    texts = paragraphs if len(paragraphs) >= ENOUGH_PARAGRAPHS else lines
+    found = [text for text in texts if text]
+    unique = list(dict.fromkeys(found))
+    corpus = split([Document(text) for text in unique], f"file:{path.name}")
+    told = {"control characters": controls, "repeated documents": len(found) - len(unique)}
+    digest = hashlib.sha256(whole.encode()).hexdigest()
+    return replace(corpus, sha256=digest, dropped=told | corpus.dropped)
+
+
+def read(path: Path) -> str:
+    """The file's text, line ends as \\n. InvalidInput says what is wrong with it."""
+    try:
+        return path.read_bytes().decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
+    except OSError as error:
+        raise InvalidInput("data", f"{path.name} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise InvalidInput("data", f"{path.name} is not UTF-8 text: see byte {error.start}") from None
+
+
+def clean(text: str) -> tuple[list[str], int]:
+    """Lines without control characters (tabs stay) and trailing blanks, and how many characters went."""
+    kept = "".join(char for char in text if char in "\n\t" or char >= " ")
+    return [line.rstrip() for line in kept.split("\n")], len(text) - len(kept)
+
+
+def split(documents: Sequence[Document], source: str) -> Corpus:
+    """Validation and test documents by a fixed permutation; training lines equal to a held-out one are dropped."""
+    if len(documents) < FEWEST_DOCUMENTS:
+        raise InvalidInput(
+            "data", f"{source} has {len(documents)} documents; {FEWEST_DOCUMENTS} are the least to split"
+        )
+    order = np.random.default_rng(SPLIT_SEED).permutation(len(documents))
+    share = max(1, round(len(documents) * HELD_OUT_SHARE))
+    test, validation = ([documents[i] for i in part] for part in (order[:share], order[share : 2 * share]))
+    fitting = [documents[i] for i in np.sort(order[2 * share :])]
+    train, leaked = without_leaks(fitting, [*validation, *test])
+    dropped = {"lines equal to a held-out one": leaked}
+    return Corpus(tuple(train), tuple(validation), tuple(test), source, dropped=dropped)
+
+
+def without_leaks(train: Iterable[Document], held_out: Iterable[Document]) -> tuple[list[Document], int]:
+    """Training documents without the lines that a held-out document has, and how many lines went."""
+    seen = {line for document in held_out for line in document.text.split("\n")} - {""}
+    kept: list[Document] = []
+    leaked = 0
+    for document in train:
+        lines = document.text.split("\n")
+        own = [line for line in lines if line not in seen]
+        leaked += len(lines) - len(own)
+        if any(own):
+            kept.append(Document("\n".join(own), document.group))
+    return kept, leaked
