@@ -36,6 +36,7 @@ _DEFAULTS: Mapping[str, Mapping[str, object]] = {
     _TOKENIZATION + "RenderChatRequest": {"add_generation_prompt": True},
     _VISION + "ExplainRequest": {"steps": 50},
     _SEQUENCE + "EmbedRequest": {"normalize": True},
+    _SEQUENCE + "ExplainRequest": {"steps": 50},
     _GENERATION + "ScoreRequest": {"tokens": True},
     _GENERATION + "Sampling": {
         "temperature": 0.0,

@@ -10,18 +10,25 @@ from services.runtime.errors import InvalidInput
 from services.runtime.replies import served_by, timing
 from services.runtime.runners.base import Array
 from services.runtime.tensors import from_numpy, to_numpy
+from services.vision.explain import Explanation, Method, Question
 from services.vision.model import VisionModel
 from services.vision.predict import Prediction
 from services.vision.prepare import Picture
 
 DEFAULT_TOP_K = 5
+DEFAULT_STEPS = 50
+METHODS = {
+    vision_pb2.EXPLAIN_METHOD_UNSPECIFIED: Method.INTEGRATED_GRADIENTS,
+    vision_pb2.EXPLAIN_METHOD_INTEGRATED_GRADIENTS: Method.INTEGRATED_GRADIENTS,
+    vision_pb2.EXPLAIN_METHOD_GRAD_CAM: Method.GRAD_CAM,
+}
 
 Answers = Sequence[Outcome[Prediction]]
 
 
 def pictures(images: Sequence[vision_pb2.Image], prefix: str = "") -> list[Picture]:
     """Field paths are `images[i]`, behind `prefix`."""
-    return [_picture(image, f"{prefix}images[{index}]") for index, image in enumerate(images)]
+    return [picture(image, f"{prefix}images[{index}]") for index, image in enumerate(images)]
 
 
 def top_k(request: vision_service_pb2.ClassifyRequest, model: VisionModel, prefix: str = "") -> int:
@@ -57,6 +64,30 @@ def embedded(
     )
 
 
+def question(request: vision_service_pb2.ExplainRequest, model: VisionModel) -> Question:
+    """What is asked; raises InvalidInput for a class that the model does not have."""
+    classes, target = len(model.labels), request.target_index if request.HasField("target_index") else None
+    if target is not None and target >= classes:
+        raise InvalidInput(
+            "target_index", f"is {target}; {model.manifest.name} has {classes} classes, from 0 to {classes - 1}"
+        )
+    steps = request.steps if request.HasField("steps") else DEFAULT_STEPS
+    return Question(target, METHODS[request.method], steps, request.overlay)
+
+
+def explained(outcome: Outcome[Explanation], model: VisionModel) -> vision_service_pb2.ExplainResponse:
+    """The heat map as FP32 [height, width]."""
+    found = outcome.value
+    return vision_service_pb2.ExplainResponse(
+        target=vision_pb2.Label(index=found.target, name=model.labels[found.target], score=found.score),
+        attributions=from_numpy(found.heat),
+        overlay_png=found.png,
+        convergence_delta=found.delta,
+        served_by=served_by(model.manifest),
+        timing=timing(outcome),
+    )
+
+
 def slowest(answers: Answers) -> Outcome[object]:
     """Timing of a call whose pictures travelled in several batches: the longest wait, the longest compute."""
     return Outcome(
@@ -75,7 +106,8 @@ def best(scores: Array, count: int) -> list[int]:
     return chosen
 
 
-def _picture(image: vision_pb2.Image, field: str) -> Picture:
+def picture(image: vision_pb2.Image, field: str) -> Picture:
+    """Its pixels or its file; errors name it by `field`."""
     if image.WhichOneof("source") == "pixels":
         return Picture(f"{field}.pixels", to_numpy(image.pixels, f"{field}.pixels"))
     return Picture(f"{field}.encoded", image.encoded)

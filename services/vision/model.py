@@ -15,6 +15,7 @@ from services.runtime.runners.base import Array
 from services.runtime.runners.open import effective, open_runner
 from services.runtime.runners.samples import concrete_shape, synthesise
 from services.runtime.store.manifest import Manifest, TensorSpec
+from services.vision.explain import Explainer, Explanation, Question
 from services.vision.predict import Prediction, Predictor
 from services.vision.prepare import Picture, Prepared, Preparer, Recipe
 from services.vision.settings import VisionSettings
@@ -37,10 +38,12 @@ class VisionModel:
         labels: Sequence[str],
         preparer: Preparer,
         device: DeviceThread,
+        explainer: Explainer,
         settings: VisionSettings,
         observer: Observer | None,
     ) -> None:
         self.manifest, self.labels = manifest, labels
+        self._explainer = explainer
         self.recipe = Recipe(ImagePreprocessing.of(manifest), manifest.inputs[0].shape[1:])
         self._predictor, self._preparer, self._device = predictor, preparer, device
         self._batcher: MicroBatcher[Prepared, Prediction] = MicroBatcher(
@@ -60,6 +63,11 @@ class VisionModel:
         finally:
             for task in waiting:
                 task.cancel()
+
+    async def explain(self, picture: Picture, question: Question, deadline: float | None) -> Outcome[Explanation]:
+        """Which pixels of one picture decided."""
+        (prepared,) = await self._preparer.prepare([picture], self.recipe, deadline)
+        return await self._explainer.explain(prepared, question, deadline)
 
     @property
     def oip_inputs(self) -> tuple[TensorSpec, ...]:
@@ -100,6 +108,7 @@ class VisionModel:
     async def close(self) -> None:
         """Ends what is accepted, then frees the net."""
         await self._batcher.close()
+        self._explainer.close()
         await self._device.run(self._predictor.close)
 
 
@@ -119,7 +128,8 @@ async def load(
     served = effective(manifest, settings.runner_settings)
     runner = await asyncio.to_thread(open_runner, served, directory, _build, settings.runner_settings)
     labels = (directory / served.labels).read_text(encoding="utf-8").splitlines() if served.labels else []
-    return VisionModel(served, Predictor(runner, served), labels, preparer, device, settings, observer)
+    explainer = Explainer(served, directory, device, settings)
+    return VisionModel(served, Predictor(runner, served), labels, preparer, device, explainer, settings, observer)
 
 
 def _check(manifest: Manifest) -> None:

@@ -8,7 +8,6 @@ from grpc import aio
 
 from maas.vision.v1 import vision_service_pb2, vision_service_pb2_grpc
 from services.runtime.context import current, enter
-from services.runtime.errors import Unimplemented
 from services.runtime.host import ModelHost
 from services.vision import convert
 from services.vision.model import VisionModel
@@ -38,8 +37,11 @@ class VisionService(vision_service_pb2_grpc.VisionServiceServicer):
     async def Explain(
         self, request: vision_service_pb2.ExplainRequest, context: aio.ServicerContext
     ) -> vision_service_pb2.ExplainResponse:
-        """Not served yet."""
-        raise Unimplemented("Explain: attribution is not served by this version; use Classify")
+        """Which pixels of a picture decided."""
+        with self._host.lease(request.model, request.version, "vision.classify") as model:
+            question = convert.question(request, model)
+            picture = convert.picture(request.image, "image")
+            return convert.explained(await model.explain(picture, question, current().deadline), model)
 
     async def ClassifyStream(
         self,

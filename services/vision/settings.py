@@ -30,6 +30,7 @@ class VisionSettings(ServerSettings):
     batch_images: int = Field(16, ge=1, le=1024, description="most images computed together")
     decode_threads: int = Field(2, ge=1, le=64, description="threads that decode and resize pictures")
     image_queue_limit: int = Field(512, ge=64, description="images waiting to be decoded, or for the device")
+    explain_limit: int = Field(4, ge=1, le=64, description="explanations at work at once per model")
     stream_window: int = Field(8, ge=1, le=256, description="requests of one stream that overlap")
 
     @property

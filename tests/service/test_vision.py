@@ -249,11 +249,6 @@ async def test_unknown_models_and_versions_are_not_found(stub: Stub) -> None:
     assert code is grpc.StatusCode.NOT_FOUND
 
 
-async def test_explain_is_not_served_yet(stub: Stub) -> None:
-    code, text, _ = await refusal(stub.Explain(vision_service_pb2.ExplainRequest(image=encoded(0)[0])))
-    assert code is grpc.StatusCode.UNIMPLEMENTED and "Explain" in text
-
-
 async def test_a_stream_answers_in_order(stub: Stub) -> None:
     sizes = [20, 1, 1, 7, 1, 1, 1, 3, 1, 1, 1, 1]
     requests = [classify(encoded(*range(n, n + size)), top_k=10) for n, size in enumerate(sizes)]

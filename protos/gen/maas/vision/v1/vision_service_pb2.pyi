@@ -159,10 +159,11 @@ class ExplainRequest(_message.Message):
     model: _builtins.str
     version: _builtins.str
     target_index: _builtins.int
-    """The best class unless set."""
+    """The best class unless set; below the number of classes."""
     method: _vision_pb2.ExplainMethod.ValueType
+    """Integrated gradients unless set. Grad-CAM needs a net with convolutions."""
     steps: _builtins.int
-    """Integration steps; 50 unless set."""
+    """Integration steps; 50 unless set. Grad-CAM takes none."""
     overlay: _builtins.bool
     """Also return the heat map drawn over the picture."""
     @_builtins.property
@@ -204,14 +205,18 @@ class ExplainResponse(_message.Message):
     SERVED_BY_FIELD_NUMBER: _builtins.int
     TIMING_FIELD_NUMBER: _builtins.int
     overlay_png: _builtins.bytes
-    """PNG, when asked for."""
+    """PNG of the model's input, when asked for: red spoke for the target, blue against it."""
     convergence_delta: _builtins.float
-    """|sum of attributions − output difference|, for integrated gradients."""
+    """|sum of attributions − rise of the logit|, for integrated gradients; more steps make it smaller."""
     @_builtins.property
-    def target(self) -> _vision_pb2.Label: ...
+    def target(self) -> _vision_pb2.Label:
+        """The explained class, with its probability."""
+
     @_builtins.property
     def attributions(self) -> _tensor_pb2.Tensor:
-        """FP32, same height and width as the model's input."""
+        """FP32 [height, width] of the model's input. Integrated gradients: signed, and their sum is what the target's
+        logit has risen by from a black picture. Grad-CAM: not negative, of no unit.
+        """
 
     @_builtins.property
     def served_by(self) -> _served_pb2.ServedBy: ...

@@ -82,7 +82,7 @@ class VisionServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Explain(self, request, context):
-        """Which pixels decided. UNIMPLEMENTED until attribution is served.
+        """Which pixels decided. It takes many passes through the net: RESOURCE_EXHAUSTED when too many are at work.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -42,7 +42,7 @@ class VisionServiceStub:
     Embed: _grpc.UnaryUnaryMultiCallable[_vision_service_pb2.EmbedRequest, _vision_service_pb2.EmbedResponse]
     """Pooled features of each picture."""
     Explain: _grpc.UnaryUnaryMultiCallable[_vision_service_pb2.ExplainRequest, _vision_service_pb2.ExplainResponse]
-    """Which pixels decided. UNIMPLEMENTED until attribution is served."""
+    """Which pixels decided. It takes many passes through the net: RESOURCE_EXHAUSTED when too many are at work."""
     ClassifyStream: _grpc.StreamStreamMultiCallable[_vision_service_pb2.ClassifyStreamRequest, _vision_service_pb2.ClassifyStreamResponse]
     """One reply per request, in order; requests overlap inside. The first error ends the stream."""
 
@@ -60,7 +60,7 @@ class VisionServiceAsyncStub(VisionServiceStub):
     Embed: _aio.UnaryUnaryMultiCallable[_vision_service_pb2.EmbedRequest, _vision_service_pb2.EmbedResponse]  # type: ignore[assignment]
     """Pooled features of each picture."""
     Explain: _aio.UnaryUnaryMultiCallable[_vision_service_pb2.ExplainRequest, _vision_service_pb2.ExplainResponse]  # type: ignore[assignment]
-    """Which pixels decided. UNIMPLEMENTED until attribution is served."""
+    """Which pixels decided. It takes many passes through the net: RESOURCE_EXHAUSTED when too many are at work."""
     ClassifyStream: _aio.StreamStreamMultiCallable[_vision_service_pb2.ClassifyStreamRequest, _vision_service_pb2.ClassifyStreamResponse]  # type: ignore[assignment]
     """One reply per request, in order; requests overlap inside. The first error ends the stream."""
 
@@ -93,7 +93,7 @@ class VisionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _vision_service_pb2.ExplainRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_vision_service_pb2.ExplainResponse, _abc.Awaitable[_vision_service_pb2.ExplainResponse]]:
-        """Which pixels decided. UNIMPLEMENTED until attribution is served."""
+        """Which pixels decided. It takes many passes through the net: RESOURCE_EXHAUSTED when too many are at work."""
 
     @_abc_1.abstractmethod
     def ClassifyStream(
