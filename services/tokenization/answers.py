@@ -1,7 +1,7 @@
 """Plain values → maas.tokenization.v1: replies. Knows no gRPC; `convert.py` is the other direction."""
 
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from maas.tokenization.v1 import tokenization_pb2 as pb
@@ -10,54 +10,77 @@ from services.runtime.batcher import Outcome
 from services.runtime.replies import served_by, timing
 from services.runtime.text.chat import ChatTemplate
 from services.runtime.text.encoded import Encoded, Input
+from services.runtime.text.incremental import IncrementalDecoder
 from services.runtime.text.tokenizer import Tokenizer
-from services.tokenization.convert import Conversation
-from services.tokenization.encode import Order, encode
+from services.tokenization.convert import Conversation, sequences, skip_special_tokens, stream_ids
+from services.tokenization.encode import Check, Order, bounded_ids, encode, ids
 from services.tokenization.model import TokenizationModel
 from services.tokenization.offsets import byte_positions
 
-Place = Callable[[Encoded], list[pb.Offset]]
+Place = Callable[[Encoded], Iterable[pb.Offset]]
 
 
-def encodings(tokenizer: Tokenizer, order: Order, request: service_pb.TokenizeRequest) -> list[pb.Encoding]:
-    """The encodings of `order` with the columns that `request.include` names."""
-    include = request.include
-    if _only_ids(request):
-        rows = tokenizer.encode_ids_batch(order.inputs, add_special_tokens=order.add_special_tokens)
-        return [_ids(row, include.packed_ids) for row in rows]
+def encodings(
+    tokenizer: Tokenizer, order: Order, request: service_pb.TokenizeRequest, check: Check
+) -> service_pb.TokenizeResponse:
+    """A reply with the encodings of `order`, in the columns that `request.include` names."""
+    reply, include = service_pb.TokenizeResponse(), request.include
+    if order.only_ids:
+        for row in bounded_ids(tokenizer, order, check):
+            _put_ids(reply.encodings.add(), row, include.packed_ids)
+        return reply
     bytewise = include.offsets and request.offset_unit == pb.OFFSET_UNIT_BYTE
-    places = [_byte_places(each) if bytewise else _places for each in order.inputs]
-    batch = encode(tokenizer, order)
-    return [_encoding(each, place, include) for each, place in zip(batch, places, strict=True)]
+    for text, encoded in zip(order.inputs, encode(tokenizer, order, check), strict=True):
+        _fill(reply.encodings.add(), encoded, _byte_places(text) if bytewise else _places, include)
+    return reply
 
 
-def texts(tokenizer: Tokenizer, sequences: Sequence[Sequence[int]], skip_special_tokens: bool) -> list[str]:
-    """Each sequence decoded."""
-    return [tokenizer.decode(ids, skip_special_tokens) for ids in sequences]
+def texts(
+    tokenizer: Tokenizer, request: service_pb.DetokenizeRequest, check: Check
+) -> service_pb.DetokenizeResponse:
+    """A reply with each sequence decoded, once all their ids are checked."""
+    reply, skip = service_pb.DetokenizeResponse(), skip_special_tokens(request)
+    for sequence in sequences(request, tokenizer):
+        check()
+        reply.texts.append(tokenizer.decode(sequence, skip))
+    return reply
 
 
-def counts(tokenizer: Tokenizer, order: Order) -> list[int]:
+def pushed(
+    tokenizer: Tokenizer, decoder: IncrementalDecoder, message: service_pb.DetokenizeStreamRequest, check: Check
+) -> str:
+    """The text that the ids of one stream message make certain."""
+    taken = stream_ids(message, tokenizer)
+    check()
+    return decoder.push_all(taken)
+
+
+def counts(tokenizer: Tokenizer, order: Order, check: Check) -> list[int]:
     """Tokens of each input."""
-    rows = tokenizer.encode_ids_batch(order.inputs, add_special_tokens=order.add_special_tokens)
-    return [len(row) for row in rows]
+    return [len(row) for row in ids(tokenizer, order, check)]
 
 
-def chat(template: ChatTemplate, wanted: Conversation) -> tuple[str, list[int]]:
+def chat(template: ChatTemplate, wanted: Conversation, check: Check) -> tuple[str, list[int]]:
     """The rendered prompt, and its ids if they are wanted."""
     text = template.render(wanted.messages, wanted.add_generation_prompt, "messages")
+    check()
     if not wanted.tokenize:
         return text, []
     return text, template.encode(wanted.messages, wanted.add_generation_prompt, "messages")
 
 
-def tokenized(model: TokenizationModel, done: Outcome[list[pb.Encoding]]) -> service_pb.TokenizeResponse:
-    """The reply of Tokenize."""
-    return service_pb.TokenizeResponse(encodings=done.value, **_common(model, done))
+def tokenized(model: TokenizationModel, done: Outcome[service_pb.TokenizeResponse]) -> service_pb.TokenizeResponse:
+    """The reply of Tokenize, completed in place: a copy would hold up the event loop."""
+    done.value.MergeFrom(service_pb.TokenizeResponse(**_common(model, done)))
+    return done.value
 
 
-def detokenized(model: TokenizationModel, done: Outcome[list[str]]) -> service_pb.DetokenizeResponse:
-    """The reply of Detokenize."""
-    return service_pb.DetokenizeResponse(texts=done.value, **_common(model, done))
+def detokenized(
+    model: TokenizationModel, done: Outcome[service_pb.DetokenizeResponse]
+) -> service_pb.DetokenizeResponse:
+    """The reply of Detokenize, completed in place."""
+    done.value.MergeFrom(service_pb.DetokenizeResponse(**_common(model, done)))
+    return done.value
 
 
 def counted(model: TokenizationModel, done: Outcome[list[int]]) -> service_pb.CountTokensResponse:
@@ -93,13 +116,6 @@ def _common(model: TokenizationModel, done: Outcome[Any]) -> dict[str, Any]:
     }
 
 
-def _only_ids(request: service_pb.TokenizeRequest) -> bool:
-    """Whether ids are all that is wanted, which is much cheaper to make."""
-    include = request.include
-    columns = include.offsets or include.tokens or include.masks or include.word_ids
-    return not (columns or request.HasField("truncation") or request.HasField("padding"))
-
-
 def _special_tokens(tokenizer: Tokenizer) -> list[service_pb.GetTokenizerResponse.SpecialToken]:
     """One entry a role (a token may have several), then the special tokens without one."""
     make = service_pb.GetTokenizerResponse.SpecialToken
@@ -110,8 +126,8 @@ def _special_tokens(tokenizer: Tokenizer) -> list[service_pb.GetTokenizerRespons
     return named + [make(token=tokenizer.token(i), id=i) for i in others]
 
 
-def _encoding(encoded: Encoded, place: Place, include: pb.Include) -> pb.Encoding:
-    encoding = _ids(encoded.ids, include.packed_ids)
+def _fill(encoding: pb.Encoding, encoded: Encoded, place: Place, include: pb.Include) -> None:
+    _put_ids(encoding, encoded.ids, include.packed_ids)
     if include.tokens:
         encoding.tokens.extend(encoded.tokens)
     if include.offsets:
@@ -123,29 +139,30 @@ def _encoding(encoded: Encoded, place: Place, include: pb.Include) -> pb.Encodin
     if include.word_ids:
         encoding.word_ids.extend(-1 if word is None else word for word in encoded.word_ids)
     if include.overflowing:
-        encoding.overflowing.extend(_encoding(window, place, include) for window in encoded.overflowing)
-    return encoding
+        for window in encoded.overflowing:
+            _fill(encoding.overflowing.add(), window, place, include)
 
 
-def _ids(ids: Sequence[int], packed: bool) -> pb.Encoding:
+def _put_ids(encoding: pb.Encoding, ids: Sequence[int], packed: bool) -> None:
     if packed:
-        return pb.Encoding(packed_ids=struct.pack(f"<{len(ids)}I", *ids))
-    return pb.Encoding(ids=ids)
+        encoding.packed_ids = struct.pack(f"<{len(ids)}I", *ids)
+    else:
+        encoding.ids.extend(ids)
 
 
-def _places(encoded: Encoded) -> list[pb.Offset]:
-    return [pb.Offset(start=start, end=end) for start, end in encoded.offsets]
+def _places(encoded: Encoded) -> Iterable[pb.Offset]:
+    return (pb.Offset(start=start, end=end) for start, end in encoded.offsets)
 
 
 def _byte_places(text: Input) -> Place:
     texts = (text,) if isinstance(text, str) else text
     positions = [byte_positions(each) for each in texts]
 
-    def place(encoded: Encoded) -> list[pb.Offset]:
+    def place(encoded: Encoded) -> Iterable[pb.Offset]:
         tables = [positions[sequence or 0] for sequence in encoded.sequence_ids]
-        return [
+        return (
             pb.Offset(start=table[start], end=table[end])
             for table, (start, end) in zip(tables, encoded.offsets, strict=True)
-        ]
+        )
 
     return place

@@ -48,7 +48,12 @@ def order(request: service_pb.TokenizeRequest, tokenizer: Tokenizer) -> Order:
         add_special_tokens=_unless_set(request, "add_special_tokens"),
         truncation=_truncation(request) if request.HasField("truncation") else None,
         padding=_padding(request.padding, tokenizer) if request.HasField("padding") else None,
+        columns=_wants_columns(request.include),
     )
+
+
+def _wants_columns(include: pb.Include) -> bool:
+    return include.offsets or include.tokens or include.masks or include.word_ids
 
 
 def count_order(request: service_pb.CountTokensRequest) -> Order:

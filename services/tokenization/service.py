@@ -32,10 +32,8 @@ class TokenizationService(TokenizationServiceServicer):
         self, request: pb.DetokenizeRequest, context: aio.ServicerContext
     ) -> pb.DetokenizeResponse:
         with self._lease(request) as model:
-            sequences = convert.sequences(request, model.tokenizer)
-            skip = convert.skip_special_tokens(request)
-            work = partial(answers.texts, model.tokenizer, sequences, skip)
-            done = await self._pool.run(work, sum(map(len, sequences)), len(sequences))
+            work = partial(answers.texts, model.tokenizer, request)
+            done = await self._pool.run(work, request.ByteSize(), len(request.sequences))
             return answers.detokenized(model, done)
 
     async def CountTokens(
@@ -86,6 +84,6 @@ class TokenizationService(TokenizationServiceServicer):
     async def _push(
         self, model: TokenizationModel, decoder: IncrementalDecoder, message: pb.DetokenizeStreamRequest
     ) -> pb.DetokenizeStreamResponse:
-        ids = convert.stream_ids(message, model.tokenizer)
-        done = await self._pool.run(partial(decoder.push_all, ids), len(ids))
+        work = partial(answers.pushed, model.tokenizer, decoder, message)
+        done = await self._pool.run(work, message.ByteSize())
         return pb.DetokenizeStreamResponse(text_delta=done.value)

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import struct
+import threading
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from google.rpc import error_details_pb2
 from grpc import aio
 
+from maas.common.v1 import tensor_pb2
 from maas.tokenization.v1 import tokenization_pb2 as pb
 from maas.tokenization.v1 import tokenization_service_pb2 as service_pb
 from maas.tokenization.v1.tokenization_service_pb2_grpc import TokenizationServiceStub as Stub
@@ -18,6 +20,7 @@ from services.runtime.server import Floor
 from services.runtime.status import status_of
 from services.runtime.store.store import ModelStore
 from services.runtime.text.tokenizer import Tokenizer
+from services.tokenization import answers
 from services.tokenization.__main__ import build
 from services.tokenization.settings import TokenizationSettings
 from tests.harness import running
@@ -335,6 +338,27 @@ async def test_large_and_small_calls_at_once_get_their_own_answers(stub: Stub) -
     replies = await asyncio.gather(*calls)
     for reply, text in zip(replies[::3], texts, strict=True):
         assert list(reply.encodings[0].ids) == chatty().encode_ids(text)
+
+
+async def test_large_messages_are_read_on_a_thread(stub: Stub, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[str] = []
+
+    def noting(work: Callable[..., list[int]]) -> Callable[..., list[int]]:
+        def noted(*given: object) -> list[int]:
+            seen.append(threading.current_thread().name)
+            return work(*given)
+
+        return noted
+
+    monkeypatch.setattr(answers, "sequences", noting(answers.sequences))
+    monkeypatch.setattr(answers, "stream_ids", noting(answers.stream_ids))
+    packed = struct.pack("<I", 5) * 4000
+    await stub.Detokenize(service_pb.DetokenizeRequest(sequences=[tensor_pb2.TokenIds(packed=packed)]))
+    call = stub.DetokenizeStream()
+    await call.write(service_pb.DetokenizeStreamRequest(packed_ids=packed))
+    await call.read()
+    call.cancel()
+    assert len(seen) == 2 and all(name.startswith("tokenizer") for name in seen)
 
 
 async def test_a_damaged_tokenizer_is_not_served(store: ModelStore) -> None:

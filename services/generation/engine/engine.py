@@ -106,7 +106,7 @@ class Engine:
                 self._news.append(self._advance(sequence, row, logprobs))
 
     def _advance(self, sequence: Sequence, logits: Tensor, logprobs: Tensor) -> Delta:
-        """One token further, or only the end where none is wanted. Whatever goes wrong ends this sequence alone."""
+        """One token further, or only the end where none is wanted; what goes wrong ends this sequence alone."""
         if sequence.request.stopping.max_tokens == 0:
             return self._close(Delta(sequence, finish=FinishReason.LENGTH))
         try:
@@ -135,7 +135,7 @@ class Engine:
         return delta
 
     def _scored(self, chunk: Chunk, hidden: Tensor) -> bool:
-        """Scores the chunk's part of the prompt where that is wanted; False if that failed and its sequence ended."""
+        """Scores the chunk's part of the prompt if wanted. False if that failed, which ended its sequence."""
         try:
             if chunk.sequence.scores_prompt:
                 self._score(chunk, hidden)

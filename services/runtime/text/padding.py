@@ -24,13 +24,12 @@ class Padding:
 
 def pad(batch: Sequence[Encoded], rule: Padding) -> list[Encoded]:
     """All of `batch`, overflowing windows too, at least as long as `rule` says; nothing is cut."""
-    size = padded_length(batch, rule)
-    return [_pad_one(encoded, size, rule) for encoded in batch]
+    size = padded_length(max(map(len, batch), default=0), rule)
+    return [pad_to(encoded, size, rule) for encoded in batch]
 
 
-def padded_length(batch: Sequence[Encoded], rule: Padding) -> int:
-    """Tokens of each encoding after `pad`, unless it is longer already."""
-    longest = max(map(len, batch), default=0)
+def padded_length(longest: int, rule: Padding) -> int:
+    """Tokens of each encoding of a batch after `pad`, unless it is longer already."""
     if rule.to == "max":
         return rule.length
     if rule.to == "multiple":
@@ -38,8 +37,9 @@ def padded_length(batch: Sequence[Encoded], rule: Padding) -> int:
     return longest
 
 
-def _pad_one(encoded: Encoded, size: int, rule: Padding) -> Encoded:
-    windows = tuple(_pad_one(window, size, rule) for window in encoded.overflowing)
+def pad_to(encoded: Encoded, size: int, rule: Padding) -> Encoded:
+    """`encoded` and its overflowing windows, each filled up to `size` tokens."""
+    windows = tuple(pad_to(window, size, rule) for window in encoded.overflowing)
     missing = max(0, size - len(encoded))
     filler = _filler(missing, rule)
     parts = [encoded, filler] if rule.side == "right" else [filler, encoded]

@@ -10,9 +10,6 @@ from services.runtime.text.encoded import Encoded
 Side = Literal["left", "right"]
 Strategy = Literal["longest_first", "only_first", "only_second"]
 
-# Overlapping windows multiply a text: 1 MiB at max_tokens 100 and stride 99 would be a hundred million tokens.
-MAX_WINDOW_TOKENS = 1 << 21
-
 
 @dataclass(frozen=True, slots=True)
 class Truncation:
@@ -42,9 +39,21 @@ def truncate(encoded: Encoded, rule: Truncation, item: str = "texts[0]") -> Enco
     room = rule.max_tokens - len(added)
     lengths = _lengths(len(texts[0]), len(texts[1]), room, rule, item)
     first, second = (_windows(text, n, rule, item) for text, n in zip(texts, lengths, strict=True))
-    _check_amount(len(first) * len(second), rule.max_tokens, item)
     whole, *rest = [encoded.select(sorted(added + a + b)) for a, b in _combine(first, second)]
     return replace(whole, overflowing=tuple(rest))
+
+
+def windows(first: int, second: int, added: int, rule: Truncation, item: str) -> tuple[int, int]:
+    """How many windows `truncate` makes of texts of so many tokens, and the tokens of the first, the longest.
+
+    Overlapping windows multiply a text; this tells by how much before any is made. `added`: special tokens.
+    Raises as `truncate` does.
+    """
+    if first + second + added <= rule.max_tokens:
+        return 1, first + second + added
+    sizes = _lengths(first, second, rule.max_tokens - added, rule, item)
+    counts = [_count(text, n, rule, item) for text, n in zip((first, second), sizes, strict=True)]
+    return counts[0] * counts[1], sum(sizes) + added
 
 
 def _lengths(first: int, second: int, room: int, rule: Truncation, item: str) -> tuple[int, int]:
@@ -74,27 +83,22 @@ def _longest_first(first: int, second: int, room: int) -> tuple[int, int]:
 
 def _windows(text: list[int], size: int, rule: Truncation, item: str) -> list[list[int]]:
     """`text` in windows of `size`, the kept one first, each sharing `stride` tokens with the one before."""
-    if size >= len(text):
-        return [text]
-    if rule.stride >= size:
-        raise InvalidInput(
-            "truncation.stride", f"{rule.stride} must be less than the {size} tokens of {item} in a window"
-        )
-    step = size - rule.stride
-    count = 1 - (size - len(text)) // step if rule.overflowing else 1
-    _check_amount(count, size, item)
+    step, count = size - rule.stride, _count(len(text), size, rule, item)
     if rule.side == "right":
         return [text[index * step : index * step + size] for index in range(count)]
     ends = [len(text) - index * step for index in range(count)]
     return [text[max(0, end - size) : end] for end in ends]
 
 
-def _check_amount(windows: int, size: int, item: str) -> None:
-    if windows > 1 and windows * size > MAX_WINDOW_TOKENS:
+def _count(length: int, size: int, rule: Truncation, item: str) -> int:
+    """How many windows of `size` a text of `length` tokens gives."""
+    if size >= length:
+        return 1
+    if rule.stride >= size:
         raise InvalidInput(
-            "truncation.stride",
-            f"{item} gives {windows} windows of {size}; at most {MAX_WINDOW_TOKENS} tokens, use a smaller stride",
+            "truncation.stride", f"{rule.stride} must be less than the {size} tokens of {item} in a window"
         )
+    return 1 - (size - length) // (size - rule.stride) if rule.overflowing else 1
 
 
 def _combine(first: Sequence[list[int]], second: Sequence[list[int]]) -> list[tuple[list[int], list[int]]]:

@@ -52,6 +52,8 @@ def test_work_that_multiplies_counts_as_large() -> None:
         texts=["a", "b"], padding=pb.Padding(to=pb.PADDING_TARGET_MAX, length=5000)
     )
     assert convert.order(request, TOKENIZER).size == 10002
+    request = service_pb.TokenizeRequest(texts=["a" * 100, "b"], padding=pb.Padding())
+    assert convert.order(request, TOKENIZER).size == 301
 
 
 @pytest.mark.parametrize(
@@ -84,12 +86,6 @@ def test_padding_without_a_pad_token_needs_an_id() -> None:
     with pytest.raises(InvalidInput, match="no pad token") as error:
         convert.order(request, NO_PAD)
     assert field_of(error) == "padding.pad_id"
-
-
-def test_a_reply_that_padding_would_blow_up_is_refused() -> None:
-    order = encode.Order(["a"] * 256, "texts", True, padding=Padding("max", 0, "[PAD]", 131072))
-    with pytest.raises(InvalidInput, match="split the request"):
-        encode.encode(TOKENIZER, order)
 
 
 def test_ids_come_packed_or_readable_and_are_checked() -> None:

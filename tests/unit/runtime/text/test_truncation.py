@@ -1,5 +1,7 @@
 """Truncation and padding against the tokenizers library's own, set on a copy of the same tokenizer."""
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -8,7 +10,7 @@ from tokenizers import Tokenizer as Library
 from services.runtime.errors import InvalidInput
 from services.runtime.text.encoded import Encoded
 from services.runtime.text.padding import Padding, pad
-from services.runtime.text.truncation import Truncation, truncate
+from services.runtime.text.truncation import Truncation, truncate, windows
 from tests.unit.runtime.text.made import all_families, byte_level, word_piece
 
 WORDS = st.lists(st.sampled_from(["the", "fox", "eating", "x", "bread", "2024"]), min_size=1, max_size=30)
@@ -99,10 +101,28 @@ def test_impossible_rules_name_field_limit_and_fix(rule: Truncation, field: str,
     assert error.value.violations[0].field == field
 
 
-def test_a_stride_that_would_multiply_a_text_a_thousandfold_is_refused() -> None:
-    whole = all_families()["byte_level"].encode("x " * 5000)
-    with pytest.raises(InvalidInput, match="smaller stride"):
-        truncate(whole, Truncation(1000, stride=999))
+@given(
+    first=TEXT,
+    second=st.none() | TEXT,
+    size=st.integers(4, 30),
+    stride=st.integers(0, 5),
+    strategy=st.sampled_from(["longest_first", "only_first", "only_second"]),
+    overflowing=st.booleans(),
+)
+def test_windows_are_told_before_they_are_made(
+    first: str, second: str | None, size: int, stride: int, strategy: str, overflowing: bool
+) -> None:
+    whole = all_families()["word_piece"].encode(first, second)
+    lengths = [list(whole.sequence_ids).count(place) for place in (0, 1, None)]
+    rule = Truncation(size, "right", stride, strategy, overflowing)
+    try:
+        cut = truncate(whole, rule)
+    except InvalidInput as error:
+        with pytest.raises(InvalidInput, match=re.escape(str(error))):
+            windows(*lengths, rule, "texts[0]")
+        return
+    assert windows(*lengths, rule, "texts[0]") == (1 + len(cut.overflowing), len(cut))
+    assert all(len(window) <= len(cut) for window in cut.overflowing)
 
 
 @given(texts=st.lists(TEXT, min_size=1, max_size=4), side=SIDES, multiple=st.integers(1, 9))
