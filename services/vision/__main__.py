@@ -19,7 +19,7 @@ async def build(floor: Floor[VisionSettings]) -> None:
     """One device thread, one decoding pool, one host of models, one servicer."""
     settings = floor.settings
     device = DeviceThread("vision-device")
-    preparer = Preparer(settings.decode_threads, settings.image_queue_limit)
+    preparer = Preparer(settings.decode_threads, settings.image_queue_limit, settings.request_pixels)
 
     async def load(manifest: Manifest, directory: Path) -> model.VisionModel:
         observer = QueueMetrics(floor.metrics, manifest.name)
@@ -33,7 +33,8 @@ async def build(floor: Floor[VisionSettings]) -> None:
     host = floor.host("vision", load, settings.defaults)
     floor.add(grpc_service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server, OipService(host, floor.readiness))
     floor.add(
-        vision_service_pb2_grpc.add_VisionServiceServicer_to_server, VisionService(host, settings.stream_window)
+        vision_service_pb2_grpc.add_VisionServiceServicer_to_server,
+        VisionService(host, settings.stream_window, settings.stream_images),
     )
 
 

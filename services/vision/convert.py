@@ -31,6 +31,11 @@ def pictures(images: Sequence[vision_pb2.Image], prefix: str = "") -> list[Pictu
     return [picture(image, f"{prefix}images[{index}]") for index, image in enumerate(images)]
 
 
+def is_listed(images: Sequence[vision_pb2.Image]) -> bool:
+    """Whether pixels come as lists of numbers, which take long to read; the other forms are only looked at."""
+    return any(image.WhichOneof("source") == "pixels" and not image.pixels.data for image in images)
+
+
 def top_k(request: vision_service_pb2.ClassifyRequest, model: VisionModel, prefix: str = "") -> int:
     """How many labels; raises InvalidInput for more than the model has classes."""
     classes = len(model.labels)

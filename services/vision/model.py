@@ -54,9 +54,18 @@ class VisionModel:
             observer=observer,
         )
 
-    async def predict(self, pictures: Sequence[Picture], deadline: float | None) -> list[Outcome[Prediction]]:
-        """One outcome a picture, in order. The first failure ends the whole call and takes back what waits."""
-        prepared = await self._preparer.prepare(pictures, self.recipe, deadline)
+    async def predict(
+        self, pictures: Sequence[Picture], deadline: float | None, patient: bool = False
+    ) -> list[Outcome[Prediction]]:
+        """One outcome a picture, in order. The first failure ends the whole call and takes back what waits.
+
+        When too many pictures are at work: Overloaded, or if `patient` it waits for places.
+        """
+        async with self._preparer.places.hold(len(pictures), patient):
+            prepared = await self._preparer.prepare(pictures, self.recipe, deadline)
+            return await self._compute(prepared, deadline)
+
+    async def _compute(self, prepared: Sequence[Prepared], deadline: float | None) -> list[Outcome[Prediction]]:
         waiting = [asyncio.create_task(self._batcher.submit(item, deadline)) for item in prepared]
         try:
             return await asyncio.gather(*waiting)
@@ -66,7 +75,8 @@ class VisionModel:
 
     async def explain(self, picture: Picture, question: Question, deadline: float | None) -> Outcome[Explanation]:
         """Which pixels of one picture decided."""
-        (prepared,) = await self._preparer.prepare([picture], self.recipe, deadline)
+        async with self._preparer.places.hold(1):
+            (prepared,) = await self._preparer.prepare([picture], self.recipe, deadline)
         return await self._explainer.explain(prepared, question, deadline)
 
     @property

@@ -5,19 +5,23 @@ Knows no proto and no framework.
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import accumulate
+from typing import ParamSpec, TypeVar
 
 import numpy as np
 from PIL import Image
 
-from services.runtime.errors import DeadlinePassed, InvalidInput, Overloaded, Violation
-from services.runtime.pictures.decode import MAX_PIXELS, decode, flatten
+from services.runtime.errors import DeadlinePassed, InvalidInput, Violation
+from services.runtime.pictures.decode import MAX_PIXELS, decode, flatten, pixels
 from services.runtime.pictures.preprocess import ImagePreprocessing, Pixels
 from services.runtime.runners.base import Array
+from services.vision.places import Places
 
-RETRY_AFTER_S = 1.0
+P = ParamSpec("P")
+T = TypeVar("T")
 CHANNEL_COUNTS = (1, 3, 4)
 
 
@@ -77,42 +81,61 @@ def _image(array: Array, field: str) -> Image.Image:
 
 
 class Preparer:
-    """The pool. At most `limit` pictures wait for it."""
+    """The pool, and the `places` that whoever uses it holds until his pictures are answered.
 
-    def __init__(self, threads: int, limit: int) -> None:
+    The pictures of one request have at most `most_pixels` together.
+    """
+
+    def __init__(self, threads: int, limit: int, most_pixels: int) -> None:
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
-        self._limit = limit
-        self._inside = 0
+        self._lanes, self._most_pixels = max(1, threads - 1), most_pixels
+        self.places = Places(limit)
 
     async def prepare(
         self, pictures: Sequence[Picture], recipe: Recipe, deadline: float | None = None
     ) -> list[Prepared]:
         """All pictures in order, or one InvalidInput that names every bad one.
 
-        Raises Overloaded when too many wait, DeadlinePassed when nobody waits any more.
+        A request has one picture less in the pool than there are threads, but one at least: whatever it holds,
+        others get their turn. Raises DeadlinePassed when nobody waits any more.
         """
-        if self._inside + len(pictures) > self._limit:
-            raise Overloaded(
-                f"{self._inside} pictures wait to be decoded, {self._limit} is the limit; retry later",
-                reason="QUEUE_FULL",
-                retry_after_s=RETRY_AFTER_S,
-            )
-        self._inside += len(pictures)
-        try:
-            return _all_or_named(await self._gather(pictures, recipe, deadline))
-        finally:
-            self._inside -= len(pictures)
+        if len(pictures) * MAX_PIXELS > self._most_pixels:
+            await self._run(check_together, pictures, self._most_pixels)
+        lanes = asyncio.Semaphore(self._lanes)
+
+        async def one(picture: Picture) -> Prepared:
+            async with lanes:
+                return await self._run(recipe.prepare, picture, deadline)
+
+        return _all_or_named(await asyncio.gather(*map(one, pictures), return_exceptions=True))
 
     def close(self) -> None:
         """Lets the running pictures finish, drops the waiting ones."""
         self._pool.shutdown(wait=True, cancel_futures=True)
 
-    async def _gather(
-        self, pictures: Sequence[Picture], recipe: Recipe, deadline: float | None
-    ) -> list[Prepared | BaseException]:
+    async def _run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         loop = asyncio.get_running_loop()
-        work = [loop.run_in_executor(self._pool, recipe.prepare, picture, deadline) for picture in pictures]
-        return await asyncio.gather(*work, return_exceptions=True)
+        return await loop.run_in_executor(self._pool, lambda: function(*args, **kwargs))
+
+
+def check_together(pictures: Sequence[Picture], most: int) -> None:
+    """Raises InvalidInput, before any is decoded, if pictures have over `most` pixels together."""
+    sums = list(accumulate(map(_pixels, pictures)))
+    if sums[-1] > most:
+        field = next(picture.field for picture, total in zip(pictures, sums, strict=True) if total > most)
+        many = f"the request's pictures have {sums[-1]} pixels together, at most {most} are taken"
+        raise InvalidInput(field, f"{many}; scale them down or send fewer")
+
+
+def _pixels(picture: Picture) -> int:
+    """What has to be decoded or resized: nothing of a picture that will be refused, or is a net's input."""
+    if isinstance(picture.content, bytes):
+        try:
+            return pixels(picture.content, picture.field)
+        except InvalidInput:
+            return 0
+    array = picture.content
+    return array.shape[0] * array.shape[1] if array.dtype == np.uint8 and array.ndim == 3 else 0
 
 
 def _all_or_named(results: Sequence[Prepared | BaseException]) -> list[Prepared]:

@@ -1,24 +1,28 @@
 """maas.vision.v1.VisionService: convert → predict → convert. Knows no array and no queue."""
 
+import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
+from functools import partial
 
 from grpc import aio
 
-from maas.vision.v1 import vision_service_pb2, vision_service_pb2_grpc
+from maas.vision.v1 import vision_pb2, vision_service_pb2, vision_service_pb2_grpc
 from services.runtime.context import current, enter
 from services.runtime.host import ModelHost
 from services.vision import convert
 from services.vision.model import VisionModel
 from services.vision.overlap import overlapped
+from services.vision.places import Places
+from services.vision.prepare import Picture
 
 
 class VisionService(vision_service_pb2_grpc.VisionServiceServicer):
     """Pictures in, labels or embeddings out."""
 
-    def __init__(self, host: ModelHost[VisionModel], stream_window: int) -> None:
-        self._host, self._window = host, stream_window
+    def __init__(self, host: ModelHost[VisionModel], stream_window: int, stream_images: int) -> None:
+        self._host, self._window, self._stream_images = host, stream_window, stream_images
 
     async def Classify(
         self, request: vision_service_pb2.ClassifyRequest, context: aio.ServicerContext
@@ -31,7 +35,7 @@ class VisionService(vision_service_pb2_grpc.VisionServiceServicer):
     ) -> vision_service_pb2.EmbedResponse:
         """Pooled features of each picture."""
         with self._host.lease(request.model, request.version, "vision.embed") as model:
-            answers = await model.predict(convert.pictures(request.images), current().deadline)
+            answers = await model.predict(await _read(request.images), current().deadline)
             return convert.embedded(answers, model, request.normalize, request.readable)
 
     async def Explain(
@@ -40,7 +44,7 @@ class VisionService(vision_service_pb2_grpc.VisionServiceServicer):
         """Which pixels of a picture decided."""
         with self._host.lease(request.model, request.version, "vision.classify") as model:
             question = convert.question(request, model)
-            picture = convert.picture(request.image, "image")
+            picture = await asyncio.to_thread(convert.picture, request.image, "image")
             return convert.explained(await model.explain(picture, question, current().deadline), model)
 
     async def ClassifyStream(
@@ -48,20 +52,29 @@ class VisionService(vision_service_pb2_grpc.VisionServiceServicer):
         request_iterator: AsyncIterator[vision_service_pb2.ClassifyStreamRequest],
         context: aio.ServicerContext,
     ) -> AsyncIterator[vision_service_pb2.ClassifyStreamResponse]:
-        """One reply a request, in order, while the requests overlap."""
-        async for response in overlapped(request_iterator, self._classify_next, self._window):
+        """One reply a request, in order, while the requests overlap; none is refused for want of a place."""
+        handle = partial(self._classify_next, Places(self._stream_images))
+        async for response in overlapped(request_iterator, handle, self._window):
             yield vision_service_pb2.ClassifyStreamResponse(response=response)
 
     async def _classify_next(
-        self, message: vision_service_pb2.ClassifyStreamRequest
+        self, places: Places, message: vision_service_pb2.ClassifyStreamRequest
     ) -> vision_service_pb2.ClassifyResponse:
         enter(replace(current(), started=time.monotonic()))  # total_ms counts from this request, not the stream
-        return await self._classify(message.request, "request.")
+        async with places.hold(len(message.request.images), patient=True):
+            return await self._classify(message.request, "request.", patient=True)
 
     async def _classify(
-        self, request: vision_service_pb2.ClassifyRequest, prefix: str = ""
+        self, request: vision_service_pb2.ClassifyRequest, prefix: str = "", patient: bool = False
     ) -> vision_service_pb2.ClassifyResponse:
         with self._host.lease(request.model, request.version, "vision.classify") as model:
             count = convert.top_k(request, model, prefix)
-            answers = await model.predict(convert.pictures(request.images, prefix), current().deadline)
+            answers = await model.predict(await _read(request.images, prefix), current().deadline, patient)
             return convert.classified(answers, model, count)
+
+
+async def _read(images: Sequence[vision_pb2.Image], prefix: str = "") -> list[Picture]:
+    """On the loop only what costs it nothing."""
+    if convert.is_listed(images):
+        return await asyncio.to_thread(convert.pictures, images, prefix)
+    return convert.pictures(images, prefix)

@@ -29,14 +29,20 @@ class VisionSettings(ServerSettings):
     )
     batch_images: int = Field(16, ge=1, le=1024, description="most images computed together")
     decode_threads: int = Field(2, ge=1, le=64, description="threads that decode and resize pictures")
-    image_queue_limit: int = Field(512, ge=64, description="images waiting to be decoded, or for the device")
+    image_queue_limit: int = Field(512, ge=64, description="images at work: decoded, waiting or computed")
+    request_megapixels: int = Field(100, ge=40, le=4000, description="most pixels of a request's images, millions")
     explain_limit: int = Field(4, ge=1, le=64, description="explanations at work at once per model")
     stream_window: int = Field(8, ge=1, le=256, description="requests of one stream that overlap")
+    stream_images: int = Field(128, ge=64, description="images of one stream at work; its others wait")
 
     @property
     def defaults(self) -> dict[str, str]:
         """Task → model when a request names none."""
         return {"vision.classify": self.image_classify_model, "vision.embed": self.image_embed_model}
+
+    @property
+    def request_pixels(self) -> int:
+        return self.request_megapixels * 1_000_000
 
     @property
     def runner_settings(self) -> RunnerSettings:

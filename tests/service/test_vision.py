@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -20,6 +21,8 @@ from maas.oip.v1 import grpc_service_pb2, grpc_service_pb2_grpc
 from maas.vision.v1 import vision_pb2, vision_service_pb2, vision_service_pb2_grpc
 from services.runtime.server import Floor
 from services.runtime.store.store import ModelStore
+from services.runtime.tensors import to_numpy
+from services.vision import convert
 from services.vision.__main__ import build
 from services.vision.models import registry
 from services.vision.settings import VisionSettings
@@ -272,6 +275,43 @@ async def test_the_first_error_ends_the_stream_after_the_replies_before_it(stub:
     code, _, violations = await refusal(read())
     assert code is grpc.StatusCode.INVALID_ARGUMENT and list(violations) == ["request.images[0].encoded"]
     assert len(got) == 2
+
+
+async def test_streams_wait_for_places_that_single_calls_are_refused(
+    store: ModelStore, net: torch.nn.Module
+) -> None:
+    message = vision_service_pb2.ClassifyStreamRequest(request=classify(encoded(*range(64))))
+
+    async def whole(stub: Stub) -> int:
+        return len([reply async for reply in stub.ClassifyStream(iter([message] * 6))])
+
+    async with running(settings(store, image_queue_limit=64, stream_images=64), build) as (channel, _):
+        assert await asyncio.gather(*(whole(Stub(channel)) for _ in range(3))) == [6, 6, 6]
+
+
+async def test_many_pixels_together_are_refused(store: ModelStore, net: torch.nn.Module) -> None:
+    async with running(settings(store, request_megapixels=40), build) as (channel, _):
+        images = [vision_pb2.Image(encoded=png(5000, 5000, 8, 2, b""))] * 2
+        code, _, violations = await refusal(Stub(channel).Classify(classify(images)))
+        assert code is grpc.StatusCode.INVALID_ARGUMENT
+        assert "50000000 pixels together, at most 40000000" in violations["images[1].encoded"]
+
+
+async def test_lists_of_pixels_are_read_off_the_event_loop(stub: Stub, monkeypatch: pytest.MonkeyPatch) -> None:
+    threads = []
+
+    def seen(tensor: tensor_pb2.Tensor, field: str) -> np.ndarray:
+        threads.append(threading.current_thread())
+        return to_numpy(tensor, field)
+
+    monkeypatch.setattr(convert, "to_numpy", seen)
+    pixels = np.asarray(drawing(7))[:, :, None]
+    listed = vision_pb2.Image(
+        pixels=tensor_pb2.Tensor(dtype=tensor_pb2.D_TYPE_UINT8, shape=pixels.shape, uint_values=pixels.ravel())
+    )
+    as_list, as_bytes = [await stub.Classify(classify([image])) for image in (listed, tensor(pixels))]
+    assert as_list.results == as_bytes.results
+    assert threads[0] is not threading.current_thread()
 
 
 async def test_a_cancelled_stream_leaves_nothing_running(

@@ -32,14 +32,18 @@ def decode(encoded: bytes, channels: int, field: str) -> Image.Image:
     their upper byte. Bytes and pixels are bounded from the header, before anything is decoded. Raises
     InvalidInput naming `field`.
     """
-    _check_bytes(encoded, field)
-    image = _open(encoded, field)
-    _check_pixels(image.width, image.height, field)
+    image = _opened(encoded, field)
     try:
         image.load()
         return flatten(_upright(image), channels)
     except Exception as error:  # Pillow's decoders raise whatever a hostile stream leads them into
         raise InvalidInput(field, f"the {image.format} data is damaged or truncated: {error}") from error
+
+
+def pixels(encoded: bytes, field: str) -> int:
+    """Width × height as the header says; nothing is decoded. Raises InvalidInput naming `field`."""
+    image = _opened(encoded, field)
+    return image.width * image.height
 
 
 def flatten(image: Image.Image, channels: int) -> Image.Image:
@@ -51,6 +55,14 @@ def flatten(image: Image.Image, channels: int) -> Image.Image:
         image = Image.new("RGB", coloured.size, BACKGROUND)
         image.paste(coloured, mask=coloured.getchannel("A"))
     return image.convert("RGB" if channels == 3 else "L")
+
+
+def _opened(encoded: bytes, field: str) -> Image.Image:
+    """The header, within the limits."""
+    _check_bytes(encoded, field)
+    image = _open(encoded, field)
+    _check_pixels(image.width, image.height, field)
+    return image
 
 
 def _check_bytes(encoded: bytes, field: str) -> None:

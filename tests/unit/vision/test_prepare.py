@@ -9,17 +9,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from services.runtime.errors import DeadlinePassed, InvalidInput, Overloaded
+from services.runtime.errors import DeadlinePassed, InvalidInput
 from services.runtime.pictures.preprocess import ImagePreprocessing
-from services.vision.prepare import Picture, Prepared, Preparer, Recipe
-from tests.unit.vision.pictures import encode, quarters
+from services.vision.prepare import Picture, Prepared, Preparer, Recipe, check_together
+from tests.unit.vision.pictures import encode, png, quarters
 
 RECIPE = Recipe(ImagePreprocessing(size=8, crop=8, mean=(0.0,) * 3, std=(1.0,) * 3), (3, 8, 8))
 
 
 @pytest.fixture
 def preparer() -> Iterator[Preparer]:
-    made = Preparer(threads=2, limit=64)
+    made = Preparer(threads=2, limit=64, most_pixels=80_000_000)
     yield made
     made.close()
 
@@ -63,23 +63,50 @@ def test_a_float_tensor_is_taken_as_it_is() -> None:
 
 
 class Gated(Recipe):
-    """Holds the pool until the gate opens."""
+    """Holds what it prepares until the gate opens."""
 
     gate = threading.Event()
 
     def prepare(self, picture: Picture, deadline: float | None = None) -> Prepared:
-        self.gate.wait()
+        assert self.gate.wait(timeout=20)
         return super().prepare(picture, deadline)
 
 
-async def test_what_waits_is_bounded_and_given_back(preparer: Preparer) -> None:
+async def test_one_request_never_has_all_threads(preparer: Preparer) -> None:
     slow = Gated(RECIPE.preprocessing, RECIPE.shape)
-    held = asyncio.create_task(preparer.prepare(files(*["a"] * 60), slow))
-    await asyncio.sleep(0)
-    with pytest.raises(Overloaded, match="64 is the limit"):
-        await preparer.prepare(files(*["b"] * 5), RECIPE)
-    held.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await held
+    large = asyncio.create_task(preparer.prepare(files(*["large"] * 40), slow))
+    await asyncio.sleep(0.05)  # all that the large one can have begun, it has
+    assert len(await preparer.prepare(files("a", "b"), RECIPE)) == 2
     slow.gate.set()
-    assert len(await preparer.prepare(files(*["c"] * 64), RECIPE)) == 64
+    assert len(await large) == 40
+
+
+async def test_requests_take_turns_picture_by_picture() -> None:
+    single, order = Preparer(threads=1, limit=64, most_pixels=80_000_000), []
+
+    class Told(Recipe):
+        def prepare(self, picture: Picture, deadline: float | None = None) -> Prepared:
+            order.append(picture.field)
+            return super().prepare(picture, deadline)
+
+    recipe = Told(RECIPE.preprocessing, RECIPE.shape)
+    await asyncio.gather(*(single.prepare(files(*[name] * 9), recipe) for name in ("a", "b", "c")))
+    single.close()
+    assert {*order[:3]} == {*order[3:6]} == {"a", "b", "c"}
+
+
+async def test_the_pixels_of_a_request_are_bounded_before_any_is_decoded(preparer: Preparer) -> None:
+    headers = [Picture(f"images[{n}]", png(6000, 5000, 8, 2, b"")) for n in range(4)]  # 30 million each, no data
+    headers[1] = Picture("images[1]", b"not a picture")
+    with pytest.raises(InvalidInput, match=r"images\[3\]: .* 90000000 pixels together, at most 80000000"):
+        await preparer.prepare(headers, RECIPE)
+    with pytest.raises(InvalidInput) as caught:
+        await preparer.prepare(headers[:3], RECIPE)
+    assert [violation.field for violation in caught.value.violations] == ["images[0]", "images[1]", "images[2]"]
+
+
+def test_arrays_of_bytes_count_and_inputs_of_a_net_do_not() -> None:
+    bytes_ = Picture("a", np.zeros((10, 10, 3), np.uint8))
+    with pytest.raises(InvalidInput, match="100 pixels together, at most 99"):
+        check_together([bytes_], 99)
+    check_together([bytes_, Picture("b", np.zeros((3, 8, 8), np.float32))], 100)
