@@ -20,6 +20,8 @@ def show_report(report: Any) -> None:
         count = groups[group].get("count", 0)
         told = f"worst {name}: {group} with {metric} {value:.4f} on {count:.0f} rows, {gap:.4f} below the best"
         out().print(told, soft_wrap=True, highlight=False)
+    for text in report.details.get("samples", ()):
+        out().print(f"sample: {text}", soft_wrap=True, highlight=False, markup=False)
 
 
 def show_slices(report: Any) -> None:

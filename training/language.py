@@ -135,6 +135,13 @@ def _judge_rows(model: nn.Module, rows: Tensor) -> tuple[Tensor, Tensor]:
     return F.cross_entropy(logits, truth, reduction="none"), logits.argmax(-1) == truth
 
 
+def unigram_cross_entropy(train: Tensor, test: Tensor, vocab_size: int) -> float:
+    """−(1/N) Σ ln p(tokenᵢ) with p from the training counts plus one (Laplace): what a model without context
+    reaches that has not seen the test tokens. int64 [n] each."""
+    counts = torch.bincount(train, minlength=vocab_size).double() + 1
+    return float(-(counts / counts.sum()).log()[test].mean())
+
+
 def judged(model: nn.Module, ids: Tensor, context: int) -> dict[str, float]:
     """Mean loss, perplexity and accuracy of `judge`."""
     return _told(*judge(model, ids, context))
@@ -162,23 +169,27 @@ class LanguageTraining:
 
     def __post_init__(self) -> None:
         self.words = self.origin.words()
+        self.train = Tokens.of(self.corpus.train, self.words)
         self.validation = Tokens.of(self.corpus.validation, self.words, self.plan.held_out_tokens)
         self.test = Tokens.of(self.corpus.test, self.words, self.plan.held_out_tokens)
 
     @property
     def job(self) -> Job:
-        train = Tokens.of(self.corpus.train, self.words)
-        return Job(self.net, TokenRows(train.ids, self.plan.context, self.rows), next_token_loss, self._validate)
+        return Job(
+            self.net, TokenRows(self.train.ids, self.plan.context, self.rows), next_token_loss, self._validate
+        )
 
     def evaluate(self, model: nn.Module) -> Report:
         """Loss, perplexity and accuracy on test tokens, beside the unigram entropy of those very tokens: what
         the best model that knows their frequencies and no context would reach."""
         losses, hits = judge(model, self.test.ids, self.plan.context)
         counts = np.bincount(self.test.ids[1:].numpy())
+        vocabulary = self.net.config.vocab_size
         unigram = metrics.unigram_entropy(counts.tolist())
         details = {
             "test_tokens": len(losses),
             "unigram_entropy": unigram,
+            "unigram_cross_entropy": unigram_cross_entropy(self.train.ids, self.test.ids[1:], vocabulary),
             "dropped": self.corpus.dropped,
             "samples": self.samples(model),
         }

@@ -37,7 +37,7 @@ TRAINING: dict[Preset, dict[str, Any]] = {
         "learning_rate": 1e-3,
         "schedule": "constant",
         "precision": "bf16",
-        "held_out_tokens": 8_000,
+        "checkpoint_s": 120,
     },
     "small": {"vocab_size": 4_000, "batch_size": 8, "learning_rate": 3e-3, "held_out_tokens": 60_000},
 }
@@ -54,7 +54,7 @@ class TransformerLmPlan(LanguagePlan):
     weight_decay: float = 0.01
     clip_norm: float = 1.0
     warmup_steps: int = 20
-    max_seconds: float = 250
+    max_seconds: float = 240
     prompt: str = "And the LORD said unto"
 
     @model_validator(mode="before")

@@ -11,7 +11,7 @@ from services.generation.models.causal_lm import CausalLM
 from services.runtime.errors import InvalidInput
 from tests.engine.tiny import make_engine, run, sequence, tiny_model
 from training.checkpoint import seed_everything
-from training.language import TokenRows, initialise, judge, next_token_loss
+from training.language import TokenRows, initialise, judge, next_token_loss, unigram_cross_entropy
 from training.sampling import sample
 
 CONFIG = {
@@ -98,3 +98,9 @@ def test_samples_follow_their_seed_and_end_where_positions_do() -> None:
     one = sample(net, [1, 2], 99, 3, 1.0, seed=4)
     assert one == sample(net, [1, 2], 99, 3, 1.0, seed=4) != sample(net, [1, 2], 99, 3, 1.0, seed=5)
     assert {len(row) for row in one} == {16} and one[0] != one[1]
+
+
+def test_frequencies_alone_cost_what_the_counts_say() -> None:
+    train, test = torch.tensor([0, 0, 0, 1]), torch.tensor([0, 1, 2])
+    wanted = -(math.log(4 / 7) + math.log(2 / 7) + math.log(1 / 7)) / 3
+    assert unigram_cross_entropy(train, test, 3) == pytest.approx(wanted)
