@@ -40,7 +40,9 @@ def _forbid(logits: Tensor, sequence: Sequence, params: SamplingParams) -> None:
         kept = torch.full_like(logits, -torch.inf)
         kept[allowed] = logits[allowed]
         logits.copy_(kept)
-    forbidden = sequence.bad_words.after(sequence.tail)
+    if len(sequence.bad_words.always):
+        logits[torch.from_numpy(sequence.bad_words.always)] = -torch.inf
+    forbidden = sequence.bad_words.after(sequence.opened)
     if sequence.held_open:
         forbidden += sequence.request.stopping.end_token_ids
     logits[torch.tensor(forbidden, dtype=torch.int64)] = -torch.inf

@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from services.generation.engine.bad_words import NO_BAD_WORDS, BadWords
+from services.generation.engine.bad_words import NO_BAD_WORDS, BadWords, Open
 from services.generation.engine.output import Delta, FinishReason, PositionLogprobs, StopMatch
 
 TokenIds = tuple[int, ...] | NDArray[np.int64]
@@ -116,7 +116,7 @@ class Sequence:
         self.index = index
         self.text = text
         self.bad_words = bad_words
-        self.tail = b""  # end of the output's bytes, as far as bad words reach
+        self.opened: Open = ()  # bad words that the end of the output begins
         self.listener = listener
         self.tokens = list(request.prompt)
         self.output_counts: Counter[int] = Counter()
@@ -167,4 +167,4 @@ class Sequence:
         """Take the chosen token."""
         self.tokens.append(token)
         self.output_counts[token] += 1
-        self.tail = self.bad_words.extend(self.tail, token)
+        self.opened = self.bad_words.extend(self.opened, token)
