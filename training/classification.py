@@ -51,6 +51,8 @@ class PictureTraining:
             "architecture": self._architecture,
             "config": self._config,
             "labels": "labels.txt",
+            "description": f"{height}x{width}x{channels} pictures: {classes} classes, {features} features",
+            "licence": self.split.licence,
             "inputs": [{"name": "images", "dtype": "float32", "shape": [-1, channels, height, width]}],
             "outputs": [
                 {"name": "logits", "dtype": "float32", "shape": [-1, classes]},

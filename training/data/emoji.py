@@ -19,6 +19,7 @@ SHEETS = {
     "google": "b417e9f6cd4bbc10656bbfd5e13b6e9a2545b55e6a4cf7312d75be1faaa34952",
     "twitter": "2767ef2e87cbfb6cc12ac46596c339549afaf0ae8771cf51100c8853f6bde632",
 }
+LICENCE = "drawings: Apache-2.0 (google), CC-BY-4.0 (twitter)"
 SIDE, BORDER = 32, 1
 PARTS = "Component"  # skin tones and hair: parts of emoji, five in all
 TEST_SHARE, VALIDATION_SHARE, SPLIT_SEED = 0.2, 0.125, 20_260_102
@@ -41,7 +42,7 @@ def split_of(emoji: list[dict[str, Any]], sheets: Mapping[str, Bytes]) -> Split:
     kept, chosen = split_off(len(fitting), VALIDATION_SHARE, SPLIT_SEED)
     validation, test = (_pictures([emoji[i] for i in rows], sheets, names) for rows in (fitting[chosen], held))
     train, leaked = without_leaks(_pictures([emoji[i] for i in fitting[kept]], sheets, names), validation, test)
-    return Split(train, validation, test, names, SOURCE, {"equal to a held-out row": leaked})
+    return Split(train, validation, test, names, SOURCE, {"equal to a held-out row": leaked}, LICENCE)
 
 
 def read_sheet(path: Path) -> Bytes:

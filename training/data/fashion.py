@@ -1,5 +1,7 @@
 """Fashion-MNIST (Xiao et al. 2017, arXiv:1708.07747): articles of clothing in MNIST's own format."""
 
+from dataclasses import replace
+
 from training.data import mnist
 from training.data.mnist import Fetch
 from training.data.pictures import Split
@@ -22,4 +24,4 @@ def load(fetcher: Fetch) -> Split:
     )
     fitting = mnist.pictures(train_images, train_labels, len(NAMES))
     test = mnist.pictures(test_images, test_labels, len(NAMES))
-    return mnist.split_of(fitting, test, NAMES, SOURCE)
+    return replace(mnist.split_of(fitting, test, NAMES, SOURCE), licence="data: MIT")

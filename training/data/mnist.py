@@ -3,6 +3,7 @@
 import gzip
 import math
 import zlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
@@ -31,12 +32,13 @@ class Fetch(Protocol):
 def load(fetcher: Fetch) -> Split:
     """60,000 rows cut into training and validation by a fixed permutation; the 10,000 test rows as published."""
     paths = {name: fetcher.fetch(SOURCE + name, sha256) for name, sha256 in FILES.items()}
-    return split_of(
+    split = split_of(
         pictures(paths["train-images-idx3-ubyte"], paths["train-labels-idx1-ubyte"], CLASSES),
         pictures(paths["t10k-images-idx3-ubyte"], paths["t10k-labels-idx1-ubyte"], CLASSES),
         tuple(str(digit) for digit in range(CLASSES)),
         SOURCE,
     )
+    return replace(split, licence="data: ISC")
 
 
 def split_of(fitting: Pictures, test: Pictures, names: tuple[str, ...], source: str) -> Split:

@@ -40,6 +40,7 @@ class Split:
     class_names: tuple[str, ...]
     source: str
     dropped: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    licence: str = ""
 
     @property
     def digest(self) -> str:

@@ -73,6 +73,7 @@ def test_emoji_are_split_by_emoji() -> None:
     drawn = [{int(row.min()) for row in part.pixels} for part in parts]
     assert sum(map(len, drawn)) == len(set.union(*drawn)) == 60
     assert [len(part) for part in drawn] == [42, 6, 12]
+    assert "CC-BY-4.0" in split.licence
     assert sum(len(part) for part in parts) == 119
     for part in parts:
         assert (part.pixels == part.pixels[:, :1, :1, :1]).all()  # the border is cut off, the cell is whole

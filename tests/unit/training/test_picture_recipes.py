@@ -51,6 +51,7 @@ def test_a_folder_is_learnt_and_the_stored_version_measures_the_same(tmp_path: P
     plan = plan_of(LeNetRgb.plan, {"data": str(data)})
     made = publish(store, "painted", done.trained, done.model, done.report, plan, lambda draft: None)
     assert made.config["classes"] == 2 and made.provenance.notes.startswith("28 training, 4 validation, 8 test")
+    assert made.description == "16x16x3 pictures: 2 classes, 84 features"
     assert store.card(made)["metrics"]["accuracy"] == 1.0
     again = evaluate(made, store.directory(made), str(data), NoFetch())
     assert again.metrics["accuracy"] == 1.0
