@@ -14,7 +14,7 @@ from services.generation.job import Job
 from services.generation.model import GenerationModel
 from services.generation.stream import TokenStream
 from services.runtime.batcher import Outcome
-from services.runtime.context import current
+from services.runtime.context import RequestContext
 from services.runtime.replies import served_by, timing
 from services.runtime.text.tokenizer import Tokenizer
 
@@ -68,8 +68,18 @@ async def pieces(stream: TokenStream, job: Job) -> AsyncGenerator[Piece, None]:
             yield piece
 
 
+def reported(*lists: Iterable[PositionLogprobs]) -> int:
+    """Log probabilities that an answer spells out: what decides whether a thread does it."""
+    return sum(1 + len(position.top) for positions in lists for position in positions)
+
+
+def size(job: Job, found: Sequence[Piece]) -> int:
+    """Work of `generated`, or of a stream's message, in log probabilities."""
+    return reported(job.request.prompt_scores.values(), *(piece.logprobs for piece in found))
+
+
 def generated(
-    model: GenerationModel, job: Job, found: Sequence[Piece], stream: TokenStream
+    model: GenerationModel, job: Job, found: Sequence[Piece], stream: TokenStream, call: RequestContext
 ) -> service_pb.GenerateResponse:
     """The best `n` of the sequences, likeliest a token first where more were drawn."""
     words = model.tokenizer
@@ -80,7 +90,7 @@ def generated(
         seed=job.request.seed,
         prompt_logprobs=_prompt_positions(job.request, words),
         served_by=served_by(model.manifest),
-        timing=_timing(stream),
+        timing=_timing(stream, call),
     )
 
 
@@ -107,9 +117,14 @@ class Messages:
     model: GenerationModel
     job: Job
     stream: TokenStream
+    call: RequestContext
     sent: int = 0
     ended: int = 0
     tokens: int = 0
+
+    def size(self, piece: Piece) -> int:
+        """Work of the next message, in log probabilities; the first one carries the prompt's."""
+        return reported(piece.logprobs) if self.sent else size(self.job, [piece])
 
     def message(self, piece: Piece) -> service_pb.GenerateStreamResponse:
         """The next message."""
@@ -130,18 +145,18 @@ class Messages:
             self._open(reply)
         if self.ended == self.job.draws:
             reply.usage.CopyFrom(_usage(self.job, self.stream, self.tokens))
-            reply.timing.CopyFrom(_timing(self.stream))
+            reply.timing.CopyFrom(_timing(self.stream, self.call))
         return reply
 
     def _open(self, reply: service_pb.GenerateStreamResponse) -> None:
-        reply.stream_id = current().request_id
+        reply.stream_id = self.call.request_id
         reply.seed = self.job.request.seed
         reply.prompt_logprobs.extend(_prompt_positions(self.job.request, self.model.tokenizer))
         reply.served_by.CopyFrom(served_by(self.model.manifest))
 
 
 def scored(
-    model: GenerationModel, asked: Scoring, stream: TokenStream, with_tokens: bool
+    model: GenerationModel, asked: Scoring, stream: TokenStream, with_tokens: bool, call: RequestContext
 ) -> service_pb.ScoreResponse:
     """Log probabilities of the prompt's tokens, and sums over those that count."""
     known = [asked.job.request.prompt_scores[place] for place in sorted(asked.job.request.prompt_scores)]
@@ -153,7 +168,7 @@ def scored(
         perplexity=math.exp(-total / len(counted)),
         scored_tokens=len(counted),
         served_by=served_by(model.manifest),
-        timing=_timing(stream),
+        timing=_timing(stream, call),
     )
 
 
@@ -165,8 +180,8 @@ def _usage(job: Job, stream: TokenStream, completion_tokens: int) -> pb.Usage:
     )
 
 
-def _timing(stream: TokenStream) -> served_pb2.Timing:
-    busy_ms = current().elapsed_ms() - stream.queue_ms
+def _timing(stream: TokenStream, call: RequestContext) -> served_pb2.Timing:
+    busy_ms = call.elapsed_ms() - stream.queue_ms
     return timing(Outcome(None, stream.queue_ms, busy_ms, stream.batch_size))
 
 

@@ -29,7 +29,7 @@ from services.runtime.text.tokenizer import Tokenizer
 
 R = TypeVar("R")
 
-INLINE_CHARACTERS = 1000  # tokenizing less takes about as long as handing it to a thread
+INLINE_SIZE = 1000  # converting less takes about as long as handing it to a thread
 WARM_UP_TOKENS = 4
 
 
@@ -60,8 +60,8 @@ class GenerationModel:
         return self.template
 
     async def prepare(self, work: Callable[[], R], size: int) -> R:
-        """`work()`: at once if its text is short (`size` in characters), else on a thread."""
-        if size <= INLINE_CHARACTERS:
+        """`work()`: at once if `size`, in characters read or log probabilities told, is small; else on a thread."""
+        if size <= INLINE_SIZE:
             return work()
         return await asyncio.get_running_loop().run_in_executor(self.threads, work)
 

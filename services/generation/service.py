@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import aclosing
+from functools import partial
 
 from grpc import aio
 
@@ -29,7 +30,8 @@ class GenerationService(generation_service_pb2_grpc.GenerationServiceServicer):
             job = await model.prepare(lambda: convert.job(request, model, call), convert.size(request))
             with model.open(job) as stream:
                 found = await answers.collected(stream, job)
-            return answers.generated(model, job, found, stream)
+            size = answers.size(job, found)
+            return await model.prepare(lambda: answers.generated(model, job, found, stream, call), size)
 
     async def GenerateStream(
         self, request: generation_service_pb2.GenerateStreamRequest, context: aio.ServicerContext
@@ -39,10 +41,10 @@ class GenerationService(generation_service_pb2_grpc.GenerationServiceServicer):
             call = current()
             job = await model.prepare(lambda: convert.job(request, model, call), convert.size(request))
             with model.open(job) as stream:
-                messages = answers.Messages(model, job, stream)
+                messages = answers.Messages(model, job, stream, call)
                 async with aclosing(answers.pieces(stream, job)) as pieces:
                     async for piece in pieces:
-                        yield messages.message(piece)
+                        yield await model.prepare(partial(messages.message, piece), messages.size(piece))
 
     async def Score(
         self, request: generation_service_pb2.ScoreRequest, context: aio.ServicerContext
@@ -53,4 +55,6 @@ class GenerationService(generation_service_pb2_grpc.GenerationServiceServicer):
             asked = await model.prepare(lambda: convert.scoring(request, model, call), convert.size(request))
             with model.open(asked.job) as stream:
                 await answers.collected(stream, asked.job)
-            return answers.scored(model, asked, stream, not request.HasField("tokens") or request.tokens)
+            tokens = not request.HasField("tokens") or request.tokens
+            size = answers.size(asked.job, []) if tokens else 0
+            return await model.prepare(lambda: answers.scored(model, asked, stream, tokens, call), size)

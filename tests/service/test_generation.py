@@ -3,6 +3,7 @@
 import asyncio
 import math
 import struct
+import threading
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +24,7 @@ from maas.generation.v1.generation_service_pb2_grpc import (
 from maas.generation.v1.generation_service_pb2_grpc import (
     add_GenerationServiceServicer_to_server,
 )
+from services.generation import answers
 from services.generation.__main__ import build, open_host
 from services.generation.engine.engine import Engine
 from services.generation.model import GenerationModel
@@ -311,6 +313,27 @@ async def test_log_probabilities(stub: Stub) -> None:
     assert [len(one.top) for one in found.logprobs] == [2] * 4
     assert found.cumulative_logprob == pytest.approx(sum(one.chosen.logprob for one in found.logprobs), abs=1e-4)
     assert messages[0].prompt_logprobs == reply.prompt_logprobs
+
+
+async def test_long_answers_are_written_on_a_thread(stub: Stub, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[str] = []
+    write = answers._positions
+
+    def noted(*given: Any) -> list[pb.PositionLogprobs]:
+        seen.append(threading.current_thread().name)
+        return write(*given)
+
+    monkeypatch.setattr(answers, "_positions", noted)
+    asked = Ask(text=TEXT * 3, output=pb.Output(prompt_logprobs=100), stopping=free(1))
+    reply = await stub.Generate(asked)
+    assert sum(len(one.top) for one in reply.prompt_logprobs) > 1000
+    (first,), _ = await joined(stub, asked)
+    assert first.prompt_logprobs == reply.prompt_logprobs
+    await stub.Score(service_pb.ScoreRequest(text=TEXT * 3, top_logprobs=100))
+    assert len(seen) >= 5 and all(name.startswith("generation-text") for name in seen)
+    seen.clear()
+    await stub.Score(service_pb.ScoreRequest(text=TEXT))
+    assert seen == [threading.current_thread().name]
 
 
 async def test_the_prefix_cache_is_counted_and_salted(stub: Stub) -> None:
