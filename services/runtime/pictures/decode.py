@@ -12,6 +12,7 @@ FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")
 MAX_BYTES = 20 * 1024 * 1024
 MAX_PIXELS = 40_000_000
 BACKGROUND = (255, 255, 255)
+STRIP_PIXELS = 1 << 20
 
 # EXIF orientation (CIPA DC-008, tag 0x0112) → what makes the picture upright
 UPRIGHT: Mapping[int, Image.Transpose] = {
@@ -50,11 +51,20 @@ def flatten(image: Image.Image, channels: int) -> Image.Image:
     """Any mode → RGB or L, transparency over white."""
     if image.mode.startswith("I;16"):
         image = _from_16_bit(image)
-    if image.has_transparency_data:
-        coloured = image.convert("RGBA")
-        image = Image.new("RGB", coloured.size, BACKGROUND)
-        image.paste(coloured, mask=coloured.getchannel("A"))
-    return image.convert("RGB" if channels == 3 else "L")
+    mode = "RGB" if channels == 3 else "L"
+    return _over_background(image, mode) if image.has_transparency_data else image.convert(mode)
+
+
+def _over_background(image: Image.Image, mode: str) -> Image.Image:
+    """Strip by strip: what lies between takes little memory, however large the picture."""
+    found = Image.new(mode, image.size)
+    rows = max(1, STRIP_PIXELS // image.width)
+    for top in range(0, image.height, rows):
+        strip = image.crop((0, top, image.width, min(top + rows, image.height))).convert("RGBA")
+        page = Image.new("RGB", strip.size, BACKGROUND)
+        page.paste(strip, mask=strip.getchannel("A"))
+        found.paste(page.convert(mode), (0, top))
+    return found
 
 
 def _opened(encoded: bytes, field: str) -> Image.Image:

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from services.runtime.errors import InvalidInput
+from services.runtime.pictures import decode as decode_module
 from services.runtime.pictures.decode import MAX_BYTES, decode
 from tests.unit.vision.pictures import bmp_header, encode, gif_header, png, quarters
 
@@ -160,3 +161,16 @@ def test_flipped_bytes_end_in_a_picture_or_a_named_field(format: str, data: st.D
         assert decode(bytes(encoded), 3, FIELD).mode == "RGB"
     except InvalidInput as error:
         assert error.violations[0].field == FIELD
+
+
+@pytest.mark.parametrize("mode", ["LA", "RGBA", "P", "PA"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_strips_do_not_show(mode: str, channels: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    samples = np.random.default_rng(0).integers(0, 256, (23, 9, 4), np.uint8)
+    image = Image.fromarray(samples).convert(mode)
+    if mode == "P":
+        image.info["transparency"] = 3
+    whole = decode_module.flatten(image, channels)
+    monkeypatch.setattr(decode_module, "STRIP_PIXELS", 9 * 5)
+    assert np.array_equal(np.asarray(decode_module.flatten(image, channels)), np.asarray(whole))
+    assert whole.mode == {1: "L", 3: "RGB"}[channels]
