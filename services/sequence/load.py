@@ -12,6 +12,7 @@ from services.runtime.runners.open import effective, open_runner
 from services.runtime.store.manifest import Manifest
 from services.runtime.text import tokenizer as tokenizers
 from services.runtime.text.tokenizer import Tokenizer
+from services.sequence.explain import Explainer
 from services.sequence.net import Net
 from services.sequence.settings import SequenceSettings
 from services.sequence.tensor_model import TensorModel
@@ -33,7 +34,9 @@ class Loader:
         net = Net(runner, effective(manifest, self.settings.runners))
         tokenizer = await asyncio.to_thread(_tokenizer, manifest, directory)
         observer = QueueMetrics(self.metrics, manifest.name)
-        return TensorModel(net, tokenizer, _labels(manifest, directory), self.device, self.settings, observer)
+        labels = _labels(manifest, directory)
+        explainer = Explainer(net, directory, self.device, self.settings)
+        return TensorModel(net, tokenizer, labels, self.device, self.settings, observer, explainer)
 
 
 def _module(manifest: Manifest, directory: Path) -> "nn.Module":

@@ -8,9 +8,10 @@ from typing import Any
 from services.runtime.batcher import MicroBatcher, Observer, Outcome
 from services.runtime.context import current
 from services.runtime.device import DeviceThread
-from services.runtime.errors import InvalidInput
+from services.runtime.errors import InvalidInput, Unimplemented
 from services.runtime.store.manifest import Manifest
 from services.runtime.text.tokenizer import Tokenizer
+from services.sequence.explain import Explainer, Explanation, Question, Steps, Tokens
 from services.sequence.net import Net
 from services.sequence.settings import SequenceSettings
 
@@ -49,8 +50,10 @@ class SequenceModel:
         device: DeviceThread,
         settings: SequenceSettings,
         observer: Observer | None = None,
+        explainer: Explainer | None = None,
     ) -> None:
         self.net, self.labels = net, labels
+        self._explainer = explainer
         self._tokenizer, self._device = tokenizer, device
         self.budget = settings.batch_tokens
         self._batcher: MicroBatcher[Work, Answers] = MicroBatcher(
@@ -79,6 +82,12 @@ class SequenceModel:
         done = await self._batcher.submit(work, current().deadline)
         return Outcome(done.value.values, done.queue_ms, done.compute_ms, done.value.together)
 
+    async def explain(self, part: Tokens | Steps, question: Question) -> Outcome[Explanation]:
+        """Which of its tokens or steps decided. Unimplemented for a model opened without its files."""
+        if self._explainer is None:
+            raise Unimplemented(f"{self.manifest.name} is not opened for explanations")
+        return await self._explainer.explain(part, question, current().deadline)
+
     async def warm_up(self) -> None:
         """PreconditionFailed if the net's answer to a sample is not finite."""
         await self._device.run(self.net.try_out)
@@ -86,6 +95,8 @@ class SequenceModel:
     async def close(self) -> None:
         """Ends what is accepted, then lets go of the net."""
         await self._batcher.close()
+        if self._explainer is not None:
+            self._explainer.close()
         await self._device.run(self.net.runner.close)
 
 

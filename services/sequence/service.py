@@ -11,9 +11,8 @@ from grpc import aio
 
 from maas.sequence.v1 import sequence_service_pb2 as pb
 from maas.sequence.v1 import sequence_service_pb2_grpc
-from services.runtime.errors import Unimplemented
 from services.runtime.host import ModelHost
-from services.sequence import compute, conversation, convert, convert_series
+from services.sequence import compute, conversation, convert, convert_explain, convert_series
 from services.sequence.predict import predict_series
 from services.sequence.settings import SequenceSettings
 from services.sequence.stepping import Sessions
@@ -68,7 +67,11 @@ class SequenceService(sequence_service_pb2_grpc.SequenceServiceServicer):
             return convert_series.forecast(model, await compute.foresee(model, window, request.horizon_steps))
 
     async def Explain(self, request: pb.ExplainRequest, context: aio.ServicerContext) -> pb.ExplainResponse:
-        raise Unimplemented("Explain is not served by this version; Classify with step_scores shows each step")
+        default = "" if request.HasField("series") else self._settings.text_classify_model
+        with self._host.lease(request.model or default, request.version, "sequence.classify") as model:
+            question = convert_explain.question(model, request)
+            part = await self._read(convert_explain.part, model, request)
+            return convert_explain.explained(model, part, await model.explain(part, question))
 
     async def StepSession(
         self, request: pb.StepSessionRequest, context: aio.ServicerContext

@@ -24,6 +24,7 @@ class SequenceSettings(ServerSettings):
     )
     batch_tokens: int = Field(1024, ge=1, description="most tokens or frames computed together")
     batch_queue_limit: int = Field(512, ge=1, description="batches' parts waiting per model; more are refused")
+    explain_limit: int = Field(4, ge=1, le=64, description="explanations at work at once per model")
     session_limit: int = Field(10_000, ge=1, description="sessions open at once")
     session_idle_s: float = Field(600, gt=0, description="a session unused for this long ends")
 

@@ -273,10 +273,6 @@ async def test_what_is_no_word_is_named(stub: Any, word: str) -> None:
     await refused(call, grpc.StatusCode.INVALID_ARGUMENT, "texts[1]")
 
 
-async def test_what_is_not_served_says_so(stub: Any) -> None:
-    await refused(stub.Explain(pb.ExplainRequest(text="x")), grpc.StatusCode.UNIMPLEMENTED, said="Explain")
-
-
 # --- Sessions ------------------------------------------------------------------------------------------------
 
 

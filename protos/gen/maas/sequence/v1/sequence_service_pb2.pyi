@@ -376,8 +376,9 @@ class ExplainRequest(_message.Message):
     version: _builtins.str
     text: _builtins.str
     target_index: _builtins.int
-    """The best class unless set."""
+    """The best class unless set; below the number of classes."""
     steps: _builtins.int
+    """Integration steps; 50 unless set."""
     @_builtins.property
     def token_ids(self) -> _tensor_pb2.TokenIds: ...
     @_builtins.property
@@ -423,14 +424,22 @@ class ExplainResponse(_message.Message):
     SERVED_BY_FIELD_NUMBER: _builtins.int
     TIMING_FIELD_NUMBER: _builtins.int
     convergence_delta: _builtins.float
+    """|sum of attributions − that rise|; more steps make it smaller."""
     @_builtins.property
-    def target(self) -> _sequence_pb2.Label: ...
-    @_builtins.property
-    def attributions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-        """One attribution a token or step."""
+    def target(self) -> _sequence_pb2.Label:
+        """The explained class, with its probability."""
 
     @_builtins.property
-    def tokens(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def attributions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """One a token or step. Their sum is the rise of the target's logit, from the same text with its tokens (but for
+        special ones) blanked, or from the mean of the training series; for models that answer per step, the rise of
+        the target's mean probability from silence.
+        """
+
+    @_builtins.property
+    def tokens(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """For text and ids: each token as the vocabulary spells it."""
+
     @_builtins.property
     def served_by(self) -> _served_pb2.ServedBy: ...
     @_builtins.property

@@ -114,7 +114,8 @@ class SequenceServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Explain(self, request, context):
-        """Which tokens or steps decided. UNIMPLEMENTED until attribution is served.
+        """Which tokens or steps decided, by integrated gradients. It takes many passes through the net:
+        RESOURCE_EXHAUSTED when too many are at work.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

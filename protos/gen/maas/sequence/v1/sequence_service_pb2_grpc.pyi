@@ -49,7 +49,9 @@ class SequenceServiceStub:
     INVALID_ARGUMENT: fewer steps than the model looks at. UNIMPLEMENTED: quantiles.
     """
     Explain: _grpc.UnaryUnaryMultiCallable[_sequence_service_pb2.ExplainRequest, _sequence_service_pb2.ExplainResponse]
-    """Which tokens or steps decided. UNIMPLEMENTED until attribution is served."""
+    """Which tokens or steps decided, by integrated gradients. It takes many passes through the net:
+    RESOURCE_EXHAUSTED when too many are at work.
+    """
     StepSession: _grpc.UnaryUnaryMultiCallable[_sequence_service_pb2.StepSessionRequest, _sequence_service_pb2.StepSessionResponse]
     """One step of a session as a unary call, for clients that cannot stream. Opens the session if `open` is set."""
     RunSession: _grpc.StreamStreamMultiCallable[_sequence_service_pb2.RunSessionRequest, _sequence_service_pb2.RunSessionResponse]
@@ -76,7 +78,9 @@ class SequenceServiceAsyncStub(SequenceServiceStub):
     INVALID_ARGUMENT: fewer steps than the model looks at. UNIMPLEMENTED: quantiles.
     """
     Explain: _aio.UnaryUnaryMultiCallable[_sequence_service_pb2.ExplainRequest, _sequence_service_pb2.ExplainResponse]  # type: ignore[assignment]
-    """Which tokens or steps decided. UNIMPLEMENTED until attribution is served."""
+    """Which tokens or steps decided, by integrated gradients. It takes many passes through the net:
+    RESOURCE_EXHAUSTED when too many are at work.
+    """
     StepSession: _aio.UnaryUnaryMultiCallable[_sequence_service_pb2.StepSessionRequest, _sequence_service_pb2.StepSessionResponse]  # type: ignore[assignment]
     """One step of a session as a unary call, for clients that cannot stream. Opens the session if `open` is set."""
     RunSession: _aio.StreamStreamMultiCallable[_sequence_service_pb2.RunSessionRequest, _sequence_service_pb2.RunSessionResponse]  # type: ignore[assignment]
@@ -130,7 +134,9 @@ class SequenceServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _sequence_service_pb2.ExplainRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_sequence_service_pb2.ExplainResponse, _abc.Awaitable[_sequence_service_pb2.ExplainResponse]]:
-        """Which tokens or steps decided. UNIMPLEMENTED until attribution is served."""
+        """Which tokens or steps decided, by integrated gradients. It takes many passes through the net:
+        RESOURCE_EXHAUSTED when too many are at work.
+        """
 
     @_abc_1.abstractmethod
     def StepSession(
