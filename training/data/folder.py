@@ -51,29 +51,26 @@ class Folder:
     rejected: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
 
     def labels(self) -> tuple[str, ...]:
-        """Names of the sub-folders, sorted. InvalidInput unless there are two."""
+        """Names of the sub-folders, sorted. NotFound where no folder is."""
         if not self.root.is_dir():
             raise NotFound("folder", str(self.root))
-        found = tuple(sorted(p.name for p in self.root.iterdir() if p.is_dir() and not p.name.startswith(".")))
-        if len(found) < 2:
-            raise InvalidInput("data", f"{self.root.name} has {len(found)} sub-folders; two classes are needed")
-        return found
+        return tuple(sorted(p.name for p in self.root.iterdir() if p.is_dir() and not p.name.startswith(".")))
 
     def rows(self, channels: int) -> Iterator[Row]:
         """The pictures of mode RGB (`channels` 3) or L (1), sorted by path, each once."""
-        seen: dict[bytes, Row] = {}
+        seen: dict[bytes, str] = {}
         for label in self.labels():
             for path in sorted(p for p in (self.root / label).iterdir() if not p.name.startswith(".")):
                 file = f"{label}/{path.name}"
                 row = self._read(path, file, label, channels)
                 if row is None:
                     continue
-                digest = hashlib.sha256(repr(row.image.size).encode() + row.image.tobytes()).digest()
-                first = seen.setdefault(digest, Row(file, label, Image.new("L", (1, 1))))
-                if first.file == file:
+                first = seen.setdefault(_digest(row.image), file)
+                if first == file:
                     yield row
                 else:
-                    self._reject_copy(file, label, first)
+                    kind = "another" if first.startswith(f"{label}/") else "one of another class"
+                    self.rejected[f"copy of {kind}"].append(f"{file} = {first}")
 
     def slices(self, files: list[str]) -> dict[str, list[str]]:
         """Column of `slices.csv` → the group of each file; "unknown" for a file without a line."""
@@ -104,19 +101,17 @@ class Folder:
             return Row(file, label, image)
         return None
 
-    def _reject_copy(self, file: str, label: str, first: Row) -> None:
-        reason = "copy of another" if first.label == label else "copy of one of another class"
-        self.rejected[reason].append(f"{file} = {first.file}")
-
 
 def load(root: Path, size: int, channels: int) -> Split:
     """All pictures scaled to `size` × `size` as serving scales them, cut 70/10/20 class by class.
 
     The order within a class is that of the pictures' hashes: it depends on no file name and on no seed.
-    Raises InvalidInput when a class has too few pictures.
+    Raises InvalidInput for fewer than two classes or a class of too few pictures.
     """
     folder = Folder(root)
     names = folder.labels()
+    if len(names) < 2:
+        raise InvalidInput("data", f"{root.name} has {len(names)} sub-folders; two classes are needed")
     every = _pictures(folder, names, size, channels)
     train, validation, test = (every.select(rows) for rows in _cut(every, names))
     train, leaked = without_leaks(train, validation, test)
@@ -148,6 +143,10 @@ def scaling(size: int, channels: int) -> ImagePreprocessing:
         mean=zero,
         std=one,
     )
+
+
+def _digest(image: Image.Image) -> bytes:
+    return hashlib.sha256(repr(image.size).encode() + image.tobytes()).digest()
 
 
 def _cut(every: Pictures, names: tuple[str, ...]) -> list[Labels]:

@@ -72,6 +72,8 @@ def test_the_worst_group_and_its_gap_are_found(tmp_path: Path, data: Path) -> No
     assert report.worst("light", "accuracy") == ("night", 0.0, 1.0)
     assert report.worst("label", "accuracy") == ("blue", 0.8, pytest.approx(0.2))
     assert report.metrics["accuracy"] == pytest.approx(40 / 45)
+    (data / "red").rename(tmp_path / "elsewhere")  # one class alone can be measured, though not learnt
+    assert evaluate(made, store.directory(made), str(data), NoFetch()).metrics["accuracy"] == 0.8
 
 
 @pytest.mark.parametrize("blocks", [1, 2])
