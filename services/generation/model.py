@@ -60,7 +60,7 @@ class GenerationModel:
         return self.template
 
     async def prepare(self, work: Callable[[], R], size: int) -> R:
-        """`work()`: at once if `size`, in characters read or log probabilities told, is small; else on a thread."""
+        """`work()`: at once if `size`, characters read or log probabilities told, is small, else on a thread."""
         if size <= INLINE_SIZE:
             return work()
         return await asyncio.get_running_loop().run_in_executor(self.threads, work)

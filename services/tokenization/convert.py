@@ -13,7 +13,7 @@ from services.runtime.text.encoded import Input
 from services.runtime.text.padding import Padding, Target
 from services.runtime.text.tokenizer import Tokenizer, require_ids
 from services.runtime.text.truncation import Side, Strategy, Truncation
-from services.tokenization.encode import Order
+from services.tokenization.encode import MAX_IDS, Order
 
 AnyRequest = (
     service_pb.TokenizeRequest
@@ -63,6 +63,9 @@ def count_order(request: service_pb.CountTokensRequest) -> Order:
 
 def sequences(request: service_pb.DetokenizeRequest, tokenizer: Tokenizer) -> list[list[int]]:
     """Checked ids. Raises InvalidInput naming the id, PreconditionFailed for another tokenizer's ids."""
+    total = sum(len(ids.values) + len(ids.packed) // 4 for ids in request.sequences)
+    if total > MAX_IDS:
+        raise InvalidInput("sequences", f"hold {total} ids; at most {MAX_IDS} allowed, split the request")
     return [_sequence(ids, tokenizer, f"sequences[{i}]") for i, ids in enumerate(request.sequences)]
 
 

@@ -99,6 +99,15 @@ def test_ids_come_packed_or_readable_and_are_checked() -> None:
     assert field_of(error) == "sequences[2].values[1]"
 
 
+def test_more_ids_than_one_request_may_hold_are_refused() -> None:
+    request = service_pb.DetokenizeRequest()
+    request.sequences.add(packed=bytes(4 * encode.MAX_IDS))
+    request.sequences.add(values=[1])
+    with pytest.raises(InvalidInput, match="split the request") as error:
+        convert.sequences(request, TOKENIZER)
+    assert field_of(error) == "sequences"
+
+
 def test_ids_of_another_tokenizer_are_refused() -> None:
     request = service_pb.DetokenizeRequest()
     request.sequences.add(values=[1], tokenizer_digest="sha256:00")
