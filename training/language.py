@@ -39,7 +39,7 @@ class LanguagePlan(Plan):
 
     data: str = Field("", description="a UTF-8 text file to learn instead of the recipe's own")
     context: int = Field(128, ge=2, description="tokens of a training row")
-    held_out_tokens: int = Field(20_000, ge=2, description="most tokens that judge a model")
+    held_out_tokens: int = Field(20_000, ge=2, description="most test tokens; a quarter of it for validation")
     prompt: str = Field("", description="what the samples at the end go on from")
     max_length: int = Field(48, ge=1, description="tokens of a sample, prompt included")
     num_return_sequences: int = Field(3, ge=0, description="samples at the end")
@@ -170,7 +170,8 @@ class LanguageTraining:
     def __post_init__(self) -> None:
         self.words = self.origin.words()
         self.train = Tokens.of(self.corpus.train, self.words)
-        self.validation = Tokens.of(self.corpus.validation, self.words, self.plan.held_out_tokens)
+        # Choosing an epoch takes fewer tokens than the one final figure.
+        self.validation = Tokens.of(self.corpus.validation, self.words, max(2, self.plan.held_out_tokens // 4))
         self.test = Tokens.of(self.corpus.test, self.words, self.plan.held_out_tokens)
 
     @property

@@ -54,7 +54,7 @@ class TransformerLmPlan(LanguagePlan):
     weight_decay: float = 0.01
     clip_norm: float = 1.0
     warmup_steps: int = 20
-    max_seconds: float = 240
+    max_seconds: float = 220
     prompt: str = "And the LORD said unto"
 
     @model_validator(mode="before")
