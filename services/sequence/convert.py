@@ -26,6 +26,7 @@ def rows(model: SequenceModel, request: TextRequest, cut: bool = False) -> list[
     if field == "series":
         raise InvalidInput(field, f"{model.manifest.name} reads texts or token_ids; set one of them")
     tokenizer, limit = model.tokenizer(field), encode.max_tokens(model.manifest)
+    cut = cut or encode.cuts(model.manifest)
     if field == "texts":
         return encode.texts_to_ids(tokenizer, request.texts.values, limit, cut)
     found = []

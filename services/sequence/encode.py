@@ -22,8 +22,14 @@ MAX_AMPLITUDE = 2.0  # resampling overshoots 1 a little; 16-bit integers as floa
 
 
 def max_tokens(manifest: Manifest) -> int:
-    """Longest row of ids that the net can read."""
-    return int(manifest.limits.get("max_tokens", manifest.config.get("max_position_embeddings", 512)))
+    """Longest row of ids that the net can read, or was trained to read of a longer text."""
+    most = manifest.limits.get("max_tokens", manifest.config.get("max_position_embeddings", 512))
+    return int(manifest.preprocessing.get("cut_tokens", most))
+
+
+def cuts(manifest: Manifest) -> bool:
+    """Whether the model reads the beginning of a long text, as it did in training, instead of refusing it."""
+    return "cut_tokens" in manifest.preprocessing
 
 
 def texts_to_ids(tokenizer: Tokenizer, texts: Sequence[str], limit: int, cut: bool) -> list[Ids]:

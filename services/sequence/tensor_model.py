@@ -60,7 +60,8 @@ class TensorModel(SequenceModel):
         return np.stack([one.scores[0] for one in heard])
 
     def _rows(self, texts: Array) -> list[Ids]:
-        return encode.texts_to_ids(self.tokenizer("text"), _texts(texts), encode.max_tokens(self.manifest), False)
+        limit, cut = encode.max_tokens(self.manifest), encode.cuts(self.manifest)
+        return encode.texts_to_ids(self.tokenizer("text"), _texts(texts), limit, cut)
 
     async def _transduce(self, texts: Array) -> Array:
         read = await asyncio.to_thread(self._words, texts)

@@ -1,6 +1,7 @@
-"""Published forecasters and series classifiers through a real server: what is served is what training says."""
+"""Published forecasters and classifiers through a real server: what is served is what training says."""
 
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,18 +19,28 @@ from maas.sequence.v1 import sequence_service_pb2 as pb
 from maas.sequence.v1.sequence_service_pb2_grpc import SequenceServiceStub
 from services.runtime.store.store import ModelStore
 from services.sequence.__main__ import build
+from services.sequence.models.bert import BertForSequenceClassification
+from services.sequence.models.lstm import LstmClassifier
 from services.sequence.models.rnn import RnnForecaster
+from services.sequence.models.scaling import Scaling
 from services.sequence.settings import SequenceSettings
 from tests.harness import running
 from tests.service.test_sequence import refused
+from tests.unit.runtime.text import made
+from training.data.labelled import Sequences, SequenceSplit
+from training.data.spam import Mail
 from training.data.sunspots import SplitSeries
 from training.forecasting import ForecastTraining, roll_out
 from training.plan import Plan
 from training.publish import publish
+from training.recipes.bert_classify import TextTraining, encoded, tokenizer_of
+from training.recipes.lstm_classify import manifest_fields
+from training.sequences import SequenceTraining, predict, series_batch
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-WINDOW = 8
+WINDOW, CUT = 8, 7
+TEXTS = ["a man", "the quick brown fox jumps over the lazy dog, again and again", "a man is eating bread", "dog"]
 SPOTS = SplitSeries(np.random.default_rng(5).gamma(2, 30, (60, 1)), 40, 50, 11, "made")
 
 
@@ -40,14 +51,43 @@ def forecaster() -> ForecastTraining:
     return ForecastTraining(RnnForecaster(config), SPOTS, WINDOW, 3, "rnn_forecaster", config)
 
 
+@pytest.fixture(scope="module")
+def motions() -> SequenceTraining:
+    torch.manual_seed(3)
+    draw = np.random.default_rng(3)
+    rows = [draw.normal(5, 3, (length, 6)) for length in (4, 30, 30, 17, 1, 90)]
+    part = Sequences(rows, np.array([0, 1, 2, 0, 1, 2]))
+    split = SequenceSplit(part, part, part, ("still", "walking", "running"), "made")
+    scaling = Scaling.of(np.concatenate(rows))
+    config = {"features": 6, "hidden_sizes": [8, 5], "classes": 3}
+    fields = manifest_fields(config, scaling)
+    return SequenceTraining(LstmClassifier(config), split, partial(series_batch, scaling), fields)
+
+
+@pytest.fixture(scope="module")
+def mails(tmp_path_factory: pytest.TempPathFactory) -> TextTraining:
+    words = tmp_path_factory.mktemp("words") / "words.json"
+    made.word_piece().save(str(words))
+    part = encoded(tokenizer_of(words), [Mail(text, "spam-1") for text in TEXTS], CUT)
+    split = SequenceSplit(part, part, part, ("ham", "spam"), "made")
+    torch.manual_seed(4)
+    config = {"vocab_size": 400, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
+    net = BertForSequenceClassification({**config, "intermediate_size": 32, "max_position_embeddings": 16})
+    return TextTraining(net, split, words, CUT)
+
+
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def channel(
-    tmp_path_factory: pytest.TempPathFactory, forecaster: ForecastTraining
+    tmp_path_factory: pytest.TempPathFactory,
+    forecaster: ForecastTraining,
+    motions: SequenceTraining,
+    mails: TextTraining,
 ) -> AsyncIterator[aio.Channel]:
     root: Path = tmp_path_factory.mktemp("store")
     store = ModelStore(root)
-    net = forecaster.net
-    publish(store, "rnn-forecast", forecaster, net, forecaster.evaluate(net), Plan(), lambda draft: None)
+    trained = {"rnn-forecast": forecaster, "lstm-classify": motions, "bert-classify": mails}
+    for name, work in trained.items():
+        publish(store, name, work, work.net, work.evaluate(work.net), Plan(), lambda draft: None)
     settings = SequenceSettings(port=0, store=root, lame_duck_s=0, drain_s=1, metrics_port=0)
     async with running(settings, build) as (channel, _):
         yield channel
@@ -110,3 +150,71 @@ async def test_a_forecaster_as_tensors_says_the_next_step(channel: aio.Channel, 
         for window in windows
     ]
     np.testing.assert_allclose(np.frombuffer(raw, "<f4"), alone, rtol=1e-5)
+
+
+# --- Classifiers ---------------------------------------------------------------------------------------------
+
+
+def scores(reply: pb.ClassifyResponse, classes: int) -> np.ndarray:
+    found = np.zeros((len(reply.results), classes))
+    for row, result in zip(found, reply.results, strict=True):
+        for label in result.labels:
+            row[label.index] = label.score
+    return found
+
+
+def series_request(rows: list[np.ndarray]) -> pb.ClassifyRequest:
+    request = pb.ClassifyRequest(model="lstm-classify")
+    request.series.values.extend(packed(row, row.shape[1]) for row in rows)
+    return request
+
+
+async def test_series_of_any_length_are_classified_as_training_does(stub: Any, motions: SequenceTraining) -> None:
+    rows = list(motions.split.test.rows)
+    wanted = predict(motions.net, rows, motions.collate)
+    reply = await stub.Classify(series_request(rows))
+    np.testing.assert_allclose(scores(reply, 3), wanted, atol=1e-5)
+    best = reply.results[0].labels[0]
+    assert best.name == motions.labels()[int(wanted[0].argmax())]
+    assert reply.served_by.model == "lstm-classify"
+
+
+@pytest.mark.parametrize(
+    ("row", "field"),
+    [
+        (np.zeros((5, 4)), "series.values[1].features"),
+        (np.array([[0, 1, 2, np.nan, 4, 5]]), "series.values[1].values[3]"),
+        (np.zeros((10_001, 6)), "series.values[1]"),
+    ],
+)
+async def test_series_that_cannot_be_classified_are_named(stub: Any, row: np.ndarray, field: str) -> None:
+    call = stub.Classify(series_request([np.zeros((3, 6)), row]))
+    await refused(call, grpc.StatusCode.INVALID_ARGUMENT, field)
+
+
+async def test_a_classifier_of_series_as_tensors(channel: aio.Channel, motions: SequenceTraining) -> None:
+    rows = np.stack(motions.split.test.rows[1:3]).astype("<f4")
+    request = oip.ModelInferRequest(model_name="lstm-classify", raw_input_contents=[rows.tobytes()])
+    request.inputs.add(name="series", datatype="FP32", shape=rows.shape)
+    reply = await GRPCInferenceServiceStub(channel).ModelInfer(request)
+    wanted = predict(motions.net, list(rows), motions.collate)
+    assert (reply.outputs[0].name, list(reply.outputs[0].shape)) == ("probabilities", [2, 3])
+    found = np.frombuffer(reply.raw_output_contents[0], "<f4").reshape(2, 3)
+    np.testing.assert_allclose(found, wanted, atol=1e-5)
+
+
+async def test_texts_are_cut_and_classified_as_training_does(stub: Any, mails: TextTraining) -> None:
+    assert max(len(row) for row in mails.split.test.rows) == CUT
+    wanted = predict(mails.net, mails.split.test.rows, mails.collate)
+    reply = await stub.Classify(pb.ClassifyRequest(texts={"values": TEXTS}))
+    np.testing.assert_allclose(scores(reply, 2), wanted, atol=1e-5)
+    assert {label.name for label in reply.results[0].labels} == {"ham", "spam"}
+    assert reply.served_by.model == "bert-classify"
+
+
+async def test_each_kind_of_classifier_says_what_it_reads(stub: Any) -> None:
+    series = series_request([np.zeros((3, 6))])
+    series.model = "bert-classify"
+    await refused(stub.Classify(series), grpc.StatusCode.INVALID_ARGUMENT, "series")
+    text = pb.ClassifyRequest(model="lstm-classify", texts={"values": ["hello"]})
+    await refused(stub.Classify(text), grpc.StatusCode.INVALID_ARGUMENT, "texts")

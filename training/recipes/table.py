@@ -4,9 +4,11 @@ from collections.abc import Mapping
 
 from services.runtime.errors import NotFound
 from training.recipe import Recipe
+from training.recipes.bert_classify import BertClassify
 from training.recipes.cnn_mnist import CnnMnist
 from training.recipes.gpt2_finetune import GPT2Finetune
 from training.recipes.lenet_rgb import LeNetRgb
+from training.recipes.lstm_classify import LstmClassify
 from training.recipes.mlp_mnist import MlpMnist
 from training.recipes.rnn_forecast import RnnForecast
 from training.recipes.transformer_lm import TransformerLm
@@ -18,6 +20,8 @@ RECIPES: Mapping[str, Recipe] = {
         CnnMnist(),
         LeNetRgb(),
         RnnForecast(),
+        LstmClassify(),
+        BertClassify(),
         TransformerLm(),
         GPT2Finetune(),
     )

@@ -94,3 +94,11 @@ def test_the_words_of_a_call_are_bounded_together() -> None:
 def test_a_long_text_is_refused_before_it_is_read() -> None:
     with pytest.raises(InvalidInput, match=r"text\[0\]: .* 131072 characters"):
         encode.texts_to_words(["a" * (encode.MOST_LETTERS + 1)], LETTERS, 32, "text")
+
+
+def test_a_model_trained_on_beginnings_reads_beginnings() -> None:
+    whole = Manifest(name="m", version=1, tasks=("sequence.classify",), limits={"max_tokens": 512})
+    cut = whole.model_copy(update={"preprocessing": {"cut_tokens": 64}})
+    assert (encode.max_tokens(whole), encode.cuts(whole)) == (512, False)
+    assert (encode.max_tokens(cut), encode.cuts(cut)) == (64, True)
+    assert whole.digest != cut.digest

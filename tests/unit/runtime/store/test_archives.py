@@ -70,3 +70,8 @@ def test_damaged_and_unknown_archives_are_told(tmp_path: Path) -> None:
             extract(tmp_path / name, "data.bin", tmp_path / "out")
     with pytest.raises(InvalidInput, match="no archive"):
         extract(tmp_path / "c.exe", "data.bin", tmp_path / "out")
+
+
+def test_the_whole_archive_is_a_member_called_dot(tmp_path: Path) -> None:
+    package = make_tar(tmp_path / "p-1.tgz", {"package/a": b"1", "package/b": b"2"})
+    assert extract(package, ".", tmp_path / "out").read_bytes() == package.read_bytes()

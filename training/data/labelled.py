@@ -1,0 +1,54 @@
+"""Labelled sequences in memory and their splits: rows of any length, numbers or token ids. Knows no files."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Row = NDArray[Any]
+Labels = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Sequences:
+    """One array a row, its class, and for each slice name the group of each row."""
+
+    rows: Sequence[Row]
+    labels: Labels
+    groups: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def select(self, chosen: NDArray[Any]) -> "Sequences":
+        groups = {name: [values[i] for i in chosen] for name, values in self.groups.items()}
+        return Sequences([self.rows[i] for i in chosen], self.labels[chosen], groups)
+
+
+@dataclass(frozen=True, slots=True)
+class SequenceSplit:
+    """Disjoint rows for fitting, for choosing and for the one final look; how many were left out, and why."""
+
+    train: Sequences
+    validation: Sequences
+    test: Sequences
+    class_names: tuple[str, ...]
+    source: str
+    dropped: Mapping[str, int] = field(default_factory=dict)
+
+
+def split_each_class(labels: Labels, per_class: int, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Rows [kept], [split off]: `per_class` of every class by a fixed permutation, so the same rows every time."""
+    order = np.random.default_rng(seed).permutation(len(labels))
+    found = [order[labels[order] == label][:per_class] for label in np.unique(labels)]
+    chosen = np.sort(np.concatenate(found))
+    return np.setdiff1d(np.arange(len(labels)), chosen), chosen
+
+
+def without_leaks(train: Sequences, *held_out: Sequences) -> tuple[Sequences, int]:
+    """Training rows that equal no held-out row, and how many were dropped."""
+    seen = {row.tobytes() for rows in held_out for row in rows.rows}
+    clean = np.array([row.tobytes() not in seen for row in train.rows], bool)
+    return train.select(np.flatnonzero(clean)), int((~clean).sum())
