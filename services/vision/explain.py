@@ -23,7 +23,7 @@ from services.vision.settings import VisionSettings
 if TYPE_CHECKING:
     from services.vision.explain_net import ExplainNet
 
-STEPS_AT_ONCE = 4  # pictures in one turn on the device; others wait no longer than for these
+STEPS_AT_ONCE = 2  # pictures in one turn on the device; others wait no longer than for these
 
 
 class Method(Enum):
