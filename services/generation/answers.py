@@ -1,7 +1,7 @@
 """Deltas → maas.generation.v1 answers. Knows no gRPC; `convert.py` is the other direction."""
 
 import math
-from collections.abc import AsyncGenerator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from maas.common.v1 import served_pb2
@@ -185,15 +185,16 @@ def _timing(stream: TokenStream, call: RequestContext) -> served_pb2.Timing:
     return timing(Outcome(None, stream.queue_ms, busy_ms, stream.batch_size))
 
 
-def _prompt_positions(request: Request, words: Tokenizer) -> list[pb.PositionLogprobs]:
+def _prompt_positions(request: Request, words: Tokenizer) -> Iterator[pb.PositionLogprobs]:
     return _positions([request.prompt_scores[place] for place in sorted(request.prompt_scores)], words)
 
 
-def _positions(found: Iterable[PositionLogprobs], words: Tokenizer) -> list[pb.PositionLogprobs]:
-    return [
+def _positions(found: Iterable[PositionLogprobs], words: Tokenizer) -> Iterator[pb.PositionLogprobs]:
+    """One at a time: a list copied into a message at once would keep the GIL from the event loop."""
+    return (
         pb.PositionLogprobs(chosen=_logprob(one.chosen, words), top=[_logprob(other, words) for other in one.top])
         for one in found
-    ]
+    )
 
 
 def _logprob(one: TokenLogprob, words: Tokenizer) -> pb.TokenLogprob:

@@ -4,7 +4,7 @@ import asyncio
 import math
 import struct
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -319,7 +319,7 @@ async def test_long_answers_are_written_on_a_thread(stub: Stub, monkeypatch: pyt
     seen: list[str] = []
     write = answers._positions
 
-    def noted(*given: Any) -> list[pb.PositionLogprobs]:
+    def noted(*given: Any) -> Iterator[pb.PositionLogprobs]:
         seen.append(threading.current_thread().name)
         return write(*given)
 
