@@ -89,12 +89,13 @@ def train_all(settings: dict[str, Any], quick: bool, cache: Path, home: Path) ->
 
 
 def summary(name: str, finished: Any) -> list[str]:
-    """recipe, data, seconds, first metric, its held-out value, the baseline's."""
+    """recipe, package or folder of its data, seconds, first metric, its held-out value, the baseline's."""
     metric, value = next(iter(finished.report.metrics.items()))
     baseline = finished.report.baseline.get(metric)
     told = f"{finished.seconds:.1f}"
     shown = "" if baseline is None else f"{baseline:.4f}"
-    return [name, told_data(finished), told, metric, f"{value:.4f}", shown]
+    source = finished.trained.fields().get("provenance", {}).get("source", "")
+    return [name, ":".join(source.split(":")[:2]), told, metric, f"{value:.4f}", shown]
 
 
 def told_data(finished: Any) -> str:
