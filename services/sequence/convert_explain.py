@@ -74,10 +74,10 @@ def _series(model: SequenceModel, request: sequence_service_pb2.ExplainRequest) 
 
 def _ids(model: SequenceModel, request: sequence_service_pb2.ExplainRequest, field: str) -> Ids:
     tokenizer = model.tokenizer(field)
+    limit, cut = encode.max_tokens(model.manifest), encode.cuts(model.manifest)
     if field == "text":
-        ids = np.array(tokenizer.encode_ids(request.text), np.int64)
-    else:
-        encode.check_digest(request.token_ids.tokenizer_digest, tokenizer, "token_ids.tokenizer_digest")
-        given = request.token_ids
-        ids = np.array(tensors.token_ids(given.values, given.packed, "token_ids"), np.int64)
-    return encode.check_ids(ids, tokenizer.vocab_size, encode.max_tokens(model.manifest), False, field)
+        return encode.text_to_ids(tokenizer, request.text, limit, cut, field)
+    given = request.token_ids
+    encode.check_digest(given.tokenizer_digest, tokenizer, "token_ids.tokenizer_digest")
+    ids = np.array(tensors.token_ids(given.values, given.packed, field), np.int64)
+    return encode.check_ids(ids, tokenizer.vocab_size, limit, cut, field)

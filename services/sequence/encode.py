@@ -37,13 +37,15 @@ def texts_to_ids(tokenizer: Tokenizer, texts: Sequence[str], limit: int, cut: bo
 
     Raises InvalidInput naming `texts.values[i]` for a text of more than `limit` tokens unless `cut`.
     """
-    rows = []
-    for index, text in enumerate(texts):
-        ids = tokenizer.encode_ids(text)
-        if cut and len(ids) > limit:
-            ids = list(truncate(tokenizer.encode(text), Truncation(limit)).ids)
-        rows.append(_fitting(np.array(ids, np.int64), limit, f"texts.values[{index}]"))
-    return rows
+    return [text_to_ids(tokenizer, text, limit, cut, f"texts.values[{i}]") for i, text in enumerate(texts)]
+
+
+def text_to_ids(tokenizer: Tokenizer, text: str, limit: int, cut: bool, field: str) -> Ids:
+    """The row of one text; InvalidInput names it by `field`."""
+    ids = tokenizer.encode_ids(text)
+    if cut and len(ids) > limit:
+        ids = list(truncate(tokenizer.encode(text), Truncation(limit)).ids)
+    return _fitting(np.array(ids, np.int64), limit, field)
 
 
 def check_ids(ids: Ids, vocab_size: int, limit: int, cut: bool, field: str) -> Ids:

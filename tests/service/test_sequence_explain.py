@@ -78,14 +78,14 @@ def fill(draft: Draft, net: nn.Module, labels: str, **fields: Any) -> None:
     draft.fields.update(fields | {"labels": "labels.txt"})
 
 
-def publish_bert(store: ModelStore, net: nn.Module) -> None:
+def publish_bert(store: ModelStore, net: nn.Module, name: str, **preprocessing: int) -> None:
     ids = [spec(n, -1, -1, dtype="int64") for n in ("input_ids", "attention_mask", "token_type_ids")]
-    with store.publish("words") as draft:
+    with store.publish(name) as draft:
         tokenizer().save(str(draft.directory / "tokenizer.json"))
         fill(
             draft, net, "ham spam other", tasks=["sequence.classify"], config=BERT, inputs=ids,
             architecture="BertForSequenceClassification", outputs=[spec("logits", -1, 3)],
-            tokenizer={"pad_token": "[PAD]"},
+            tokenizer={"pad_token": "[PAD]"}, preprocessing=preprocessing,
         )  # fmt: skip
 
 
@@ -116,7 +116,8 @@ async def channel(
 ) -> AsyncIterator[aio.Channel]:
     torch.set_num_threads(1)
     store = ModelStore(tmp_path_factory.mktemp("store"))
-    publish_bert(store, bert)
+    publish_bert(store, bert, "words")
+    publish_bert(store, bert, "few-words", cut_tokens=4)
     publish_lstm(store, lstm)
     publish_vad(store, vad)
     settings = SequenceSettings(port=0, store=store.root, lame_duck_s=0, drain_s=1, metrics_port=0)
@@ -165,6 +166,12 @@ async def test_ids_are_explained_as_their_text_for_any_class(stub: Any, bert: nn
     by_text = await stub.Explain(pb.ExplainRequest(model="words", text="meet me", target_index=0))
     assert by_ids.attributions == by_text.attributions and by_ids.target == by_text.target
     check_complete(by_ids, (read(bert, [1, 6, 7, 2]) - read(bert, [1, 0, 0, 2]))[0])
+
+
+async def test_a_long_text_is_cut_as_the_model_was_trained(stub: Any, bert: nn.Module) -> None:
+    reply = await stub.Explain(pb.ExplainRequest(model="few-words", text="cheap pills now", target_index=2))
+    assert list(reply.tokens) == ["[CLS]", "cheap", "pills", "[SEP]"]
+    check_complete(reply, (read(bert, [1, 4, 5, 2]) - read(bert, [1, 0, 0, 2]))[2])
 
 
 async def test_steps_of_a_series_sum_to_the_rise_from_its_mean(stub: Any, lstm: nn.Module) -> None:
