@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from itertools import pairwise
 from typing import Any
 
-import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence
 
 
 class LstmClassifier(nn.Module):
@@ -23,10 +23,10 @@ class LstmClassifier(nn.Module):
     def forward(self, series: Tensor, lengths: Tensor) -> tuple[Tensor]:
         """Float32 [B, T, features] standard scores, right-padded; int64 [B] steps of each row, at least 1.
 
-        Returns logits [B, classes]. A layer never looks ahead, so padding changes nothing before it.
+        Returns logits [B, classes]. Rows are packed: no step after a row's end is computed, and the exporter
+        refuses the net, which it would fix to the number of steps it was shown.
         """
-        states = series
+        packed: Any = pack_padded_sequence(series, lengths.cpu(), batch_first=True, enforce_sorted=False)
         for layer in self.layers:
-            states, _ = layer(states)
-        last = (lengths - 1)[:, None, None].expand(-1, 1, states.shape[2])
-        return (self.head(torch.gather(states, 1, last)[:, 0]),)
+            packed, (hidden, _) = layer(packed)
+        return (self.head(hidden[0]),)
