@@ -42,7 +42,7 @@ class BertPlan(Plan):
     """Two passes over eight hundred texts: a few minutes on two cores."""
 
     epochs: int = 2
-    batch_size: int = 16
+    batch_size: int = 8
     learning_rate: float = 5e-5
     schedule: str = "linear"  # type: ignore[assignment]
     warmup_steps: int = 10
