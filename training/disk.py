@@ -35,7 +35,7 @@ def chain(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def is_full(error: BaseException) -> bool:
-    """By number; safetensors keeps the number in its text only, torch's writer raises beside Python's own error."""
+    """By number, or by text: safetensors and torch wrap the error of the disk in their own."""
     if isinstance(error, OSError):
         return error.errno in FULL
     return any(str(error).rstrip(")").endswith(f"os error {number}") for number in FULL)
