@@ -31,6 +31,7 @@ class Child:
         self.failed = asyncio.Event()
         self._changed = changed
         self._stopping = False
+        self._spawning = False
         self._deaths = 0
         self._task: asyncio.Task[None] | None = None
 
@@ -46,7 +47,7 @@ class Child:
             return
         self._become(STOPPING)
         self._terminate()
-        if self.process.pid == 0:
+        if self.process.pid == 0 and not self._spawning:
             self._task.cancel()
         done, _ = await asyncio.wait({self._task}, timeout=patience_s)
         if not done:
@@ -90,18 +91,32 @@ class Child:
 
     async def _run_once(self) -> str:
         """Start the process and wait until it ends; how it ended, or why it never began."""
+        self._spawning = True
         try:
             running = await self._spawn()
         except OSError as error:
             return f"cannot be started: {error}"
+        finally:
+            self._spawning = False
         self.process.pid, self.process.started = running.pid, started_at(running.pid) or ""
-        self._become(STARTING)
         watch = asyncio.create_task(self._watch())
         try:
-            return f"exited with {await running.wait()}"
+            return await self._outlive(running)
         finally:
             watch.cancel()
+            if running.returncode is None:
+                # Supervision broke off: what nobody watches must not go on.
+                kill_session(running.pid)
+                await running.wait()
             self.process.pid = 0
+
+    async def _outlive(self, running: asyncio.subprocess.Process) -> str:
+        if self._stopping:
+            # Asked to stop while it was being born: a cancelled birth would leave it running, unknown.
+            self._terminate()
+        else:
+            self._become(STARTING)
+        return f"exited with {await running.wait()}"
 
     async def _spawn(self) -> asyncio.subprocess.Process:
         """The process, in a session of its own: its end can be made that of all it begins."""
