@@ -134,7 +134,8 @@ from services.vision.model import load
 from services.vision.prepare import Picture, Preparer
 from services.vision.settings import VisionSettings
 async def answer():
-    store, device, preparer = ModelStore(Path({str(model_store.root)!r})), DeviceThread("device"), Preparer(1, 64, 100_000_000)
+    store, device = ModelStore(Path({str(model_store.root)!r})), DeviceThread("device")
+    preparer = Preparer(1, 64, 100_000_000)
     manifest = store.resolve("efficientnet-lite0")
     model = await load(manifest, store.directory(manifest), preparer, device, VisionSettings())
     await model.warm_up()
