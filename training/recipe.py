@@ -11,6 +11,8 @@ from training.data.mnist import Fetch
 from training.loop import Job
 from training.plan import Plan
 
+LOWER_IS_BETTER = ("mse", "rmse", "mae", "loss", "perplexity", "bits", "ece")  # how such a metric's name begins
+
 
 @dataclass(frozen=True, slots=True)
 class Report:
@@ -22,10 +24,16 @@ class Report:
     details: Mapping[str, Any] = field(default_factory=dict)
 
     def worst(self, slice_name: str, metric: str) -> tuple[str, float, float]:
-        """The group with the least `metric`, its value, and the gap to the best group."""
+        """The group that is served worst by `metric`, its value, and how far it is from the best group's."""
         groups = {group: values[metric] for group, values in self.slices[slice_name].items()}
-        name = min(groups, key=lambda group: groups[group])
-        return name, groups[name], max(groups.values()) - groups[name]
+        worst = max if lower_is_better(metric) else min
+        name = worst(groups, key=lambda group: groups[group])
+        return name, groups[name], max(groups.values()) - min(groups.values())
+
+
+def lower_is_better(metric: str) -> bool:
+    """Whether it counts errors: of an accuracy or a skill more is better."""
+    return metric.startswith(LOWER_IS_BETTER)
 
 
 class Trained(Protocol):

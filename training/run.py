@@ -1,9 +1,12 @@
-"""One run of a recipe: begin → loop → evaluate → report. Publishing is the caller's choice."""
+"""One run of a recipe: begin → loop → evaluate → report. Publishing is the caller's choice.
+
+Training and the look at the test rows are two steps: who trains several nets looks for the chosen one only.
+"""
 
 import json
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +14,7 @@ import torch
 from torch import nn
 
 from training import checkpoint
+from training.checkpoint import Place
 from training.data.mnist import Fetch
 from training.loop import Loop, Progress
 from training.plan import Plan
@@ -19,6 +23,17 @@ from training.publish import card
 from training.recipe import Recipe, Report, Trained
 
 REPORT, DATA = "report.json", "data.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """A net that was trained and chosen on validation rows; of the test rows nothing is known yet."""
+
+    trained: Trained
+    model: nn.Module
+    plan: Plan
+    folder: Path
+    place: Place
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,17 +55,30 @@ def run(
 
     Leaves there the journal, the checkpoint, what the data was, the report and the plots.
     """
+    return evaluate(train(recipe, plan, fetcher, folder, tell))
+
+
+def train(
+    recipe: Recipe, plan: Plan, fetcher: Fetch, folder: Path, tell: Callable[[Progress], None] = lambda _: None
+) -> Fitted:
+    """The best net of the validation rows. The test rows are left alone."""
     torch.set_num_threads(plan.threads or len(os.sched_getaffinity(0)))
     _forget_another_plan(folder, plan)
     trained = recipe.begin(plan, fetcher)
     _forget_other_data(folder, trained.fields().get("provenance", {}))
     job = trained.job
     job.model.to(plan.device)
-    place = Loop(job, plan, folder, tell).run()
-    report = trained.evaluate(job.model)
-    (folder / REPORT).write_text(json.dumps(card(report, plan), indent=2))
-    plots = draw(folder, report, trained.labels())
-    return Finished(trained, job.model, report, place.seconds, place.step, plots)
+    return Fitted(trained, job.model, plan, folder, Loop(job, plan, folder, tell).run())
+
+
+def evaluate(fitted: Fitted, details: Mapping[str, Any] | None = None) -> Finished:
+    """The one look at the test rows; report and plots go into the run's folder. `details` join the report's."""
+    trained, model, place = fitted.trained, fitted.model, fitted.place
+    report = trained.evaluate(model)
+    report = replace(report, details={**report.details, **(details or {})})
+    (fitted.folder / REPORT).write_text(json.dumps(card(report, fitted.plan), indent=2))
+    plots = draw(fitted.folder, report, trained.labels())
+    return Finished(trained, model, report, place.seconds, place.step, plots)
 
 
 def _forget_another_plan(folder: Path, plan: Plan) -> None:
