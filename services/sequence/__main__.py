@@ -11,7 +11,7 @@ from services.runtime.health import OVERALL, Readiness
 from services.runtime.oip import OipService
 from services.runtime.server import Floor, main
 from services.sequence.load import Loader
-from services.sequence.net import State
+from services.sequence.models.net import State
 from services.sequence.service import SequenceService
 from services.sequence.sessions import SessionTable
 from services.sequence.settings import SequenceSettings

@@ -7,10 +7,10 @@ import numpy as np
 
 from services.runtime.batcher import Outcome
 from services.runtime.runners.base import Array
-from services.sequence.encode import Floats
-from services.sequence.forecast import Ahead, predict_ahead
 from services.sequence.loaded import Predict, SequenceModel, Work
-from services.sequence.predict import predict_rows
+from services.sequence.models.encode import Floats
+from services.sequence.models.forecast import Ahead, predict_ahead
+from services.sequence.models.predict import predict_rows
 from services.sequence.step import Heard, Run, predict_runs
 
 

@@ -12,10 +12,10 @@ from services.runtime.errors import InvalidInput
 from services.runtime.replies import served_by, timing
 from services.runtime.runners.base import Array
 from services.runtime.store.manifest import Manifest
-from services.sequence import encode
-from services.sequence.encode import Floats, Ids
 from services.sequence.loaded import SequenceModel
-from services.sequence.predict import unit_length
+from services.sequence.models import encode
+from services.sequence.models.encode import Floats, Ids
+from services.sequence.models.predict import unit_length
 
 TextRequest = sequence_service_pb2.ClassifyRequest | sequence_service_pb2.EmbedRequest
 

@@ -7,10 +7,11 @@ from services.runtime import tensors
 from services.runtime.batcher import Outcome
 from services.runtime.errors import InvalidInput
 from services.runtime.replies import served_by, timing
-from services.sequence import convert, encode
-from services.sequence.encode import Ids
+from services.sequence import convert
 from services.sequence.explain import MOST_FRAMES, Explanation, Question, Steps, Tokens
 from services.sequence.loaded import SequenceModel
+from services.sequence.models import encode
+from services.sequence.models.encode import Ids
 from services.sequence.models.scaling import Scaling
 
 DEFAULT_STEPS = 50

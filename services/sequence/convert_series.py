@@ -6,10 +6,10 @@ from services.runtime import tensors
 from services.runtime.batcher import Outcome
 from services.runtime.errors import InvalidInput, Unimplemented
 from services.runtime.replies import served_by, timing
-from services.sequence import encode
-from services.sequence.encode import Floats
-from services.sequence.forecast import last_window
 from services.sequence.loaded import SequenceModel
+from services.sequence.models import encode
+from services.sequence.models.encode import Floats
+from services.sequence.models.forecast import last_window
 from services.sequence.models.scaling import Scaling
 
 

@@ -13,9 +13,9 @@ from services.runtime.errors import InvalidInput
 from services.runtime.runners.base import Array
 from services.runtime.store.manifest import Manifest
 from services.runtime.turns import Turns
-from services.sequence.encode import Floats, Ids
-from services.sequence.net import Net
-from services.sequence.predict import softmax
+from services.sequence.models.encode import Floats, Ids
+from services.sequence.models.net import Net
+from services.sequence.models.predict import softmax
 from services.sequence.settings import SequenceSettings
 
 if TYPE_CHECKING:

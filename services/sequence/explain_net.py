@@ -11,9 +11,9 @@ from services.runtime.attribution import StraightPath
 from services.runtime.runners.base import Array
 from services.runtime.runners.open import RunnerSettings
 from services.runtime.store.manifest import Manifest
-from services.sequence.encode import Floats, Ids
 from services.sequence.models import registry
-from services.sequence.net import NEXT
+from services.sequence.models.encode import Floats, Ids
+from services.sequence.models.net import NEXT
 
 # steps [N, T, D] → what the classes are judged by [N, K]
 Classes = Callable[[Tensor], Tensor]

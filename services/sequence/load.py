@@ -13,7 +13,7 @@ from services.runtime.store.manifest import Manifest
 from services.runtime.text import tokenizer as tokenizers
 from services.runtime.text.tokenizer import Tokenizer
 from services.sequence.explain import Explainer
-from services.sequence.net import Net
+from services.sequence.models.net import Net
 from services.sequence.settings import SequenceSettings
 from services.sequence.tensor_model import TensorModel
 

@@ -12,7 +12,7 @@ from services.runtime.errors import InvalidInput, Unimplemented
 from services.runtime.store.manifest import Manifest
 from services.runtime.text.tokenizer import Tokenizer
 from services.sequence.explain import Explainer, Explanation, Question, Steps, Tokens
-from services.sequence.net import Net
+from services.sequence.models.net import Net
 from services.sequence.settings import SequenceSettings
 
 Predict = Callable[[Net, Sequence[Any]], list[Any]]

@@ -13,7 +13,7 @@ from maas.sequence.v1 import sequence_service_pb2 as pb
 from maas.sequence.v1 import sequence_service_pb2_grpc
 from services.runtime.host import ModelHost
 from services.sequence import compute, conversation, convert, convert_explain, convert_series
-from services.sequence.predict import predict_series
+from services.sequence.models.predict import predict_series
 from services.sequence.settings import SequenceSettings
 from services.sequence.stepping import Sessions
 from services.sequence.tensor_model import TensorModel

@@ -8,8 +8,8 @@ import numpy as np
 from services.runtime.runners.base import Array
 from services.runtime.runners.samples import batch_axis
 from services.runtime.store.manifest import TensorSpec
-from services.sequence.encode import Floats
-from services.sequence.net import NEXT, Net, State
+from services.sequence.models.encode import Floats
+from services.sequence.models.net import NEXT, Net, State
 
 
 @dataclass(frozen=True, slots=True, eq=False)

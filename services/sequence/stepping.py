@@ -10,8 +10,9 @@ from services.runtime.batcher import Outcome
 from services.runtime.context import current
 from services.runtime.errors import InvalidInput, ModelNotFound, PreconditionFailed
 from services.runtime.host import ModelHost
-from services.sequence import compute, convert, encode
-from services.sequence.net import State
+from services.sequence import compute, convert
+from services.sequence.models import encode
+from services.sequence.models.net import State
 from services.sequence.sessions import Session, SessionTable
 from services.sequence.step import Heard, Run
 from services.sequence.tensor_model import TensorModel

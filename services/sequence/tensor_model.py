@@ -8,10 +8,11 @@ import numpy as np
 from services.runtime.errors import InvalidInput
 from services.runtime.runners.base import Array
 from services.runtime.store.manifest import TensorSpec
-from services.sequence import compute, encode
-from services.sequence.encode import Ids
+from services.sequence import compute
 from services.sequence.loaded import SequenceModel, Work
-from services.sequence.predict import unit_length
+from services.sequence.models import encode
+from services.sequence.models.encode import Ids
+from services.sequence.models.predict import unit_length
 from services.sequence.step import Run, predict_runs
 from services.sequence.tensor_series import check_finite, infer_series, series_input, series_output
 

@@ -8,11 +8,11 @@ from services.runtime.errors import InvalidInput
 from services.runtime.runners.base import Array
 from services.runtime.store.manifest import Manifest, TensorSpec
 from services.sequence import compute
-from services.sequence.encode import Floats
-from services.sequence.forecast import Ahead, predict_ahead
 from services.sequence.loaded import SequenceModel, Work
+from services.sequence.models.encode import Floats
+from services.sequence.models.forecast import Ahead, predict_ahead
+from services.sequence.models.predict import predict_series
 from services.sequence.models.scaling import Scaling
-from services.sequence.predict import predict_series
 
 FORECAST = "sequence.forecast"
 

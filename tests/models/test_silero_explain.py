@@ -9,7 +9,7 @@ from services.runtime.runners.open import open_runner
 from services.runtime.store.store import ModelStore
 from services.sequence.explain import Explainer, Question, Steps
 from services.sequence.models import registry
-from services.sequence.net import Net
+from services.sequence.models.net import Net
 from services.sequence.settings import SequenceSettings
 from tests.models.signals import mixed
 

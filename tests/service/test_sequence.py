@@ -23,8 +23,8 @@ from maas.sequence.v1.sequence_service_pb2_grpc import SequenceServiceStub
 from services.runtime import tensors
 from services.runtime.oip_tensors import join_bytes
 from services.runtime.store.store import ModelStore
-from services.sequence import encode
 from services.sequence.__main__ import build
+from services.sequence.models import encode
 from services.sequence.settings import SequenceSettings
 from tests.harness import running
 from tests.models.signals import mixed

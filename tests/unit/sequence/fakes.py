@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from services.runtime.store.manifest import Manifest, TensorSpec
-from services.sequence.net import Net
+from services.sequence.models.net import Net
 
 Arrays = Mapping[str, NDArray[Any]]
 

@@ -7,7 +7,7 @@ import pytest
 
 from services.runtime.errors import InvalidInput
 from services.runtime.store.manifest import Manifest
-from services.sequence import encode
+from services.sequence.models import encode
 
 LETTERS: dict[str, Any] = {"graphemes": ["<pad>", "<unk>", "</s>", *"abcdef"], "end_of_word": "</s>"}
 AUDIO = Manifest(

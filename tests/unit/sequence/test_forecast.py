@@ -11,9 +11,9 @@ from services.runtime.device import DeviceThread
 from services.runtime.errors import InvalidInput
 from services.runtime.store.manifest import Manifest
 from services.sequence import compute
-from services.sequence.forecast import Ahead, last_window, predict_ahead
 from services.sequence.loaded import SequenceModel
-from services.sequence.net import Net
+from services.sequence.models.forecast import Ahead, last_window, predict_ahead
+from services.sequence.models.net import Net
 from services.sequence.settings import SequenceSettings
 from tests.unit.sequence.fakes import spec
 

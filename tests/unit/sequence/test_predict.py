@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.sequence.predict import predict_rows, softmax, unit_length
+from services.sequence.models.predict import predict_rows, softmax, unit_length
 from tests.unit.sequence.fakes import HiddenRunner, hidden_net
 
 rows_of_ids = st.lists(st.lists(st.integers(1, 99), min_size=1, max_size=40), min_size=1, max_size=12)

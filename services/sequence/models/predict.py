@@ -6,8 +6,8 @@ import numpy as np
 
 from services.runtime.runners.base import Array
 from services.runtime.store.manifest import Manifest
-from services.sequence.encode import Floats, Ids, pad
-from services.sequence.net import Net
+from services.sequence.models.encode import Floats, Ids, pad
+from services.sequence.models.net import Net
 
 
 def predict_rows(net: Net, rows: Sequence[Ids]) -> list[Array]:

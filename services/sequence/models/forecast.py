@@ -7,8 +7,8 @@ import numpy as np
 
 from services.runtime.errors import InvalidInput
 from services.runtime.store.manifest import Manifest
-from services.sequence.encode import Floats, check_steps
-from services.sequence.net import Net
+from services.sequence.models.encode import Floats, check_steps
+from services.sequence.models.net import Net
 
 
 @dataclass(frozen=True, slots=True, eq=False)
