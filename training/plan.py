@@ -12,9 +12,9 @@ P = TypeVar("P", bound="Plan")
 class Plan(BaseModel):
     """Frozen; an unknown key is an error. Recipes subclass it with their own defaults and knobs."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    seed: int = Field(0, ge=0, description="decides initial weights, order of the data and dropout")
+    seed: int = Field(0, ge=0, lt=2**32, description="decides initial weights, order of the data and dropout")
     epochs: int = Field(10, ge=1, description="most passes over the training rows")
     batch_size: int = Field(64, ge=1, description="rows a step, over all processes")
     learning_rate: float = Field(1e-3, gt=0, description="peak step size of the optimiser")
@@ -32,17 +32,26 @@ class Plan(BaseModel):
     max_seconds: float = Field(0, ge=0, description="stop after this much training time; 0 = no limit")
     precision: Literal["fp32", "bf16"] = Field("fp32", description="bf16 = mixed precision by autocast")
     checkpoint_s: float = Field(30, gt=0, description="seconds between checkpoints")
-    device: str = Field("cpu", description="torch device")
-    threads: int = Field(0, ge=0, description="torch threads; 0 = one a core")
+    device: str = Field("cpu", pattern=r"^(cpu|cuda(:\d+)?)$", description="torch device: cpu, cuda, cuda:1 …")
+    threads: int = Field(0, ge=0, le=256, description="torch threads; 0 = one a core")
 
 
 def plan_of(cls: type[P], chosen: dict[str, Any]) -> P:
     """The recipe's plan with `chosen` keys set. InvalidInput names the key, the wanted type and what exists."""
     try:
-        return cls(**chosen)
+        made = cls(**chosen)
+        _check_inherited(made)
+        return made
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(map(str, first["loc"]))
         if first["type"] == "extra_forbidden":
             raise InvalidInput(key, f"unknown setting; known: {', '.join(cls.model_fields)}") from None
         raise InvalidInput(key, f"{first['input']!r}: {first['msg']}") from None
+
+
+def _check_inherited(made: Plan) -> None:
+    """A recipe that gives a setting another default drops the limits it inherits: each base checks its own."""
+    for base in type(made).__mro__[1:]:
+        if issubclass(base, Plan):
+            base(**{key: getattr(made, key) for key in base.model_fields})

@@ -1,0 +1,60 @@
+"""Settings of every recipe: what is out of range is refused by name, whichever class gives the default."""
+
+import pytest
+
+from services.runtime.errors import InvalidInput
+from training.plan import plan_of
+from training.recipes.table import RECIPES
+
+WRONG = {
+    "seed": ("-1", "4294967296", "x"),
+    "epochs": ("0", "1.5"),
+    "batch_size": ("0", "many"),
+    "learning_rate": ("0", "-1", "nan", "inf"),
+    "optimizer": ("lion",),
+    "momentum": ("1", "-0.1"),
+    "weight_decay": ("-1",),
+    "clip_norm": ("-1", "inf"),
+    "schedule": ("step",),
+    "warmup_steps": ("-1",),
+    "patience": ("-1",),
+    "max_seconds": ("-1", "nan"),
+    "precision": ("fp8",),
+    "checkpoint_s": ("0",),
+    "device": ("gpu", "cuda:x"),
+    "threads": ("-1", "100000"),
+    "blocks": ("0", "3"),
+    "size": ("-1", "257"),
+    "dataset": ("cifar",),
+    "window": ("1", "201"),
+    "horizon": ("0",),
+    "hidden_size": ("0",),
+    "rows": ("1",),
+    "max_tokens": ("7", "513"),
+    "context": ("1",),
+    "held_out_tokens": ("1",),
+    "max_length": ("0",),
+    "num_return_sequences": ("-1",),
+    "temperature": ("-0.1", "nan"),
+    "preset": ("huge",),
+    "vocab_size": ("256",),
+    "method": ("prefix",),
+    "rank": ("0",),
+    "alpha": ("0",),
+    "steps": ("0",),
+}
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_recipe_refuses_what_is_out_of_range_and_names_it(name: str) -> None:
+    plan = RECIPES[name].plan
+    assert plan_of(plan, {}) == plan()
+    for key in WRONG.keys() & plan.model_fields.keys():
+        for value in WRONG[key]:
+            with pytest.raises(InvalidInput, match=f"^{key}: '{value}'"):
+                plan_of(plan, {key: value})
+
+
+def test_an_unknown_setting_is_told_with_those_that_exist() -> None:
+    with pytest.raises(InvalidInput, match="learning_rte: unknown setting; known: seed, epochs"):
+        plan_of(RECIPES["mlp-mnist"].plan, {"learning_rte": "1"})
