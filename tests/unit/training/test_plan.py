@@ -51,7 +51,7 @@ def test_every_recipe_refuses_what_is_out_of_range_and_names_it(name: str) -> No
     assert plan_of(plan, {}) == plan()
     for key in WRONG.keys() & plan.model_fields.keys():
         for value in WRONG[key]:
-            with pytest.raises(InvalidInput, match=f"^{key}: '{value}'"):
+            with pytest.raises(InvalidInput, match=f"^{key}: .*: "):
                 plan_of(plan, {key: value})
 
 
