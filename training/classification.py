@@ -118,9 +118,16 @@ def report_of(
 
 
 def slice_accuracy(groups: Sequence[str], correct: Any) -> dict[str, dict[str, float]]:
-    """Accuracy and count of each group."""
+    """Accuracy of each group, the interval it lies in with 95 % confidence, and how many rows told."""
     names = np.asarray(groups)
+    return {str(name): _told(correct[names == name]) for name in np.unique(names)}
+
+
+def _told(correct: Any) -> dict[str, float]:
+    low, high = metrics.wilson_interval(int(correct.sum()), len(correct))
     return {
-        str(name): {"accuracy": float(correct[names == name].mean()), "count": float((names == name).sum())}
-        for name in np.unique(names)
+        "accuracy": float(correct.mean()),
+        "accuracy_low": low,
+        "accuracy_high": high,
+        "count": float(len(correct)),
     }

@@ -16,6 +16,18 @@ def accuracy(predicted: Labels, truth: Labels) -> float:
     return float(np.mean(predicted == truth))
 
 
+def wilson_interval(hits: int, count: int, z: float = 1.96) -> tuple[float, float]:
+    """Where a share of which `hits` of `count` ≥ 1 cases were seen lies with 95 % confidence (z = 1.96).
+
+    (p̂ + z²/2n ± z √(p̂(1−p̂)/n + z²/4n²)) / (1 + z²/n) (Wilson 1927; Brown, Cai & DasGupta 2001, eq. 4): unlike
+    p̂ ± z·SE it stays within [0, 1] and is honest for few cases.
+    """
+    share, more = hits / count, z * z / count
+    middle = share + more / 2
+    spread = z * float(np.sqrt(share * (1 - share) / count + more / (4 * count)))
+    return max(0.0, (middle - spread) / (1 + more)), min(1.0, (middle + spread) / (1 + more))
+
+
 def confusion(predicted: Labels, truth: Labels, classes: int) -> npt.NDArray[np.int64]:
     """int64 [classes, classes]: row = truth, column = prediction."""
     table = np.zeros((classes, classes), np.int64)

@@ -30,3 +30,13 @@ def test_skill_perplexity_and_entropy() -> None:
     assert metrics.perplexity(np.log(7.0)) == pytest.approx(7.0)
     assert metrics.unigram_entropy([5, 5, 0]) == pytest.approx(np.log(2))
     assert metrics.mean_squared_error(np.array([1.0, 2.0]), np.array([0.0, 4.0])) == 2.5
+
+
+@pytest.mark.parametrize(
+    ("hits", "count", "low", "high"),
+    # Newcombe 1998, Statistics in Medicine 17, table I, method 3
+    [(81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (0, 20, 0.0, 0.1611), (1, 29, 0.0061, 0.1718)],
+)
+def test_wilson_interval(hits: int, count: int, low: float, high: float) -> None:
+    assert metrics.wilson_interval(hits, count) == pytest.approx((low, high), abs=1e-4)
+    assert metrics.wilson_interval(count - hits, count) == pytest.approx((1 - high, 1 - low), abs=1e-4)
