@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from training import metrics
+from training.data.cut import LeftOut
 from training.data.pictures import Normalisation, PictureRows, Split
 from training.loop import Job
 from training.recipe import Report
@@ -38,8 +39,7 @@ class PictureTraining:
         majority = int(np.bincount(self.split.train.labels).argmax())
         test = self.split.test
         report = report_of(probabilities, test.labels, self.split.class_names, test.groups, majority)
-        left_out = {reason: list(rows[:MOST_NAMED]) for reason, rows in self.split.dropped.items()}
-        return replace(report, details={**report.details, "left_out": left_out})
+        return replace(report, details={**report.details, "left_out": named(self.split.dropped)})
 
     def fields(self) -> dict[str, Any]:
         channels, height, width = (int(n) for n in self._validation.shape[1:])
@@ -73,6 +73,11 @@ class PictureTraining:
         predicted = predict(model, self._validation).argmax(1)
         accuracy = metrics.accuracy(predicted, self.split.validation.labels)
         return {"accuracy": accuracy, "score": accuracy}
+
+
+def named(left_out: LeftOut) -> dict[str, list[str]]:
+    """What a report keeps of the rows that were left out: the first of each reason."""
+    return {reason: list(rows[:MOST_NAMED]) for reason, rows in left_out.items() if rows}
 
 
 def cross_entropy(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from services.sequence.models.scaling import Scaling
 from training import metrics
-from training.data.sunspots import SplitSeries
+from training.data.series import SplitSeries
 from training.loop import Job
 from training.recipe import Report
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from services.sequence.models.scaling import Scaling
 from training import metrics
-from training.classification import report_of
+from training.classification import named, report_of
 from training.data.labelled import Row, Sequences, SequenceSplit
 from training.loop import Job
 from training.recipe import Report
@@ -56,10 +56,11 @@ class SequenceTraining:
         majority = int(np.bincount(self.split.train.labels).argmax())
         found = predict(model, test.rows, self.collate)
         report = report_of(found, test.labels, self.split.class_names, test.groups, majority)
-        return replace(report, details={**report.details, "left_out": dict(self.split.dropped)})
+        return replace(report, details={**report.details, "left_out": named(self.split.dropped)})
 
     def fields(self) -> dict[str, Any]:
-        provenance = {"source": self.split.source}
+        split = self.split
+        provenance = {"source": split.source, "sha256": split.sha256, "notes": split.told()}
         return {"tasks": ["sequence.classify"], "labels": "labels.txt", "provenance": provenance, **self._fields}
 
     def labels(self) -> tuple[str, ...]:

@@ -24,7 +24,7 @@ def load(fetcher: Fetch) -> SequenceSplit:
     kept, chosen = split_each_class(fitting.labels, VALIDATION_PER_CLASS, SPLIT_SEED)
     validation = fitting.select(chosen)
     train, leaked = without_leaks(fitting.select(kept), validation, test)
-    return SequenceSplit(train, validation, test, names, SOURCE, {"equal to a held-out row": leaked})
+    return SequenceSplit(train, validation, test, names, SOURCE, {"equal to a held-out row": leaked}, TRAIN[1])
 
 
 def read_arff(path: Path) -> tuple[tuple[str, ...], Sequences]:

@@ -4,7 +4,6 @@ PATH/<class>/<picture>, JPEG, PNG, WebP, BMP or GIF; PATH/slices.csv, if there, 
 `<class>/<picture>` and any other columns: the groups by which the evaluation is broken down.
 """
 
-import csv
 import hashlib
 from collections import defaultdict
 from collections.abc import Iterator
@@ -18,13 +17,14 @@ from pydantic import Field
 from services.runtime.errors import InvalidInput, NotFound
 from services.runtime.pictures.decode import decode
 from services.runtime.pictures.preprocess import ImagePreprocessing
-from training.data.pictures import Labels, Pictures, Split, without_leaks
+from training.data import cut
+from training.data.pictures import Pictures, Split, without_leaks
+from training.data.table import read_table
+from training.data.texts import UNKNOWN
 from training.plan import Plan
 
 SLICES = "slices.csv"
-UNKNOWN = "unknown"
-MIN_SIDE, MAX_ASPECT, MIN_PER_CLASS = 8, 4, 5
-TEST_SHARE, VALIDATION_SHARE = 0.2, 0.1
+MIN_SIDE, MAX_ASPECT = 8, 4
 
 
 class FolderPlan(Plan):
@@ -77,13 +77,10 @@ class Folder:
         path = self.root / SLICES
         if not path.is_file():
             return {}
-        with path.open(newline="", encoding="utf-8") as text:
-            reader = csv.DictReader(text)
-            columns = list(reader.fieldnames or ())
-            if "file" not in columns:
-                raise InvalidInput("data", f"{SLICES} has columns {', '.join(columns)}; one named file is needed")
-            lines = {line["file"]: line for line in reader}
-        names = [column for column in columns if column != "file"]
+        table = read_table(path)
+        place = table.place("file")
+        lines = {line.cells[place]: dict(zip(table.columns, line.cells, strict=True)) for line in table.lines}
+        names = [column for column in table.columns if column != "file"]
         return {name: [lines.get(file, {}).get(name) or UNKNOWN for file in files] for name in names}
 
     def _read(self, path: Path, file: str, label: str, channels: int) -> Row | None:
@@ -113,7 +110,9 @@ def load(root: Path, size: int, channels: int) -> Split:
     if len(names) < 2:
         raise InvalidInput("data", f"{root.name} has {len(names)} sub-folders; two classes are needed")
     every = _pictures(folder, names, size, channels)
-    train, validation, test = (every.select(rows) for rows in _cut(every, names))
+    digests = [hashlib.sha256(pixels.tobytes()).digest() for pixels in every.pixels]
+    parts = cut.by_content(digests, every.labels, names, "pictures")
+    train, validation, test = (every.select(rows) for rows in parts)
     train, leaked = without_leaks(train, validation, test)
     folder.rejected["equal to a held-out row once scaled"] += leaked
     return Split(train, validation, test, names, f"folder {root.name}", dict(folder.rejected))
@@ -147,18 +146,3 @@ def scaling(size: int, channels: int) -> ImagePreprocessing:
 
 def _digest(image: Image.Image) -> bytes:
     return hashlib.sha256(repr(image.size).encode() + image.tobytes()).digest()
-
-
-def _cut(every: Pictures, names: tuple[str, ...]) -> list[Labels]:
-    """Rows of [train, validation, test]."""
-    parts: tuple[list[int], list[int], list[int]] = ([], [], [])
-    for label, name in enumerate(names):
-        rows = np.flatnonzero(every.labels == label)
-        if len(rows) < MIN_PER_CLASS:
-            raise InvalidInput("data", f"class {name} has {len(rows)} pictures of use; at least {MIN_PER_CLASS}")
-        order = sorted(rows.tolist(), key=lambda row: hashlib.sha256(every.pixels[row].tobytes()).digest())
-        test = max(1, round(TEST_SHARE * len(order)))
-        held = test + max(1, round(VALIDATION_SHARE * len(order)))
-        for part, chosen in zip(parts, (order[held:], order[test:held], order[:test]), strict=True):
-            part.extend(chosen)
-    return [np.array(part, np.int64) for part in parts]

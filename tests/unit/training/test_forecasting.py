@@ -10,7 +10,8 @@ from services.runtime.errors import InvalidInput
 from services.sequence.models.rnn import RnnForecaster
 from training import forecasting
 from training.checkpoint import seed_everything
-from training.data.sunspots import SplitSeries, read_csv
+from training.data.series import SplitSeries
+from training.data.sunspots import read_csv
 from training.loop import Loop
 from training.plan import Plan
 

@@ -17,6 +17,7 @@ from training.checkpoint import seed_everything
 from training.data import spam
 from training.data.basic_motions import read_arff
 from training.data.labelled import Sequences, SequenceSplit, split_each_class, without_leaks
+from training.data.texts import TextRow
 from training.loop import Loop
 from training.plan import Plan
 from training.recipes.lstm_classify import manifest_fields, remember
@@ -43,7 +44,9 @@ def waves(count: int, seed: int) -> Sequences:
 
 
 def split() -> SequenceSplit:
-    return SequenceSplit(waves(32, 1), waves(8, 2), waves(20, 3), ("falling", "rising"), "made", {"copies": 2})
+    return SequenceSplit(
+        waves(32, 1), waves(8, 2), waves(20, 3), ("falling", "rising"), "made", {"copies": ["one", "two"]}
+    )
 
 
 def training() -> SequenceTraining:
@@ -63,7 +66,7 @@ def test_a_stacked_lstm_learns_and_reports_its_groups(tmp_path: Path) -> None:
     assert report.metrics["accuracy"] >= 0.9
     assert report.baseline["accuracy"] == 0.5
     assert set(report.slices) == {"label", "side"}
-    assert report.details["left_out"] == {"copies": 2}
+    assert report.details["left_out"] == {"copies": ["one", "two"]}
 
 
 def test_padding_and_neighbours_change_no_answer() -> None:
@@ -89,7 +92,7 @@ def test_validation_rows_come_from_every_class_and_leaks_are_dropped() -> None:
     assert np.bincount(labels[chosen]).tolist() == [2, 2]
     train = waves(6, 4)
     clean, dropped = without_leaks(train, train.select(np.array([1, 3])))
-    assert dropped == 2
+    assert dropped == ["row 1", "row 3"]
     assert clean.labels.tolist() == [0, 0, 0, 1]
 
 
@@ -146,17 +149,22 @@ def test_copies_and_empty_mails_are_left_out_and_counted(tmp_path: Path) -> None
         {"easy-ham-1/1": message(text), "easy-ham-1/2": message(f"{text} 42!"), "spam-1/1": message("hi")},
     )
     kept, dropped = spam.cleaned(spam.read_archive(path))
-    assert [mail.group for mail in kept] == ["easy-ham-1"]
-    assert dropped == {"copy of an earlier message": 1, "fewer than 20 letters": 1}
+    assert [(mail.label, mail.groups, mail.where) for mail in kept] == [
+        ("ham", {"part": "easy-ham-1"}, "easy-ham-1/1")
+    ]
+    assert dropped == {
+        "copy of an earlier message": ["easy-ham-1/2 = easy-ham-1/1"],
+        "fewer than 20 letters": ["spam-1/1"],
+    }
     broken = package(tmp_path / "b.tgz", {"spam-1/1": b"{}"})
     with pytest.raises(InvalidInput, match=r"spam-1/1.json"):
         list(spam.read_archive(broken))
 
 
 def test_parts_are_balanced_and_disjoint() -> None:
-    mails = [spam.Mail(f"text {i}", "spam-1" if i % 3 else "easy-ham-1") for i in range(60)]
+    mails = [TextRow(f"text {i}", "spam" if i % 3 else "ham") for i in range(60)]
     parts = spam.split(mails, (10, 3, 5), 1)
-    assert [sum(mail.label for mail in part) for part in parts] == [10, 3, 5]
+    assert [sum(mail.label == "spam" for mail in part) for part in parts] == [10, 3, 5]
     assert [len(part) for part in parts] == [20, 6, 10]
     assert len({mail.text for part in parts for mail in part}) == 36
     assert parts == spam.split(mails, (10, 3, 5), 1)

@@ -1,0 +1,43 @@
+"""The fixed cut of labelled rows into fitting, choosing and the one final look. Knows no kind of row."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from services.runtime.errors import InvalidInput
+
+Rows = NDArray[np.int64]
+LeftOut = Mapping[str, Sequence[str]]  # reason → the rows' names
+
+MIN_PER_CLASS = 5
+TEST_SHARE, VALIDATION_SHARE = 0.2, 0.1
+
+
+def by_content(digests: Sequence[bytes], labels: Rows, names: Sequence[str], what: str) -> tuple[Rows, Rows, Rows]:
+    """Places of [train, validation, test]: 70/10/20 class by class, one row at least of each.
+
+    The order within a class is that of `digests`: it depends on no file name, no place and no seed.
+    Raises InvalidInput for fewer than two classes or a class of too few rows; `what` is the rows' plural.
+    """
+    if len(names) < 2:
+        raise InvalidInput("data", f"has {len(names)} class ({', '.join(names)}); two are needed to tell apart")
+    parts: tuple[list[int], list[int], list[int]] = ([], [], [])
+    for label, name in enumerate(names):
+        rows = np.flatnonzero(labels == label)
+        if len(rows) < MIN_PER_CLASS:
+            raise InvalidInput("data", f"class {name} has {len(rows)} {what} of use; at least {MIN_PER_CLASS}")
+        order = sorted(rows.tolist(), key=lambda row: digests[row])
+        test = max(1, round(TEST_SHARE * len(order)))
+        held = test + max(1, round(VALIDATION_SHARE * len(order)))
+        for part, chosen in zip(parts, (order[held:], order[test:held], order[:test]), strict=True):
+            part.extend(chosen)
+    train, validation, test_rows = (np.array(part, np.int64) for part in parts)
+    return train, validation, test_rows
+
+
+def told(train: int, validation: int, test: int, left_out: LeftOut, what: str = "rows") -> str:
+    """Rows of each part, and how many were left out for which reason."""
+    reasons = [f"{len(rows)} {reason}" for reason, rows in left_out.items() if rows]
+    sizes = f"{train} training, {validation} validation, {test} test {what}"
+    return f"{sizes}; left out: {', '.join(reasons) or 'none'}"

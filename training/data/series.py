@@ -1,0 +1,83 @@
+"""One series cut in time, and the periods of its held-out part. Knows no files and no model."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from services.runtime.errors import InvalidInput
+
+TEST_SHARE, VALIDATION_SHARE = 0.2, 0.1
+LEAST_TRAINING_WINDOWS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class SplitSeries:
+    """One series float64 [steps, features], cut in time: fitting, then choosing, then the one final look.
+
+    `times` are the steps' places on the axis of time (years, or the file's own numbers), `columns` the features.
+    """
+
+    values: NDArray[np.float64]
+    validation_from: int
+    test_from: int
+    season: int
+    source: str
+    times: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
+    columns: tuple[str, ...] = ()
+    sha256: str = ""
+    left_out: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+    @property
+    def axis(self) -> NDArray[np.float64]:
+        """`times`, or the steps' numbers where none are told."""
+        return self.times if len(self.times) else np.arange(len(self.values), dtype=np.float64)
+
+    def told(self) -> str:
+        """How many steps belong to which part, by time."""
+        axis = self.axis
+        bounds = (0, self.validation_from, self.test_from, len(self.values))
+        parts = zip(("fitted to", "chosen by", "tested on"), bounds, bounds[1:], strict=False)
+        spans = [f"{word} {axis[a]:.6g} – {axis[b - 1]:.6g} ({b - a} steps)" for word, a, b in parts]
+        reasons = [f"{len(rows)} {reason}" for reason, rows in self.left_out.items() if rows]
+        return f"{', '.join(spans)}; left out: {', '.join(reasons) or 'none'}"
+
+    def split(self) -> dict[str, Any]:
+        """The first step of each part, and its time."""
+        starts = {"validation_from": self.validation_from, "test_from": self.test_from}
+        times = {f"{name}_time": float(self.axis[step]) for name, step in starts.items()}
+        return {"steps": len(self.values), **starts, **times}
+
+
+def cut(steps: int, window: int, horizon: int) -> tuple[int, int]:
+    """(first validation step, first test step): the last 20 % are the test, the 10 % before them choose.
+
+    InvalidInput if a part would be too short for `window` steps of past and a forecast of `horizon` steps.
+    """
+    test_from = steps - max(horizon, round(TEST_SHARE * steps))
+    validation_from = test_from - max(1, round(VALIDATION_SHARE * steps))
+    if validation_from < window + LEAST_TRAINING_WINDOWS:
+        parts = f"a window of {window} and a horizon of {horizon}"
+        told = f"{steps} rows are too few for {parts}: more rows, or a smaller window or horizon"
+        raise InvalidInput("data", told)
+    return validation_from, test_from
+
+
+def periods(times: NDArray[np.float64]) -> list[str]:
+    """The period of each moment: of the largest power of ten that cuts the span in two at least.
+
+    1950 … 2008 are decades, 2015.0 … 2018.9 years.
+    """
+    span = float(times[-1] - times[0]) if len(times) else 0.0
+    if span <= 0:
+        return ["all"] * len(times)
+    width = 10.0 ** math.floor(math.log10(span / 2))
+    digits = max(0, -math.floor(math.log10(width)))
+    starts = np.floor(times / width) * width
+    last = width - 1 if width > 1 else width
+    if width == 1:
+        return [f"{start:.0f}" for start in starts]
+    return [f"{start:.{digits}f} to {start + last:.{digits}f}" for start in starts]
