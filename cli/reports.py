@@ -3,35 +3,57 @@
 from collections.abc import Mapping
 from typing import Any
 
+from rich.markup import escape
+
 from cli.render import out, table
+from training.slices import SMALL_GROUP, Groups, Worst, is_small, lower_is_better, metric_of, worst_of
 
 MOST_FILES = 10
+FEW = f"under {SMALL_GROUP} rows"
 
 
 def show_report(report: Any) -> None:
     """Metrics beside the baseline, and for each slice the worst group and its gap to the best: the bias report."""
-    rows = [[key, _shown(value), _shown(report.baseline.get(key))] for key, value in report.metrics.items()]
+    rows = [[key, shown(value), shown(report.baseline.get(key))] for key, value in report.metrics.items()]
     out().print(table(["metric", "held out", "baseline"], rows, right=["held out", "baseline"]))
     for name, groups in report.slices.items():
-        metric = (
-            "accuracy" if all("accuracy" in values for values in groups.values()) else next(iter(report.metrics))
-        )
-        group, value, gap = report.worst(name, metric)
-        count = groups[group].get("count", 0)
-        told = f"worst {name}: {group} with {metric} {value:.4f} on {count:.0f} rows, {gap:.4f} below the best"
-        out().print(told, soft_wrap=True, highlight=False)
+        metric = metric_of(groups, report.metrics)
+        if metric is not None:
+            told = f"worst {name}: {told_worst(worst_of(groups, metric))}{told_small(groups)}"
+            out().print(told, soft_wrap=True, highlight=False, markup=False)
     for text in report.details.get("samples", ()):
         out().print(f"sample: {text}", soft_wrap=True, highlight=False, markup=False)
 
 
+def told_worst(worst: Worst) -> str:
+    """`blue with accuracy 0.8000 on 20 rows, 0.2000 below the best`."""
+    side = "above" if lower_is_better(worst.metric) else "below"
+    few = f" ({FEW}: little is known)" if worst.small else ""
+    value = f"{worst.group} with {worst.metric} {shown(worst.value)}"
+    return f"{value} on {worst.rows:.0f} rows{few}, {shown(worst.gap)} {side} the best"
+
+
+def told_small(groups: Groups) -> str:
+    """How many groups have too few rows to say much."""
+    count = sum(is_small(told.get("count", 0)) for told in groups.values())
+    return f"; {count} of {len(groups)} groups have {FEW}" if count else ""
+
+
 def show_slices(report: Any) -> None:
-    """Every group of every slice."""
-    rows = [
-        [name, group, f"{values['count']:.0f}", f"{values['accuracy']:.4f}"]
-        for name, groups in report.slices.items()
-        for group, values in sorted(groups.items(), key=lambda item: item[1]["accuracy"])
-    ]
-    out().print(table(["slice", "group", "rows", "accuracy"], rows, right=["rows", "accuracy"]))
+    """Every group of every slice, the worst first."""
+    columns = ["slice", "group", "rows", "metric", "value", "95 %", ""]
+    rows = [row for name, groups in report.slices.items() for row in slice_rows(name, groups, report.metrics)]
+    if rows:
+        out().print(table(columns, rows, right=["rows", "value"]))
+
+
+def slice_rows(name: str, groups: Groups, metrics: Mapping[str, float]) -> list[list[str]]:
+    """One row a group, by the first metric that all groups have, with its interval where one is told."""
+    metric = metric_of(groups, metrics)
+    if metric is None:
+        return []
+    order = sorted(groups.items(), key=lambda item: item[1][metric], reverse=lower_is_better(metric))
+    return [[escape(name), escape(group), *_told_group(told, metric)] for group, told in order]
 
 
 def show_left_out(left_out: Mapping[str, list[str]]) -> None:
@@ -39,8 +61,18 @@ def show_left_out(left_out: Mapping[str, list[str]]) -> None:
     for reason, rows in left_out.items():
         if rows:
             named = ", ".join(rows[:MOST_FILES]) + (", …" if len(rows) > MOST_FILES else "")
-            out().print(f"left out as {reason}: {named}", soft_wrap=True, highlight=False)
+            out().print(f"left out as {reason}: {named}", soft_wrap=True, highlight=False, markup=False)
 
 
-def _shown(value: float | None) -> str:
-    return "" if value is None else f"{value:.4f}"
+def shown(value: float | None) -> str:
+    """Four places, or four figures of what is large; nothing for nothing."""
+    if value is None:
+        return ""
+    return f"{value:.4f}" if abs(value) < 1000 else f"{value:.1f}"
+
+
+def _told_group(told: Mapping[str, float], metric: str) -> list[str]:
+    low, high = told.get(f"{metric}_low"), told.get(f"{metric}_high")
+    interval = f"{shown(low)}–{shown(high)}" if low is not None and high is not None else ""
+    rows = told.get("count", 0)
+    return [f"{rows:.0f}", metric, shown(told[metric]), interval, FEW if is_small(rows) else ""]

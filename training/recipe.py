@@ -10,8 +10,7 @@ from torch import nn
 from training.data.mnist import Fetch
 from training.loop import Job
 from training.plan import Plan
-
-LOWER_IS_BETTER = ("mse", "rmse", "mae", "loss", "perplexity", "bits", "ece")  # how such a metric's name begins
+from training.slices import worst_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,15 +24,8 @@ class Report:
 
     def worst(self, slice_name: str, metric: str) -> tuple[str, float, float]:
         """The group that is served worst by `metric`, its value, and how far it is from the best group's."""
-        groups = {group: values[metric] for group, values in self.slices[slice_name].items()}
-        worst = max if lower_is_better(metric) else min
-        name = worst(groups, key=lambda group: groups[group])
-        return name, groups[name], max(groups.values()) - min(groups.values())
-
-
-def lower_is_better(metric: str) -> bool:
-    """Whether it counts errors: of an accuracy or a skill more is better."""
-    return metric.startswith(LOWER_IS_BETTER)
+        found = worst_of(self.slices[slice_name], metric)
+        return found.group, found.value, found.gap
 
 
 class Trained(Protocol):
