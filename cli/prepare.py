@@ -17,7 +17,7 @@ def choose_runner(draft: Draft) -> None:
     area = manifest.tasks[0].split(".")[0]
     registry = import_module(f"services.{area}.models.registry")
     # Nets that take more than noise (ids, masks, lengths) say themselves what they can be given.
-    samples = getattr(registry, "samples", synthesise)(manifest)
-    choice = choose(registry.load(manifest, draft.directory), manifest, draft.directory, samples)
+    sampler = getattr(registry, "samples", synthesise)
+    choice = choose(registry.load(manifest, draft.directory), manifest, draft.directory, sampler)
     draft.fields["runner"] = choice.runner
     draft.card.update(choice.card())

@@ -11,8 +11,9 @@ from torch import nn
 from services.runtime.errors import PreconditionFailed
 from services.runtime.runners.base import Array, Arrays
 from services.runtime.runners.choose import choose
+from services.runtime.runners.export import export
 from services.runtime.runners.onnx_runner import OnnxRunner
-from services.runtime.runners.samples import synthesise
+from services.runtime.runners.samples import FREE_AXIS, synthesise
 from services.runtime.runners.torch_runner import TorchRunner
 from services.runtime.store.manifest import Manifest, TensorSpec
 from services.vision.models.efficientnet_lite import SamePadConv2d
@@ -108,7 +109,7 @@ def test_an_unknown_architecture_or_config_is_named() -> None:
 def test_an_agreeing_export_is_kept_and_measured(tmp_path: Path) -> None:
     described = manifest("mnist_cnn")
     module = build("mnist_cnn", {})
-    choice = choose(module, described, tmp_path, synthesise(described))
+    choice = choose(module, described, tmp_path)
     assert choice.agrees and choice.max_error is not None and choice.max_error < 1e-4
     times = choice.card()["runner"]["milliseconds"]
     assert [len(times[name]) for name in ("torch", "onnxruntime")] == [2, 2]
@@ -146,13 +147,13 @@ TINY = Manifest(
 
 
 def test_a_disagreeing_export_is_thrown_away(tmp_path: Path) -> None:
-    choice = choose(Fickle(), TINY, tmp_path, synthesise(TINY))
+    choice = choose(Fickle(), TINY, tmp_path)
     assert choice.runner == "torch" and not choice.agrees and "disagrees" in choice.reason
     assert not (tmp_path / "model.onnx").exists()
 
 
 def test_what_cannot_be_exported_runs_on_torch(tmp_path: Path) -> None:
-    choice = choose(Unexportable(), TINY, tmp_path, synthesise(TINY))
+    choice = choose(Unexportable(), TINY, tmp_path)
     assert choice.runner == "torch" and choice.reason.startswith("not exportable")
     assert not (tmp_path / "model.onnx").exists()
 
@@ -164,10 +165,60 @@ def test_a_recurrent_net_exports_with_free_batch_and_length(tmp_path: Path) -> N
             "outputs": (TensorSpec(name="y", dtype="float32", shape=(-1, 3)),),
         }
     )
-    choice = choose(Recurrent(), described, tmp_path, synthesise(described))
+    choice = choose(Recurrent(), described, tmp_path)
     assert choice.agrees
     odd: Arrays = {"x": noise(3, 29, 4)}
     assert OnnxRunner(tmp_path / "model.onnx", described).run(odd)["y"].shape == (3, 3)
+
+
+class Stacked(nn.Module):
+    """The exporter writes the steps it is shown into the second layer, or refuses it: its mood decides."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(nn.LSTM(4, 4, batch_first=True) for _ in range(2))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for layer in self.layers:
+            x, _ = layer(x)
+        return x.sum(1)
+
+
+class Exact(nn.Module):
+    """Once exported, it reads as many steps as it was shown, by their numbers."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return (x[:, torch.arange(FREE_AXIS)] if torch.compiler.is_exporting() else x).sum(1)
+
+
+class Forgetful(nn.Module):
+    """Once exported, it reads no more steps than it was shown, and says nothing of the others."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        shown = F.pad(x, (0, 0, 0, FREE_AXIS))[:, :FREE_AXIS]
+        return (shown if torch.compiler.is_exporting() else x).sum(1)
+
+
+FREE = TINY.model_copy(update={"inputs": (TensorSpec(name="x", dtype="float32", shape=(-1, -1, 4)),)})
+
+
+@pytest.mark.parametrize(("module", "reason"), [(Exact(), "fails where"), (Forgetful(), "disagrees")])
+def test_an_export_fixed_to_the_traced_length_is_thrown_away(
+    tmp_path: Path, module: nn.Module, reason: str
+) -> None:
+    export(module, FREE, tmp_path / "model.onnx")
+    for sample in synthesise(FREE):  # it agrees at the traced length, whatever the batch
+        exported = OnnxRunner(tmp_path / "model.onnx", FREE).run(sample)
+        wanted = TorchRunner(module, FREE).run(sample)
+        np.testing.assert_allclose(exported["y"], wanted["y"], atol=1e-5)
+    choice = choose(module, FREE, tmp_path)
+    assert choice.runner == "torch" and not choice.agrees and reason in choice.reason
+    assert not (tmp_path / "model.onnx").exists()
+
+
+def test_stacked_recurrent_layers_are_never_served_at_one_length(tmp_path: Path) -> None:
+    assert choose(Stacked(), FREE, tmp_path).runner == "torch"
+    assert not (tmp_path / "model.onnx").exists()
 
 
 class Recurrent(nn.Module):
