@@ -1,15 +1,18 @@
-"""The tiers of the cache: this process (L1), then Redis (L2). Knows keys and bytes, not requests."""
+"""The tiers of the cache: this process (L1), then Redis (L2). Knows keys and bytes, not requests.
+
+The first is plain even where the second is sealed: who reads this process' memory holds the key as well.
+"""
 
 import asyncio
 import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from gateway.cache_control import CacheControl
 from gateway.entry import Entry, pack, unpack
 from gateway.lru import ByteLRU
-from gateway.redis_cache import RedisCache
 
 JITTER = 0.1
 # Writes to Redis under way; beyond, an answer stays in this process only.
@@ -18,12 +21,25 @@ PENDING_WRITES = 256
 LARGE_BYTES = 64 * 1024
 
 
+class Far(Protocol):
+    """Bytes by key, with a life, beyond this process."""
+
+    @property
+    def broken(self) -> bool: ...
+
+    async def get(self, key: str) -> bytes | None: ...
+
+    async def set(self, key: str, value: bytes, life_s: float) -> None: ...
+
+    async def close(self) -> None: ...
+
+
 @dataclass(slots=True)
 class Cache:
     """`l2` None = this process only. Times are unix seconds: they are compared across processes."""
 
     l1: ByteLRU
-    l2: RedisCache | None
+    l2: Far | None
     ttl_s: float
     value_bytes: int
     clock: Callable[[], float] = time.time
@@ -72,7 +88,7 @@ class Cache:
         if self.l2 is not None:
             await self.l2.close()
 
-    async def _write(self, l2: RedisCache, key: str, entry: Entry) -> None:
+    async def _write(self, l2: Far, key: str, entry: Entry) -> None:
         data = await asyncio.to_thread(pack, key, entry) if entry.size > LARGE_BYTES else pack(key, entry)
         await l2.set(key, data, entry.expires_at - entry.stored_at)
 

@@ -14,6 +14,7 @@ class CacheStats:
         self._metrics = metrics
         self.outcomes: Counter[str] = Counter()
         self.faults = 0
+        self.unopened = 0
 
     def count(self, outcome: str) -> None:
         self.outcomes[outcome] += 1
@@ -22,6 +23,11 @@ class CacheStats:
     def fault(self) -> None:
         self.faults += 1
         self._metrics.cache_faults.inc()
+
+    def unopen(self) -> None:
+        """A value of Redis did not open: plain, changed, another key's, or another cache key's."""
+        self.unopened += 1
+        self._metrics.cache_unopened.inc()
 
     def breaker(self, is_open: bool) -> None:
         self._metrics.breaker_open.labels("redis").set(is_open)

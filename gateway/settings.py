@@ -4,8 +4,9 @@ import re
 from collections.abc import Mapping
 from typing import Annotated
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, SecretStr
 
+from gateway.sealing import keys_of
 from services.runtime.settings import ServerSettings
 
 MIB = 1024 * 1024
@@ -24,7 +25,13 @@ def _checked(text: str) -> str:
     return text
 
 
+def _are_keys(secret: SecretStr) -> SecretStr:
+    keys_of(secret.get_secret_value())
+    return secret
+
+
 Addresses = Annotated[str, AfterValidator(_checked)]
+Keys = Annotated[SecretStr, AfterValidator(_are_keys)]
 
 
 class GatewaySettings(ServerSettings):
@@ -45,6 +52,10 @@ class GatewaySettings(ServerSettings):
         "",
         pattern=r"^((rediss?|unix)://.+)?$",
         description="redis:// or unix:// of the shared cache; empty = none",
+    )
+    cache_key: Keys | None = Field(
+        None,
+        description="32 bytes in base64 or hex that seal what goes to Redis; NEW,OLD rotates; no flag",
     )
     redis_connect_ms: int = Field(200, ge=1, description="longest wait for a Redis connection")
     redis_operation_ms: int = Field(50, ge=1, description="longest wait for a Redis answer")

@@ -14,7 +14,7 @@ from pydantic_settings import BaseSettings
 
 from gateway.settings import GatewaySettings
 from services.generation.settings import GenerationSettings
-from services.runtime.settings import ServerSettings
+from services.runtime.settings import ServerSettings, secrets_of
 from services.sequence.settings import SequenceSettings
 from services.tokenization.settings import TokenizationSettings
 from services.vision.settings import VisionSettings
@@ -86,7 +86,8 @@ def settings_rows(cls: type[BaseSettings], skip: set[str]) -> Iterator[str]:
             continue
         default = field.get_default(call_default_factory=True)
         shown = "unset" if default in (None, "") else f"`{default}`"
-        yield f"| `MAAS_{name.upper()}` | `--{name.replace('_', '-')}` | {shown} | {field.description or ''} |"
+        flag = "none" if name in secrets_of(cls) else f"`--{name.replace('_', '-')}`"
+        yield f"| `MAAS_{name.upper()}` | {flag} | {shown} | {field.description or ''} |"
 
 
 def settings() -> Iterator[str]:

@@ -64,6 +64,8 @@ class Metrics:
         self.cache = self._counter("maas_cache_lookups", "cache outcomes", "outcome")
         # Redis errors and time-outs that became misses.
         self.cache_faults = self._counter("maas_cache_faults", "Redis faults")
+        # Values of Redis that did not open under the cache's key, and became misses.
+        self.cache_unopened = self._counter("maas_cache_unopened", "sealed values that did not open")
         # 0 closed, 1 open; the worst of all workers.
         self.breaker_open = self._gauge("maas_breaker_open", "breaker state", "breaker", mode="max")
 

@@ -1,11 +1,11 @@
 """One typed, frozen settings object a process, read once from `MAAS_…` variables and flags."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
-from pydantic import Field, ValidationError
+from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 S = TypeVar("S", bound="ServerSettings")
@@ -52,11 +52,40 @@ class ServerSettings(BaseSettings):
 
 
 def load(cls: type[S], argv: Sequence[str], prog: str) -> S:
-    """Settings from environment and `argv`; a bad value names key, value and wanted type and ends the process."""
+    """Settings from environment and `argv`; a bad value names key, value and wanted type and ends the process.
+
+    A secret's value is never shown, and refused as a flag.
+    """
+    hidden = secrets_of(cls)
+    _refuse_flags(hidden, argv, prog)
     try:
         return cls(_cli_parse_args=list(argv), _cli_prog_name=prog)
     except ValidationError as error:
         for problem in error.errors():
             key = "_".join(str(part) for part in problem["loc"])
-            print(f"{prog}: MAAS_{key.upper()}={problem['input']!r}: {problem['msg']}", file=sys.stderr)
+            value = "(hidden)" if problem["loc"][0] in hidden else repr(problem["input"])
+            print(f"{prog}: {_variable(key)}={value}: {problem['msg']}", file=sys.stderr)
         raise SystemExit(2) from None
+
+
+def _refuse_flags(hidden: Iterable[str], argv: Sequence[str], prog: str) -> None:
+    """Every user of a machine can read the flags of its processes. An abbreviated flag is one too."""
+    words = [word.split("=")[0] for word in argv]
+    for name in hidden:
+        flag = f"--{name.replace('_', '-')}"
+        if any(len(word) > 2 and flag.startswith(word) for word in words):
+            print(f"{prog}: {flag} is no flag: others could read it; set {_variable(name)}", file=sys.stderr)
+            raise SystemExit(2)
+
+
+def secrets_of(cls: type[BaseSettings]) -> frozenset[str]:
+    """The fields that hold a secret: they come from the environment alone."""
+    return frozenset(name for name, field in cls.model_fields.items() if _is_secret(field.annotation))
+
+
+def _is_secret(annotation: Any) -> bool:
+    return annotation is SecretStr or any(map(_is_secret, get_args(annotation)))
+
+
+def _variable(name: str) -> str:
+    return f"MAAS_{name.upper()}"

@@ -37,3 +37,36 @@ def test_a_bad_value_names_its_key(flag: str, value: str, key: str, capsys: pyte
     with pytest.raises(SystemExit):
         load(GatewaySettings, [flag, value], "gateway")
     assert f"{key}={value!r}" in capsys.readouterr().err
+
+
+KEY = "00112233445566778899aabbccddeeff" * 2
+
+
+def test_the_cache_key_comes_from_the_environment_and_is_never_shown(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setenv("MAAS_CACHE_KEY", KEY)
+    found = load(GatewaySettings, [], "gateway")
+    assert found.cache_key is not None and found.cache_key.get_secret_value() == KEY
+    assert KEY not in repr(found) + str(found) + found.model_dump_json()
+    with pytest.raises(SystemExit):
+        load(GatewaySettings, ["--help"], "gateway")
+    assert KEY not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("flag", ["--cache-key=", "--cache-k="])
+def test_the_cache_key_is_no_flag(flag: str, capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit):
+        load(GatewaySettings, [flag + KEY], "gateway")
+    said = capsys.readouterr().err
+    assert "set MAAS_CACHE_KEY" in said and KEY not in said
+
+
+def test_a_bad_cache_key_is_named_and_not_repeated(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setenv("MAAS_CACHE_KEY", KEY[:-2])
+    with pytest.raises(SystemExit):
+        load(GatewaySettings, [], "gateway")
+    said = capsys.readouterr().err
+    assert "MAAS_CACHE_KEY=(hidden)" in said and "32 bytes" in said and KEY[:-2] not in said
