@@ -5,7 +5,7 @@ One column is the time (the first, unless named), the others are values (all, un
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from services.runtime.errors import InvalidInput
 from training.data.files import TextFile
 from training.data.numbers import finite, years
+from training.data.series import SplitSeries, cut
 from training.data.table import Line, Table, read_table
 
 GAP = 1.5  # times the usual step
@@ -22,24 +23,29 @@ GAP = 1.5  # times the usual step
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """values float64 [T, columns], times float64 [T]; `left_out`: reason → rows; `gaps`: where time jumps."""
+    """values float64 [T, columns], times float64 [T]; `left_out`: reason → rows; `gaps`: where time jumps.
+
+    `groups`: slice → the group of each row.
+    """
 
     values: NDArray[np.float64]
     times: NDArray[np.float64]
     columns: tuple[str, ...]
     left_out: dict[str, list[str]]
     gaps: list[str]
+    groups: dict[str, list[str]]
     file: TextFile
 
 
-def load(path: Path, time: str = "", column: str = "") -> Series:
-    """The rows of `path` in order. `column` may name several, parted by commas.
+def load(path: Path, time: str = "", column: str = "", slices: Sequence[str] = ()) -> Series:
+    """The rows of `path` in order. `column` may name several, parted by commas; `slices` name columns of groups.
 
     InvalidInput: an unknown column, a row out of order, times of two kinds, no row of use.
     """
     table = read_table(path)
     clock = table.place(time or table.columns[0], "time")
-    others = [name for name in table.columns if name != table.columns[clock]]
+    grouped = {name: table.place(name, "slice") for name in slices}
+    others = [name for name in table.columns if name != table.columns[clock] and name not in grouped]
     names = tuple(part.strip() for part in column.split(",")) if column else tuple(others)
     places = [table.place(name, "column") for name in names]
     if not places:
@@ -51,7 +57,26 @@ def load(path: Path, time: str = "", column: str = "") -> Series:
         raise InvalidInput("data", f"{table.file.name} has no row of use ({reasons})")
     times = np.array([moment for _, moment, _ in rows])
     marks = [line.cells[clock] for line, _, _ in rows]
-    return Series(np.array([v for _, _, v in rows]), times, names, dict(left_out), gaps(times, marks), table.file)
+    groups = {name: [line.cells[place] for line, _, _ in rows] for name, place in grouped.items()}
+    values = np.array([value for _, _, value in rows])
+    return Series(values, times, names, dict(left_out), gaps(times, marks), groups, table.file)
+
+
+def split(found: Series, window: int, horizon: int, season: int) -> SplitSeries:
+    """70/10/20 by time. `season` 0 = none: the seasonal naive forecast is then the last value."""
+    validation_from, test_from = cut(len(found.values), window, horizon)
+    return SplitSeries(
+        found.values,
+        validation_from,
+        test_from,
+        max(1, season),
+        found.file.source,
+        found.times,
+        found.columns,
+        found.file.sha256,
+        found.left_out,
+        found.gaps,
+    )
 
 
 Row = tuple[Line, float, list[float]]
