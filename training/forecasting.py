@@ -1,5 +1,8 @@
 """Forecasters: windows of a series, squared error, skill against naive forecasts. Knows no architecture."""
 
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,7 +13,8 @@ from torch import Tensor, nn
 
 from services.sequence.models.scaling import Scaling
 from training import metrics
-from training.data.series import SplitSeries
+from training.classification import named
+from training.data.series import SplitSeries, periods
 from training.loop import Job
 from training.recipe import Report
 
@@ -60,30 +64,37 @@ class ForecastTraining:
 
     def evaluate(self, model: nn.Module) -> Report:
         """MSE in the data's unit, one step ahead and over the horizon, beside last value and seasonal naive."""
-        found = self._compare(model, 1)
-        far = self._compare(model, self.horizon)
+        near, far = self._forecasts(model, 1), self._forecasts(model, self.horizon)
+        found, later = near.errors(), far.errors()
         scored = {
             "mse": found["model"],
-            "skill_over_last_value": metrics.skill(found["model"], found["last_value"]),
-            "skill_over_seasonal": metrics.skill(found["model"], found["seasonal"]),
-            f"mse_{self.horizon}_steps": far["model"],
-            f"skill_over_seasonal_{self.horizon}_steps": metrics.skill(far["model"], far["seasonal"]),
+            "skill_over_last_value": skill(found, "last_value"),
+            "skill_over_seasonal": skill(found, "seasonal"),
+            f"mse_{self.horizon}_steps": later["model"],
+            f"skill_over_seasonal_{self.horizon}_steps": skill(later, "seasonal"),
         }
-        details = {"one_step": found, f"{self.horizon}_steps": far, "test_targets": self._test_count}
-        return Report(
-            scored, {"mse": found["last_value"], f"mse_{self.horizon}_steps": far["last_value"]}, {}, details
-        )
+        naive = {"mse": found["last_value"], f"mse_{self.horizon}_steps": later["last_value"]}
+        details = {
+            "one_step": found,
+            f"{self.horizon}_steps": later,
+            "test_targets": self._test_count,
+            "left_out": named(self.split.left_out),
+            "gaps": list(self.split.gaps),
+            "forecast": self._drawn(near, far),
+        }
+        return Report({k: v for k, v in scored.items() if math.isfinite(v)}, naive, self._slices(near), details)
 
     def fields(self) -> dict[str, Any]:
-        features = self._scores.shape[1]
+        split, features = self.split, self._scores.shape[1]
+        columns = {"columns": list(split.columns)} if split.columns else {}
         return {
             "tasks": ["sequence.forecast"],
             "architecture": self._architecture,
             "config": self._config,
             "inputs": [{"name": "window", "dtype": "float32", "shape": [-1, self.window, features]}],
             "outputs": [{"name": "next", "dtype": "float32", "shape": [-1, features]}],
-            "preprocessing": {"kind": "series", **self.scaling.fields()},
-            "provenance": {"source": self.split.source},
+            "preprocessing": {"kind": "series", **self.scaling.fields(), **columns},
+            "provenance": {"source": split.source, "sha256": split.sha256, "notes": split.told()},
         }
 
     def labels(self) -> tuple[str, ...]:
@@ -101,18 +112,65 @@ class ForecastTraining:
         error = metrics.mean_squared_error(model(rows.windows)[0].numpy(), rows.targets.numpy())
         return {"mse": error, "score": -error}
 
-    def _compare(self, model: nn.Module, steps: int) -> dict[str, float]:
-        """MSE of each forecaster over all test origins from which `steps` years are known."""
+    def _forecasts(self, model: nn.Module, steps: int) -> "Forecasts":
+        """Each forecaster from all test origins from which `steps` steps are known."""
         values, first, last = self.split.values, self.split.test_from, len(self.split.values) - steps
         origins = range(first, last + 1)
-        truth = np.stack([values[at : at + steps] for at in origins])
         windows = self._rows(first, last + 1).windows
-        forecasts = {
+        said = {
             "model": self.scaling.undo(roll_out(model, windows, steps)).astype(np.float64),
             "last_value": np.stack([last_value(values[:at], steps) for at in origins]),
             "seasonal": np.stack([seasonal_naive(values[:at], steps, self.split.season) for at in origins]),
         }
-        return {name: metrics.mean_squared_error(said, truth) for name, said in forecasts.items()}
+        return Forecasts(np.stack([values[at : at + steps] for at in origins]), said)
+
+    def _slices(self, near: "Forecasts") -> dict[str, dict[str, dict[str, float]]]:
+        """One step ahead: by period of time, by the data's own groups, and by column where there are several."""
+        split, squares = self.split, (near.said["model"] - near.truth)[:, 0] ** 2
+        groups = {"period": periods(split.axis[split.test_from :])}
+        groups |= {name: list(cells[split.test_from :]) for name, cells in split.groups.items()}
+        found = {name: _by_group(squares, cells) for name, cells in groups.items()}
+        if squares.shape[1] > 1:
+            found["column"] = {name: _told(squares[:, [i]]) for i, name in enumerate(split.columns)}
+        return found
+
+    def _drawn(self, near: "Forecasts", far: "Forecasts") -> dict[str, list[float]]:
+        """Of the first column: the test steps, each foretold from those before it, and the last long forecast."""
+        axis = self.split.axis
+        return {
+            "times": axis[self.split.test_from :].tolist(),
+            "truth": near.truth[:, 0, 0].tolist(),
+            "predicted": near.said["model"][:, 0, 0].tolist(),
+            "last_value": near.said["last_value"][:, 0, 0].tolist(),
+            "ahead_times": axis[len(axis) - self.horizon :].tolist(),
+            "ahead": far.said["model"][-1, :, 0].tolist(),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Forecasts:
+    """float64 [origins, steps, features] in the data's unit: what came, and what each forecaster said."""
+
+    truth: Values
+    said: Mapping[str, Values]
+
+    def errors(self) -> dict[str, float]:
+        """MSE of each forecaster."""
+        return {name: metrics.mean_squared_error(found, self.truth) for name, found in self.said.items()}
+
+
+def skill(errors: Mapping[str, float], naive: str) -> float:
+    """Forecast skill of the model over `naive`; not finite where that makes no error."""
+    return metrics.skill(errors["model"], errors[naive]) if errors[naive] else math.nan
+
+
+def _by_group(squares: Values, cells: Sequence[str]) -> dict[str, dict[str, float]]:
+    names = np.asarray(cells)
+    return {str(name): _told(squares[names == name]) for name in dict.fromkeys(cells)}
+
+
+def _told(squares: Values) -> dict[str, float]:
+    return {"mse": float(squares.mean()), "count": float(len(squares))}
 
 
 def squared_error(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:

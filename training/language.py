@@ -37,7 +37,7 @@ Flags = npt.NDArray[np.bool_]
 class LanguagePlan(Plan):
     """What every language model recipe lets one choose."""
 
-    data: str = Field("", description="a UTF-8 text file to learn instead of the recipe's own")
+    data: str = Field("", description="plain text, or JSON lines of texts, to learn instead of the recipe's own")
     context: int = Field(128, ge=2, description="tokens of a training row")
     held_out_tokens: int = Field(20_000, ge=2, description="most test tokens; a quarter of it for validation")
     prompt: str = Field("", description="what the samples at the end go on from")
@@ -211,6 +211,7 @@ class LanguageTraining:
 
     def fields(self) -> dict[str, Any]:
         origin, corpus, context = self.origin, self.corpus, self.net.config.max_position_embeddings
+        notes = "; ".join(filter(None, (origin.notes, corpus.told())))
         return {
             "tasks": ["generation.generate", "tokenization.tokenize"],
             "architecture": origin.architecture,
@@ -219,7 +220,7 @@ class LanguageTraining:
             "limits": {"max_tokens": context},
             "runner": "engine",
             "licence": origin.licence,
-            "provenance": {"source": corpus.source, "sha256": corpus.sha256, "notes": origin.notes},
+            "provenance": {"source": corpus.source, "sha256": corpus.sha256, "notes": notes},
         }
 
     def labels(self) -> tuple[str, ...]:

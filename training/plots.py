@@ -58,12 +58,24 @@ def confusion_matrix(table: Sequence[Sequence[int]], labels: Sequence[str]) -> "
     return figure
 
 
-def forecast(truth: Sequence[float], predicted: Sequence[float]) -> "Figure":
-    """What came against what was foretold, step by step."""
+def forecast(
+    truth: Sequence[float],
+    predicted: Sequence[float],
+    times: Sequence[float] = (),
+    last_value: Sequence[float] = (),
+    ahead: Sequence[float] = (),
+    ahead_times: Sequence[float] = (),
+) -> "Figure":
+    """What came against what was foretold, step by step; the naive forecast, and a long one from one origin."""
     figure, axes = _figure()
-    axes.plot(truth, label="truth")
-    axes.plot(predicted, label="forecast")
-    axes.set(xlabel="held-out step", ylabel="value")
+    steps = times or range(len(truth))
+    if last_value:
+        axes.plot(steps, last_value, label="last value", color="tab:gray", linewidth=0.6)
+    axes.plot(steps, truth, label="truth")
+    axes.plot(steps, predicted, label="forecast one step ahead")
+    if ahead:
+        axes.plot(ahead_times, ahead, label=f"{len(ahead)} steps ahead of the last origin", linestyle="--")
+    axes.set(xlabel="time" if times else "held-out step", ylabel="value")
     axes.legend()
     return figure
 

@@ -29,7 +29,7 @@ from tests.harness import running
 from tests.service.test_sequence import refused
 from tests.unit.runtime.text import made
 from training.data.labelled import Sequences, SequenceSplit
-from training.data.spam import Mail
+from training.data.texts import TextRow
 from training.data.sunspots import SplitSeries
 from training.forecasting import ForecastTraining, roll_out
 from training.plan import Plan
@@ -69,7 +69,7 @@ def motions() -> SequenceTraining:
 def mails(tmp_path_factory: pytest.TempPathFactory) -> TextTraining:
     words = tmp_path_factory.mktemp("words") / "words.json"
     made.word_piece().save(str(words))
-    part = encoded(tokenizer_of(words), [Mail(text, "spam-1") for text in TEXTS], CUT)
+    part = encoded(tokenizer_of(words), [TextRow(text, "spam") for text in TEXTS], ("ham", "spam"), CUT)
     split = SequenceSplit(part, part, part, ("ham", "spam"), "made")
     torch.manual_seed(4)
     config = {"vocab_size": 400, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}

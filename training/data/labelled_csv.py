@@ -17,9 +17,9 @@ from training.data import cut
 from training.data.files import TextFile
 from training.data.labelled import Sequences, SequenceSplit
 from training.data.numbers import finite
-from training.data.table import Line, Table, read_table
+from training.data.table import SLICE, Line, Table, read_table
 
-SERIES, STEP, LABEL, SLICE = "series", "step", "label", "slice_"
+SERIES, STEP, LABEL = "series", "step", "label"
 MOST_STEPS = 10_000  # of one series; what is served takes no longer ones
 
 

@@ -9,16 +9,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from services.runtime.errors import InvalidInput
+from training.data.cut import LeftOut
 
 TEST_SHARE, VALIDATION_SHARE = 0.2, 0.1
-LEAST_TRAINING_WINDOWS = 10
+LEAST_WINDOWS, MOST_GAPS = 10, 5
 
 
 @dataclass(frozen=True, slots=True)
 class SplitSeries:
     """One series float64 [steps, features], cut in time: fitting, then choosing, then the one final look.
 
-    `times` are the steps' places on the axis of time (years, or the file's own numbers), `columns` the features.
+    `times` are the steps' places on the axis of time (years, or the file's own numbers), `columns` the features,
+    `groups` for each slice name the group of each step.
     """
 
     values: NDArray[np.float64]
@@ -29,7 +31,9 @@ class SplitSeries:
     times: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
     columns: tuple[str, ...] = ()
     sha256: str = ""
-    left_out: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    left_out: LeftOut = field(default_factory=dict)
+    gaps: Sequence[str] = ()
+    groups: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     @property
     def axis(self) -> NDArray[np.float64]:
@@ -37,13 +41,14 @@ class SplitSeries:
         return self.times if len(self.times) else np.arange(len(self.values), dtype=np.float64)
 
     def told(self) -> str:
-        """How many steps belong to which part, by time."""
+        """Which steps belong to which part, what was left out, and where time jumps."""
         axis = self.axis
         bounds = (0, self.validation_from, self.test_from, len(self.values))
         parts = zip(("fitted to", "chosen by", "tested on"), bounds, bounds[1:], strict=False)
-        spans = [f"{word} {axis[a]:.6g} – {axis[b - 1]:.6g} ({b - a} steps)" for word, a, b in parts]
+        spans = [f"{word} {axis[a]:.6g} to {axis[b - 1]:.6g} ({b - a} steps)" for word, a, b in parts]
         reasons = [f"{len(rows)} {reason}" for reason, rows in self.left_out.items() if rows]
-        return f"{', '.join(spans)}; left out: {', '.join(reasons) or 'none'}"
+        gaps = f"; gaps of time: {', '.join(self.gaps[:MOST_GAPS])}" if self.gaps else ""
+        return f"{', '.join(spans)}; left out: {', '.join(reasons) or 'none'}{gaps}"
 
     def split(self) -> dict[str, Any]:
         """The first step of each part, and its time."""
@@ -55,14 +60,14 @@ class SplitSeries:
 def cut(steps: int, window: int, horizon: int) -> tuple[int, int]:
     """(first validation step, first test step): the last 20 % are the test, the 10 % before them choose.
 
-    InvalidInput if a part would be too short for `window` steps of past and a forecast of `horizon` steps.
+    InvalidInput if a part is too short for `window` steps of past and a forecast of `horizon` steps.
     """
-    test_from = steps - max(horizon, round(TEST_SHARE * steps))
+    test_from = steps - round(TEST_SHARE * steps)
     validation_from = test_from - max(1, round(VALIDATION_SHARE * steps))
-    if validation_from < window + LEAST_TRAINING_WINDOWS:
-        parts = f"a window of {window} and a horizon of {horizon}"
-        told = f"{steps} rows are too few for {parts}: more rows, or a smaller window or horizon"
-        raise InvalidInput("data", told)
+    if steps - test_from < max(2, horizon) or validation_from < window + LEAST_WINDOWS:
+        parts = f"{steps} rows are too few for a window of {window} and a horizon of {horizon}"
+        parts += f": 70 % must hold {window + LEAST_WINDOWS}, 20 % must hold {max(2, horizon)}"
+        raise InvalidInput("data", f"{parts}; give more rows, or set a smaller window or horizon")
     return validation_from, test_from
 
 

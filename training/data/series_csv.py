@@ -1,7 +1,8 @@
 """A user's own series to forecast, out of a CSV file with a header. Says of each row it leaves out, why.
 
-One column is the time (the first, unless named), the others are values (all, unless named). Time is a number
-(1987, 3.5) or ISO 8601 (2024-05-01, 2024-05, 2024-05-01T12:00) and grows from row to row.
+One column is the time (the first, unless named); columns named `slice_…` are groups by which the evaluation is
+broken down; the others are values (all, unless named). Time is a number (1987, 3.5) or ISO 8601 (2024-05-01,
+2024-05, 2024-05-01T12:00) and grows from row to row.
 """
 
 from collections import defaultdict
@@ -16,7 +17,8 @@ from services.runtime.errors import InvalidInput
 from training.data.files import TextFile
 from training.data.numbers import finite, years
 from training.data.series import SplitSeries, cut
-from training.data.table import Line, Table, read_table
+from training.data.table import SLICE, Line, Table, read_table
+from training.data.texts import UNKNOWN
 
 GAP = 1.5  # times the usual step
 
@@ -38,28 +40,34 @@ class Series:
 
 
 def load(path: Path, time: str = "", column: str = "", slices: Sequence[str] = ()) -> Series:
-    """The rows of `path` in order. `column` may name several, parted by commas; `slices` name columns of groups.
+    """The rows of `path` in order. `column` may name several, parted by commas; `slices` more columns of groups.
 
-    InvalidInput: an unknown column, a row out of order, times of two kinds, no row of use.
+    InvalidInput: an unknown column, a row out of order, no row of use.
     """
     table = read_table(path)
     clock = table.place(time or table.columns[0], "time")
-    grouped = {name: table.place(name, "slice") for name in slices}
-    others = [name for name in table.columns if name != table.columns[clock] and name not in grouped]
+    grouped = [table.place(name, "slice") for name in slices]
+    grouped += [i for i, name in enumerate(table.columns) if name.startswith(SLICE) and i not in grouped]
+    others = [name for i, name in enumerate(table.columns) if i not in (clock, *grouped)]
     names = tuple(part.strip() for part in column.split(",")) if column else tuple(others)
     places = [table.place(name, "column") for name in names]
     if not places:
-        raise InvalidInput("data", f"{table.file.name} has one column; time and values are needed")
+        raise InvalidInput("data", f"{table.file.name} has no column of values beside {', '.join(table.columns)}")
     left_out: dict[str, list[str]] = defaultdict(list)
     rows = _in_order(table, clock, _numbered(table, clock, places, left_out), left_out)
     if not rows:
         reasons = "; ".join(f"{reason}: {found[0]}, …" for reason, found in left_out.items())
         raise InvalidInput("data", f"{table.file.name} has no row of use ({reasons})")
     times = np.array([moment for _, moment, _ in rows])
-    marks = [line.cells[clock] for line, _, _ in rows]
-    groups = {name: [line.cells[place] for line, _, _ in rows] for name, place in grouped.items()}
+    marks, groups = [line.cells[clock] for line, _, _ in rows], _groups(table, grouped, rows)
     values = np.array([value for _, _, value in rows])
     return Series(values, times, names, dict(left_out), gaps(times, marks), groups, table.file)
+
+
+def _groups(table: Table, places: Sequence[int], rows: Sequence["Row"]) -> dict[str, list[str]]:
+    names = [table.columns[place].removeprefix(SLICE) for place in places]
+    cells = ([line.cells[place] or UNKNOWN for line, _, _ in rows] for place in places)
+    return dict(zip(names, cells, strict=True))
 
 
 def split(found: Series, window: int, horizon: int, season: int) -> SplitSeries:
@@ -76,6 +84,7 @@ def split(found: Series, window: int, horizon: int, season: int) -> SplitSeries:
         found.file.sha256,
         found.left_out,
         found.gaps,
+        found.groups,
     )
 
 

@@ -9,6 +9,8 @@ from services.runtime.errors import InvalidInput
 from training.data.files import TextFile, read
 from training.data.numbers import finite
 
+SLICE = "slice_"  # begins the name of a column that holds groups
+
 
 @dataclass(frozen=True, slots=True)
 class Line:

@@ -1,6 +1,5 @@
 """Plain text as documents, their splits and what was left out. Knows no tokens and no model."""
 
-import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -8,10 +7,14 @@ from pathlib import Path
 import numpy as np
 
 from services.runtime.errors import InvalidInput
+from training.data import json_lines
+from training.data.files import TextFile, read
+from training.data.texts import slices
 
 HELD_OUT_SHARE, SPLIT_SEED = 0.05, 20_260_102
 FEWEST_DOCUMENTS = 3
 ENOUGH_PARAGRAPHS = 20
+ROWS = (".jsonl", ".csv")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,32 +36,42 @@ class Corpus:
     sha256: str = ""
     dropped: dict[str, int] = field(default_factory=dict)
 
+    def told(self) -> str:
+        """Documents of each part, and how much was left out for which reason."""
+        sizes = f"{len(self.train)} training, {len(self.validation)} validation, {len(self.test)} test documents"
+        reasons = [f"{count} {reason}" for reason, count in self.dropped.items() if count]
+        return f"{sizes}; left out: {', '.join(reasons) or 'none'}"
+
 
 def load(path: Path) -> Corpus:
-    """A user's UTF-8 file: paragraphs (blank lines between them), or lines where there are few paragraphs.
+    """A user's UTF-8 file: JSON lines ({"text": …, "group": …}, a document each) if it is named .jsonl or .csv,
+    else plain: paragraphs (blank lines between them), or lines where there are few paragraphs.
 
     Raises InvalidInput for a file that is missing, not text, or too short to hold anything out.
     """
-    whole = read(path)
-    lines, controls = clean(whole)
+    rows = path.suffix.lower() in ROWS
+    documents, left_out, file = _of_rows(path) if rows else _of_plain(path)
+    corpus = split(documents, file.source)
+    return replace(corpus, sha256=file.sha256, dropped=left_out | corpus.dropped)
+
+
+def _of_rows(path: Path) -> tuple[list[Document], dict[str, int], TextFile]:
+    found = json_lines.load(path, labelled=False)
+    left_out = {reason: len(rows) for reason, rows in found.left_out.items()}
+    groups = slices(found.rows).get("group", [""] * len(found.rows))
+    texts = ("\n".join(clean(row.text.replace("\r\n", "\n"))[0]) for row in found.rows)
+    return [Document(text, group) for text, group in zip(texts, groups, strict=True)], left_out, found.file
+
+
+def _of_plain(path: Path) -> tuple[list[Document], dict[str, int], TextFile]:
+    file = read(path)
+    lines, controls = clean(file.text)
     paragraphs = [part.strip() for part in "\n".join(lines).split("\n\n")]
     texts = paragraphs if len(paragraphs) >= ENOUGH_PARAGRAPHS else lines
     found = [text for text in texts if text]
     unique = list(dict.fromkeys(found))
-    corpus = split([Document(text) for text in unique], f"file:{path.name}")
-    told = {"control characters": controls, "repeated documents": len(found) - len(unique)}
-    digest = hashlib.sha256(whole.encode()).hexdigest()
-    return replace(corpus, sha256=digest, dropped=told | corpus.dropped)
-
-
-def read(path: Path) -> str:
-    """The file's text, line ends as \\n. InvalidInput says what is wrong with it."""
-    try:
-        return path.read_bytes().decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
-    except OSError as error:
-        raise InvalidInput("data", f"{path.name} cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        raise InvalidInput("data", f"{path.name} is not UTF-8 text: see byte {error.start}") from None
+    left_out = {"control characters": controls, "repeated documents": len(found) - len(unique)}
+    return [Document(text) for text in unique], left_out, file
 
 
 def clean(text: str) -> tuple[list[str], int]:

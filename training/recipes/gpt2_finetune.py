@@ -53,7 +53,7 @@ class GPT2Finetune:
     """The base is judged on the same test tokens before the first step: what was learnt is the difference."""
 
     name: ClassVar[str] = "gpt2-finetune"
-    summary: ClassVar[str] = "a stored language model on a text file of yours (--data FILE)"
+    summary: ClassVar[str] = "a stored language model on texts of yours (--data FILE)"
     plan: ClassVar[type[Plan]] = GPT2FinetunePlan
 
     def begin(self, plan: GPT2FinetunePlan, fetcher: Fetch) -> LanguageTraining:

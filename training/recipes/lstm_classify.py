@@ -1,4 +1,4 @@
-"""`lstm-classify`: LSTM 64 → LSTM 32 → linear on six sensors of a smart watch; cross entropy, Adam.
+"""`lstm-classify`: LSTM 64 → LSTM 32 → linear on six sensors of a smart watch, or your own; cross entropy, Adam.
 
 The article's code ends in softmax and hands that to a cross entropy which takes logits, and feeds raw values. Here
 the net ends in logits (serving applies softmax), each sensor is a standard score of the training rows, gradients
@@ -6,21 +6,23 @@ are clipped, and the layers begin as the article's library begins them: with thi
 seed of two forgets the hundred steps.
 """
 
+from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+from pydantic import Field
 from torch import nn
 
 from services.sequence.models.lstm import LstmClassifier
 from services.sequence.models.scaling import Scaling
 from training.checkpoint import seed_everything
-from training.data import basic_motions
+from training.data import basic_motions, labelled_csv
+from training.data.labelled import SequenceSplit
 from training.data.mnist import Fetch
 from training.plan import Plan
 from training.sequences import SequenceTraining, series_batch
-
-MAX_STEPS = 10_000  # longest series that is served
 
 
 class LstmPlan(Plan):
@@ -32,17 +34,18 @@ class LstmPlan(Plan):
     weight_decay: float = 1e-3
     clip_norm: float = 1.0
     schedule: str = "cosine"  # type: ignore[assignment]
+    data: str = Field("", description="CSV of series with labels, a row a step; empty = BasicMotions")
 
 
 class LstmClassify:
-    """What somebody with this watch is doing."""
+    """What somebody with this watch is doing, or classes of your own series."""
 
     name: ClassVar[str] = "lstm-classify"
-    summary: ClassVar[str] = "LSTM 64 → LSTM 32 on BasicMotions"
+    summary: ClassVar[str] = "LSTM 64 → LSTM 32 on BasicMotions or --data FILE.csv"
     plan: ClassVar[type[Plan]] = LstmPlan
 
-    def begin(self, plan: Plan, fetcher: Fetch) -> SequenceTraining:
-        split = basic_motions.load(fetcher)
+    def begin(self, plan: LstmPlan, fetcher: Fetch) -> SequenceTraining:
+        split, columns = _split(plan, fetcher)
         seed_everything(plan.seed)
         scaling = Scaling.of(np.concatenate(split.train.rows))
         features, classes = split.train.rows[0].shape[1], len(split.class_names)
@@ -50,7 +53,16 @@ class LstmClassify:
         net = LstmClassifier(config)
         for layer in net.layers:
             remember(layer)
-        return SequenceTraining(net, split, partial(series_batch, scaling), manifest_fields(config, scaling))
+        fields = manifest_fields(config, scaling, columns)
+        return SequenceTraining(net, split, partial(series_batch, scaling), fields)
+
+
+def _split(plan: LstmPlan, fetcher: Fetch) -> tuple[SequenceSplit, tuple[str, ...]]:
+    """The rows, and the names of their features if they have any."""
+    if not plan.data:
+        return basic_motions.load(fetcher), ()
+    found = labelled_csv.load(Path(plan.data))
+    return labelled_csv.split(found), found.features
 
 
 def remember(layer: nn.Module) -> None:
@@ -68,8 +80,8 @@ def remember(layer: nn.Module) -> None:
     nn.init.ones_(forget)
 
 
-def manifest_fields(config: dict[str, Any], scaling: Scaling) -> dict[str, Any]:
-    """What the manifest says of an LSTM classifier of series."""
+def manifest_fields(config: dict[str, Any], scaling: Scaling, columns: Sequence[str] = ()) -> dict[str, Any]:
+    """What the manifest says of an LSTM classifier of series; `columns` name its features in their order."""
     features, classes = config["features"], config["classes"]
     return {
         "architecture": "lstm_classifier",
@@ -79,6 +91,6 @@ def manifest_fields(config: dict[str, Any], scaling: Scaling) -> dict[str, Any]:
             {"name": "lengths", "dtype": "int64", "shape": [-1]},
         ],
         "outputs": [{"name": "logits", "dtype": "float32", "shape": [-1, classes]}],
-        "preprocessing": {"kind": "series", **scaling.fields()},
-        "limits": {"max_values": MAX_STEPS * features},
+        "preprocessing": {"kind": "series", **scaling.fields(), **({"columns": list(columns)} if columns else {})},
+        "limits": {"max_values": labelled_csv.MOST_STEPS * features},
     }

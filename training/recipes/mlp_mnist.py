@@ -4,16 +4,22 @@ The article's sketch applies softmax before the cross entropy, which takes logit
 net ends in logits. Pixels are normalised by the training rows' mean and deviation instead of being left on 0–255.
 """
 
-from typing import ClassVar
+from pathlib import Path
+from typing import Any, ClassVar
 
+from services.runtime.errors import InvalidInput
 from services.vision.models.mlp import Mlp
 from training.checkpoint import seed_everything
 from training.classification import PictureTraining
-from training.data import mnist
+from training.data import folder, mnist
+from training.data.folder import FolderPlan
+from training.data.pictures import Split
 from training.plan import Plan
 
+SIZE, HIDDEN = 28, (10, 10)
 
-class MlpPlan(Plan):
+
+class MlpPlan(FolderPlan):
     """Ten passes are past the knee; a minute on two cores."""
 
     epochs: int = 15
@@ -23,14 +29,23 @@ class MlpPlan(Plan):
 
 
 class MlpMnist:
-    """Pixels to digits without convolutions: the floor that the CNNs are held against."""
+    """Grey pixels to classes without convolutions: the floor that the CNNs are held against."""
 
     name: ClassVar[str] = "mlp-mnist"
-    summary: ClassVar[str] = "MLP 784-10-10-10 on MNIST"
+    summary: ClassVar[str] = "MLP 784-10-10-10 on MNIST or --data FOLDER"
     plan: ClassVar[type[Plan]] = MlpPlan
 
-    def begin(self, plan: Plan, fetcher: mnist.Fetch) -> PictureTraining:
-        split = mnist.load(fetcher)
+    def begin(self, plan: MlpPlan, fetcher: mnist.Fetch) -> PictureTraining:
+        split = _split(plan, fetcher)
         seed_everything(plan.seed)
-        config = {"inputs": 784, "hidden": [10, 10], "classes": 10}
-        return PictureTraining(Mlp(784, (10, 10), 10), split, "mlp", config)
+        inputs, classes = split.train.pixels[0].size, len(split.class_names)
+        config: dict[str, Any] = {"inputs": inputs, "hidden": list(HIDDEN), "classes": classes}
+        return PictureTraining(Mlp(inputs, HIDDEN, classes), split, "mlp", config)
+
+
+def _split(plan: MlpPlan, fetcher: mnist.Fetch) -> Split:
+    if plan.data:
+        return folder.load(Path(plan.data), plan.size or SIZE, channels=1)
+    if plan.size:
+        raise InvalidInput("size", "is for --data; digits have 28 pixels a side")
+    return mnist.load(fetcher)

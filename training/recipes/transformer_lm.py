@@ -68,7 +68,7 @@ class TransformerLm:
     """The whole road of a language model: text to tokenizer to weights to a served version."""
 
     name: ClassVar[str] = "transformer-lm"
-    summary: ClassVar[str] = "Transformer LM 10k/512/8/6 on the King James Bible"
+    summary: ClassVar[str] = "Transformer LM 10k/512/8/6 on the King James Bible or --data FILE"
     plan: ClassVar[type[Plan]] = TransformerLmPlan
 
     def begin(self, plan: TransformerLmPlan, fetcher: Fetch) -> LanguageTraining:

@@ -45,7 +45,7 @@ def test_no_held_out_line_is_trained_on() -> None:
 
 @pytest.mark.parametrize(
     ("content", "told"),
-    [(b"good\xff\xfe", "not UTF-8 text: see byte 4"), (b"one\ntwo\n", "2 documents; 3 are"), (b"", "0 documents")],
+    [(b"good\xff\xfe", "line 1 is not UTF-8 text"), (b"one\ntwo\n", "2 documents; 3 are"), (b"", "0 documents")],
 )
 def test_unusable_files_are_named(tmp_path: Path, content: bytes, told: str) -> None:
     with pytest.raises(InvalidInput, match=told):
