@@ -1,4 +1,7 @@
-"""A disk that takes no more, told as that whichever library met it. Knows no run."""
+"""Files that are whole or not there, and a disk that takes no more, told as that whichever library met it.
+
+Knows no run.
+"""
 
 import errno
 from collections.abc import Iterator
@@ -6,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from services.runtime.errors import Overloaded
+from services.runtime.store.files import fsync
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -14,6 +18,20 @@ class DiskFull(Overloaded):
     """Nothing more can be written; what was whole before still is."""
 
     reason = "DISK_FULL"
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """Yields the place to write to. When the block ends well `path` becomes that file, on the disk and at once:
+    kill -9 and a full disk leave the old one or the new one."""
+    aside = path.with_name(path.name + ".tmp")
+    try:
+        yield aside
+        fsync(aside)
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)
+    fsync(path.parent)
 
 
 @contextmanager

@@ -6,6 +6,7 @@ Knows batches and losses, not what is learnt.
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,12 +15,18 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from services.runtime.errors import PreconditionFailed
 from training import checkpoint
 from training.checkpoint import Place
+from training.disk import whole
+from training.distributed import Team
 from training.journal import Journal
+from training.optimiser import optimizer_of, schedule_of
 from training.plan import Plan
 
 BEST = "best.safetensors"
+ALONE = Team()
+RANK_STRIDE = 7_919
 
 
 class Rows(Protocol):
@@ -53,102 +60,160 @@ class Progress:
     rows_per_s: float
 
 
+class Diverged(PreconditionFailed):
+    """The loss is no number any more; what was saved before is still good."""
+
+    reason = "DIVERGED"
+
+
 class Loop:
-    """Runs a job by its plan inside `folder`; call `run` again after a kill and it goes on."""
+    """Runs a job by its plan inside `folder`; call `run` again after a kill and it goes on.
+
+    Every process of `team` takes its part of each batch. What depends on a clock or on held-out rows is decided by
+    the leader for all, and the leader alone writes.
+    """
 
     def __init__(
-        self, job: Job, plan: Plan, folder: Path, tell: Callable[[Progress], None] = lambda _: None
+        self,
+        job: Job,
+        plan: Plan,
+        folder: Path,
+        tell: Callable[[Progress], None] = lambda _: None,
+        team: Team = ALONE,
     ) -> None:
-        self.job, self.plan, self.folder, self._tell = job, plan, folder, tell
+        self.job, self.plan, self.folder, self.team, self._tell = job, plan, folder, team, tell
+        self.net = team.joined(job.model)
         self.steps_an_epoch = math.ceil(len(job.rows) / plan.batch_size)
         self.optimizer = optimizer_of(job.model, plan)
         self.schedule = schedule_of(self.optimizer, plan, self.steps_an_epoch * plan.epochs)
         self.place = Place()
+        self._began = self._saved = 0.0
 
     def run(self) -> Place:
-        """Trains to the end (or the end of patience or time) and leaves the best weights in the model."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        """Trains to the end (or the end of patience or time) and leaves the best weights in the leader's model.
+
+        Raises Diverged if the loss is no number any more.
+        """
         self._resume()
-        journal = Journal(self.folder, self.place.step)
-        began = time.monotonic() - self.place.seconds
-        saved = time.monotonic()
-        try:
-            while not self._finished(began):
-                for _ in self._epoch(journal, began):
-                    if time.monotonic() - saved > self.plan.checkpoint_s:
-                        self._save(began)
-                        saved = time.monotonic()
+        self._began, self._saved = time.monotonic() - self.place.seconds, time.monotonic()
+        with self._journal() as journal:
+            while not self._finished():
+                self._epoch(journal)
                 self._end_epoch(journal)
-                self._save(began)
-        finally:
-            journal.close()
-        if (self.folder / BEST).is_file():
-            self.job.model.load_state_dict(load_file(self.folder / BEST))
+                self._save(journal)
+        if (self.folder / BEST).is_file() and self.team.leads:
+            checkpoint.load_trained(self.job.model, load_file(self.folder / BEST))
         return self.place
 
     def _resume(self) -> None:
+        state = self.team.from_leader(self._past)
+        # Dropout begins at the seed, whatever was drawn to make the first weights; each process draws its own.
+        checkpoint.seed_everything(self.plan.seed + RANK_STRIDE * self.team.rank)
+        if state is not None:
+            self.place = checkpoint.restore(state, self.job.model, self.optimizer, self.schedule, self.team.rank)
+
+    def _past(self) -> dict[str, Any] | None:
+        self.folder.mkdir(parents=True, exist_ok=True)
         state = checkpoint.load(self.folder)
         if state is None:
-            # Dropout's draws begin at the seed, whatever was drawn to make the first weights.
-            checkpoint.seed_everything(self.plan.seed)
-        else:
-            self.place = checkpoint.restore(state, self.job.model, self.optimizer, self.schedule)
+            (self.folder / BEST).unlink(missing_ok=True)
+        return state
 
-    def _finished(self, began: float) -> bool:
+    @contextmanager
+    def _journal(self) -> Iterator[Journal | None]:
+        """Open while the leader trains; others have none."""
+        if not self.team.leads:
+            yield None
+            return
+        with closing(Journal(self.folder, self.place.step)) as journal:
+            yield journal
+
+    def _finished(self) -> bool:
         plan, place = self.plan, self.place
         tired = plan.patience and place.epoch - place.best_epoch > plan.patience and place.best_epoch >= 0
-        late = plan.max_seconds and time.monotonic() - began >= plan.max_seconds
-        return bool(place.epoch >= plan.epochs or tired or late)
+        return bool(place.epoch >= plan.epochs or tired or self.team.from_leader(self._late))
 
-    def _epoch(self, journal: Journal, began: float) -> Iterator[None]:
-        """The rest of the present epoch, one step at a time."""
+    def _late(self) -> bool:
+        return bool(self.plan.max_seconds) and time.monotonic() - self._began >= self.plan.max_seconds
+
+    def _due(self) -> bool:
+        return time.monotonic() - self._saved > self.plan.checkpoint_s
+
+    def _epoch(self, journal: Journal | None) -> None:
+        """The rest of the present epoch, or as much of it as time allows."""
         order = epoch_order(len(self.job.rows), self.plan.seed, self.place.epoch)
         while self.place.batch < self.steps_an_epoch:
             first = self.place.batch * self.plan.batch_size
             loss = self._step(order[first : first + self.plan.batch_size])
-            self.place.batch += 1
-            self.place.step += 1
-            self.place.loss_sum += loss
-            journal.write("step", self.place.step, loss=loss, rate=self.schedule.get_last_lr()[0])
-            self._tell(self._progress(loss, began))
-            yield
-            if self.plan.max_seconds and time.monotonic() - began >= self.plan.max_seconds:
+            loss, late, due = self.team.agreed(loss, self._late(), self._due())
+            self._count(loss, journal)
+            if late:
                 return
+            if due and self.place.batch < self.steps_an_epoch:
+                self._save(journal)  # at the end of an epoch there is a checkpoint anyway
 
     def _step(self, indices: Tensor) -> float:
+        """One optimiser step on these rows of all processes; this one's part of their mean loss."""
         model, plan = self.job.model, self.plan
-        model.train()
-        batch = self.job.rows.take(indices)
+        self.net.train()
+        rows, share = self.team.share(indices)
+        batch = self.job.rows.take(rows)
         with torch.autocast(plan.device.split(":")[0], torch.bfloat16, enabled=plan.precision == "bf16"):
-            loss = self.job.loss(model, batch)
+            loss = self.job.loss(self.net, batch) * share
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        # Gradients are averaged over processes, where the parts of the loss have to be added.
+        (loss * self.team.size).backward()  # type: ignore[no-untyped-call]
         if plan.clip_norm:
             nn.utils.clip_grad_norm_(model.parameters(), plan.clip_norm)
         self.optimizer.step()
         self.schedule.step()
         return float(loss.detach())
 
-    def _end_epoch(self, journal: Journal) -> None:
+    def _count(self, loss: float, journal: Journal | None) -> None:
         place = self.place
-        self.job.model.eval()
-        with torch.inference_mode():
-            found = dict(self.job.validate(self.job.model))
+        place.batch, place.step, place.loss_sum = place.batch + 1, place.step + 1, place.loss_sum + loss
+        if not math.isfinite(loss):
+            raise Diverged(
+                f"the loss is {loss} at step {place.step}: a smaller learning_rate or a clip_norm may help"
+            )
+        if journal:
+            journal.write("step", place.step, loss=loss, rate=self.schedule.get_last_lr()[0])
+            self._tell(self._progress(loss))
+
+    def _end_epoch(self, journal: Journal | None) -> None:
+        place = self.place
+        found = self.team.from_leader(self._validate)
         mean = place.loss_sum / max(1, place.batch)
-        journal.write("epoch", place.step, epoch=place.epoch, train_loss=mean, **found)
+        if journal:
+            journal.write("epoch", place.step, epoch=place.epoch, train_loss=mean, **found)
         if found["score"] > place.best:
             place.best, place.best_epoch = found["score"], place.epoch
-            save_file({k: v.contiguous() for k, v in self.job.model.state_dict().items()}, self.folder / BEST)
+            self._keep_best()
         place.epoch, place.batch, place.loss_sum = place.epoch + 1, 0, 0.0
 
-    def _save(self, began: float) -> None:
-        self.place.seconds = time.monotonic() - began
-        plan = self.plan.model_dump()
-        checkpoint.save(self.folder, self.job.model, self.optimizer, self.schedule, self.place, plan)
+    def _validate(self) -> dict[str, float]:
+        self.job.model.eval()
+        with torch.inference_mode():
+            return dict(self.job.validate(self.job.model))
 
-    def _progress(self, loss: float, began: float) -> Progress:
+    def _keep_best(self) -> None:
+        if self.team.leads:
+            weights = {k: v.contiguous() for k, v in checkpoint.trained_state(self.job.model).items()}
+            with whole(self.folder / BEST) as aside:
+                save_file(weights, aside)
+
+    def _save(self, journal: Journal | None) -> None:
+        self._saved = time.monotonic()
+        self.place.seconds = self._saved - self._began
+        drawn = self.team.gathered(checkpoint.random_states())
+        if journal:
+            journal.sync()
+            plan = self.plan.model_dump()
+            checkpoint.save(self.folder, self.job.model, self.optimizer, self.schedule, self.place, plan, drawn)
+
+    def _progress(self, loss: float) -> Progress:
         place, plan = self.place, self.plan
-        rate = place.step * plan.batch_size / max(1e-9, time.monotonic() - began)
+        rate = place.step * plan.batch_size / max(1e-9, time.monotonic() - self._began)
         return Progress(place.epoch, plan.epochs, place.step, self.steps_an_epoch * plan.epochs, loss, rate)
 
 
@@ -156,27 +221,3 @@ def epoch_order(count: int, seed: int, epoch: int) -> Tensor:
     """int64 [count]: a permutation that depends on seed and epoch alone, so a resumed epoch has the same order."""
     generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
     return torch.randperm(count, generator=generator)
-
-
-def optimizer_of(model: nn.Module, plan: Plan) -> torch.optim.Optimizer:
-    """Adam (Kingma & Ba 2015): m ← β₁m+(1−β₁)g, v ← β₂v+(1−β₂)g², θ ← θ − η·m̂/(√v̂+ε); AdamW decouples the decay
-    (Loshchilov & Hutter 2019); SGD with momentum (Polyak 1964): u ← μu+g, θ ← θ − ηu."""
-    weights = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    if plan.optimizer == "sgd":
-        return torch.optim.SGD(weights, plan.learning_rate, plan.momentum, weight_decay=plan.weight_decay)
-    kind = torch.optim.AdamW if plan.optimizer == "adamw" else torch.optim.Adam
-    return kind(weights, plan.learning_rate, weight_decay=plan.weight_decay)
-
-
-def schedule_of(optimizer: torch.optim.Optimizer, plan: Plan, steps: int) -> torch.optim.lr_scheduler.LambdaLR:
-    """Linear warm-up, then constant, linear to 0, or half a cosine to 0 (Loshchilov & Hutter 2017)."""
-
-    def factor(step: int) -> float:
-        if step < plan.warmup_steps:
-            return (step + 1) / plan.warmup_steps
-        done = (step - plan.warmup_steps) / max(1, steps - plan.warmup_steps)
-        if plan.schedule == "cosine":
-            return 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
-        return max(0.0, 1 - done) if plan.schedule == "linear" else 1.0
-
-    return torch.optim.lr_scheduler.LambdaLR(optimizer, factor)

@@ -13,9 +13,12 @@ from typing import Any
 import torch
 from torch import nn
 
+from services.runtime.errors import InvalidInput
 from training import checkpoint
 from training.checkpoint import Place
 from training.data.mnist import Fetch
+from training.disk import whole
+from training.distributed import Team, present
 from training.loop import Loop, Progress
 from training.plan import Plan
 from training.plots import draw
@@ -62,23 +65,43 @@ def train(
     recipe: Recipe, plan: Plan, fetcher: Fetch, folder: Path, tell: Callable[[Progress], None] = lambda _: None
 ) -> Fitted:
     """The best net of the validation rows. The test rows are left alone."""
-    torch.set_num_threads(plan.threads or len(os.sched_getaffinity(0)))
-    _forget_another_plan(folder, plan)
-    trained = recipe.begin(plan, fetcher)
-    _forget_other_data(folder, trained.fields().get("provenance", {}))
+    team = present()
+    _use_threads(plan, team)
+    if team.leads:
+        _forget_another_plan(folder, plan)
+    with team.first_of_machine():
+        trained = recipe.begin(plan, fetcher)
+    provenance = trained.fields().get("provenance", {})
+    if team.from_leader(lambda: provenance) != provenance:
+        raise InvalidInput("data", "this process read other data than the first: each machine needs the same")
+    if team.leads:
+        _forget_other_data(folder, provenance)
     job = trained.job
-    job.model.to(plan.device)
-    return Fitted(trained, job.model, plan, folder, Loop(job, plan, folder, tell).run())
+    job.model.to(team.device(plan.device))
+    return Fitted(trained, job.model, plan, folder, Loop(job, plan, folder, tell, team).run())
 
 
 def evaluate(fitted: Fitted, details: Mapping[str, Any] | None = None) -> Finished:
     """The one look at the test rows; report and plots go into the run's folder. `details` join the report's."""
-    trained, model, place = fitted.trained, fitted.model, fitted.place
-    report = trained.evaluate(model)
+    trained, model, place, team = fitted.trained, fitted.model, fitted.place, present()
+    report = team.from_leader(lambda: trained.evaluate(model))
     report = replace(report, details={**report.details, **(details or {})})
-    (fitted.folder / REPORT).write_text(json.dumps(card(report, fitted.plan), indent=2))
-    plots = draw(fitted.folder, report, trained.labels())
+    plots = []
+    if team.leads:
+        _write(fitted.folder / REPORT, card(report, fitted.plan))
+        plots = draw(fitted.folder, report, trained.labels())
     return Finished(trained, model, report, place.seconds, place.step, plots)
+
+
+def _use_threads(plan: Plan, team: Team) -> None:
+    """As many as the plan says, or one a core; processes beside each other have what torchrun gave each."""
+    if plan.threads or team.size == 1:
+        torch.set_num_threads(plan.threads or len(os.sched_getaffinity(0)))
+
+
+def _write(path: Path, content: Any) -> None:
+    with whole(path) as aside:
+        aside.write_text(json.dumps(content, indent=2))
 
 
 def _forget_another_plan(folder: Path, plan: Plan) -> None:
@@ -90,11 +113,11 @@ def _forget_another_plan(folder: Path, plan: Plan) -> None:
 
 def _forget_other_data(folder: Path, provenance: Mapping[str, Any]) -> None:
     """Nor is one made from other rows: of those, some may be test rows now. Writes down what the data is."""
-    told, path = json.dumps(provenance, indent=2), folder / DATA
-    if not path.is_file() or path.read_text() != told:
+    path = folder / DATA
+    if not path.is_file() or path.read_text() != json.dumps(provenance, indent=2):
         _clear(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    path.write_text(told)
+    _write(path, provenance)
 
 
 def _clear(folder: Path) -> None:

@@ -9,21 +9,46 @@ from services.runtime.store.publish import Draft
 from services.runtime.store.store import ModelStore
 from tests.unit.training.painted import paint
 from tests.unit.training.test_picture_recipes import train
-from training.disk import DiskFull, told_when_full
+from training.disk import DiskFull, told_when_full, whole
+from training.journal import Journal
 from training.plan import plan_of
 from training.publish import publish
 from training.recipes.lenet_rgb import LeNetRgb
 
 
-@pytest.mark.parametrize("file", ["checkpoint.pt.tmp", "metrics.jsonl"])
+@pytest.mark.parametrize("file", ["data.json", "checkpoint.pt", "report.json"])
 def test_training_on_a_full_disk(tmp_path: Path, file: str) -> None:
     data, home = paint(tmp_path / "own", 5), tmp_path / "home"
     train(LeNetRgb(), data, home, epochs=1)
-    (home / "checkpoint.pt").unlink()
-    (home / file).unlink(missing_ok=True)
-    (home / file).symlink_to("/dev/full")
+    before = (home / file).read_bytes()
+    (home / "checkpoint.pt").unlink()  # it begins anew
+    (home / f"{file}.tmp").symlink_to("/dev/full")
     with pytest.raises(DiskFull, match="is full: make room"), told_when_full(home):
         train(LeNetRgb(), data, home, epochs=1)
+    assert not (home / f"{file}.tmp").is_symlink()
+    if file in ("data.json", "report.json"):
+        assert (home / file).read_bytes() == before
+
+
+def test_a_curve_that_cannot_be_written_anew_stays(tmp_path: Path) -> None:
+    line = '{"kind": "step", "step": 1, "loss": 2.5}\n'
+    (tmp_path / "metrics.jsonl").write_text(line)
+    (tmp_path / "metrics.jsonl.tmp").symlink_to("/dev/full")
+    with pytest.raises(DiskFull), told_when_full(tmp_path):
+        Journal(tmp_path, 1)
+    assert (tmp_path / "metrics.jsonl").read_text() == line
+
+
+def test_a_file_is_whole_or_as_it_was(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_text("old")
+    with pytest.raises(ValueError, match="half"), whole(path) as aside:
+        aside.write_text("ne")
+        raise ValueError("half")
+    assert [path.read_text(), *tmp_path.iterdir()] == ["old", path]
+    with whole(path) as aside:
+        aside.write_text("new")
+    assert [path.read_text(), *tmp_path.iterdir()] == ["new", path]
 
 
 def test_publishing_on_a_full_disk_publishes_nothing(tmp_path: Path) -> None:
