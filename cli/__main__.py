@@ -1,5 +1,6 @@
 """The `maas` command: puts the command groups together and shows errors. Does no work itself."""
 
+import os
 import sys
 
 import typer
@@ -10,6 +11,7 @@ from cli.client import CallFailed
 from cli.down import down, status
 from cli.evaluate import evaluate
 from cli.render import print_error
+from cli.team import together
 from cli.train import train
 from cli.up import up
 from services.runtime.errors import ServiceError
@@ -32,7 +34,8 @@ app.command()(evaluate)
 def main() -> None:
     """Run the command line; an error of ours is shown as one line, not as a traceback."""
     try:
-        app()
+        with together(os.environ):
+            app()
     except ServiceError as error:
         print_error(error)
         sys.exit(1)
