@@ -10,13 +10,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from training import metrics
-from training.data.cut import LeftOut
+from training.data.cut import named
 from training.data.pictures import Normalisation, PictureRows, Split
 from training.loop import Job
 from training.recipe import Report
 
 EVALUATION_BATCH = 1024
-MOST_NAMED = 100  # rows left out that a report names for each reason
 
 
 class PictureTraining:
@@ -66,6 +65,9 @@ class PictureTraining:
             },
         }
 
+    def data(self) -> dict[str, Any]:
+        return {"parts": self.split.parts(), "left_out": dict(self.split.dropped)}
+
     def labels(self) -> tuple[str, ...]:
         return self.split.class_names
 
@@ -73,11 +75,6 @@ class PictureTraining:
         predicted = predict(model, self._validation).argmax(1)
         accuracy = metrics.accuracy(predicted, self.split.validation.labels)
         return {"accuracy": accuracy, "score": accuracy}
-
-
-def named(left_out: LeftOut) -> dict[str, list[str]]:
-    """What a report keeps of the rows that were left out: the first of each reason."""
-    return {reason: list(rows[:MOST_NAMED]) for reason, rows in left_out.items() if rows}
 
 
 def cross_entropy(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:

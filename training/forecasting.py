@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from services.sequence.models.scaling import Scaling
 from training import metrics
-from training.classification import named
+from training.data.cut import named
 from training.data.series import SplitSeries, periods
 from training.loop import Job
 from training.recipe import Report
@@ -96,6 +96,9 @@ class ForecastTraining:
             "preprocessing": {"kind": "series", **self.scaling.fields(), **columns},
             "provenance": {"source": split.source, "sha256": split.sha256, "notes": split.told()},
         }
+
+    def data(self) -> dict[str, Any]:
+        return {"parts": self.split.parts(), "left_out": dict(self.split.left_out)}
 
     def labels(self) -> tuple[str, ...]:
         return ()

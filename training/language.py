@@ -22,6 +22,7 @@ from services.runtime.store.manifest import TokenizerSpec
 from services.runtime.text.huggingface import HuggingFaceTokenizer
 from services.runtime.text.tokenizer import Tokenizer, tokenizer_digest
 from training import metrics
+from training.data.cut import named
 from training.data.text import Corpus, Document
 from training.loop import Job
 from training.lora import merged_state
@@ -191,7 +192,7 @@ class LanguageTraining:
             "test_tokens": len(losses),
             "unigram_entropy": unigram,
             "unigram_cross_entropy": unigram_cross_entropy(self.train.ids, self.test.ids[1:], vocabulary),
-            "dropped": self.corpus.dropped,
+            "left_out": named(self.corpus.dropped),
             "samples": self.samples(model),
         }
         told = {"loss": unigram, "accuracy": float(counts.max() / counts.sum())} | dict(self.before)
@@ -222,6 +223,9 @@ class LanguageTraining:
             "licence": origin.licence,
             "provenance": {"source": corpus.source, "sha256": corpus.sha256, "notes": notes},
         }
+
+    def data(self) -> dict[str, Any]:
+        return {"parts": self.corpus.parts(), "left_out": dict(self.corpus.dropped)}
 
     def labels(self) -> tuple[str, ...]:
         return ()

@@ -53,6 +53,14 @@ class Writer(Protocol):
         """Puts `model.safetensors` and what belongs beside it (a tokenizer) into `directory`."""
 
 
+@runtime_checkable
+class Cut(Protocol):
+    """A `Trained` that can say how its rows were cut."""
+
+    def data(self) -> dict[str, Any]:
+        """What a run writes down of its rows: rows and hash of each part, every row left out and why."""
+
+
 class Recipe(Protocol):
     """One system of the suite, from data to a served version."""
 

@@ -23,7 +23,7 @@ from training.loop import Loop, Progress
 from training.plan import Plan
 from training.plots import draw
 from training.publish import card
-from training.recipe import Recipe, Report, Trained
+from training.recipe import Cut, Recipe, Report, Trained
 
 REPORT, DATA = "report.json", "data.json"
 
@@ -75,7 +75,7 @@ def train(
     if team.from_leader(lambda: provenance) != provenance:
         raise InvalidInput("data", "this process read other data than the first: each machine needs the same")
     if team.leads:
-        _forget_other_data(folder, provenance)
+        _forget_other_data(folder, {**provenance, **(trained.data() if isinstance(trained, Cut) else {})})
     job = trained.job
     job.model.to(team.device(plan.device))
     return Fitted(trained, job.model, plan, folder, Loop(job, plan, folder, tell, team).run())
@@ -111,13 +111,13 @@ def _forget_another_plan(folder: Path, plan: Plan) -> None:
         _clear(folder)
 
 
-def _forget_other_data(folder: Path, provenance: Mapping[str, Any]) -> None:
+def _forget_other_data(folder: Path, data: Mapping[str, Any]) -> None:
     """Nor is one made from other rows: of those, some may be test rows now. Writes down what the data is."""
     path = folder / DATA
-    if not path.is_file() or path.read_text() != json.dumps(provenance, indent=2):
+    if not path.is_file() or path.read_text() != json.dumps(data, indent=2):
         _clear(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    _write(path, provenance)
+    _write(path, data)
 
 
 def _clear(folder: Path) -> None:

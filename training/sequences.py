@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from services.sequence.models.scaling import Scaling
 from training import metrics
-from training.classification import named, report_of
+from training.classification import report_of
+from training.data.cut import named
 from training.data.labelled import Row, Sequences, SequenceSplit
 from training.loop import Job
 from training.recipe import Report
@@ -62,6 +63,9 @@ class SequenceTraining:
         split = self.split
         provenance = {"source": split.source, "sha256": split.sha256, "notes": split.told()}
         return {"tasks": ["sequence.classify"], "labels": "labels.txt", "provenance": provenance, **self._fields}
+
+    def data(self) -> dict[str, Any]:
+        return {"parts": self.split.parts(), "left_out": dict(self.split.dropped)}
 
     def labels(self) -> tuple[str, ...]:
         return self.split.class_names

@@ -14,7 +14,7 @@ def test_the_whole_text_comes_out(fetcher: Fetcher) -> None:
     assert [len(part) for part in parts] == [1071, 59, 59]
     verses = [{line for document in part for line in document.text.split("\n")} for part in parts]
     assert sum(document.text.count("\n") + 1 for part in parts for document in part) == 31_102 - 121
-    assert corpus.dropped == {"lines equal to a held-out one": 121}
+    assert len(corpus.dropped["lines equal to a held-out one"]) == 121
     assert not verses[0] & (verses[1] | verses[2])
     assert "Jesus wept." in set.union(*verses)
     groups = [document.group for part in parts for document in part]

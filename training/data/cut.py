@@ -1,6 +1,8 @@
 """The fixed cut of labelled rows into fitting, choosing and the one final look. Knows no kind of row."""
 
-from collections.abc import Mapping, Sequence
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +14,7 @@ LeftOut = Mapping[str, Sequence[str]]  # reason → the rows' names
 
 MIN_PER_CLASS = 5
 TEST_SHARE, VALIDATION_SHARE = 0.2, 0.1
+MOST_NAMED = 100  # rows left out that a report names for each reason
 
 
 def by_content(digests: Sequence[bytes], labels: Rows, names: Sequence[str], what: str) -> tuple[Rows, Rows, Rows]:
@@ -34,6 +37,20 @@ def by_content(digests: Sequence[bytes], labels: Rows, names: Sequence[str], wha
             part.extend(chosen)
     train, validation, test_rows = (np.array(part, np.int64) for part in parts)
     return train, validation, test_rows
+
+
+def named(left_out: LeftOut) -> dict[str, list[str]]:
+    """What a report keeps of the rows that were left out: the first of each reason."""
+    return {reason: list(rows[:MOST_NAMED]) for reason, rows in left_out.items() if rows}
+
+
+def fingerprint(rows: Iterable[bytes]) -> dict[str, Any]:
+    """How many rows a part has, and the sha256 of all of them in order: what is written down of a cut."""
+    made, count = hashlib.sha256(), 0
+    for row in rows:
+        made.update(len(row).to_bytes(8) + row)
+        count += 1
+    return {"rows": count, "sha256": made.hexdigest()}
 
 
 def told(train: int, validation: int, test: int, left_out: LeftOut, what: str = "rows") -> str:

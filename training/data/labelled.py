@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from training.data.cut import LeftOut, told
+from training.data.cut import LeftOut, fingerprint, told
 
 Row = NDArray[Any]
 Labels = NDArray[np.int64]
@@ -43,6 +43,11 @@ class SequenceSplit:
     source: str
     dropped: LeftOut = field(default_factory=dict)
     sha256: str = ""
+
+    def parts(self) -> dict[str, Any]:
+        """How many rows each part has, and their hash."""
+        parts = {"train": self.train, "validation": self.validation, "test": self.test}
+        return {name: fingerprint(row.tobytes() for row in part.rows) for name, part in parts.items()}
 
     def told(self) -> str:
         """Rows of each part, and how many were left out for which reason."""

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from training.data.cut import LeftOut, told
+from training.data.cut import LeftOut, fingerprint, told
 
 Bytes = npt.NDArray[np.uint8]
 Labels = npt.NDArray[np.int64]
@@ -51,6 +51,11 @@ class Split:
         for part in (self.train, self.validation, self.test):
             made.update(repr(part.pixels.shape).encode() + part.pixels.tobytes() + part.labels.tobytes())
         return made.hexdigest()
+
+    def parts(self) -> dict[str, Any]:
+        """How many pictures each part has, and their hash."""
+        parts = {"train": self.train, "validation": self.validation, "test": self.test}
+        return {name: fingerprint(row.tobytes() for row in part.pixels) for name, part in parts.items()}
 
     def told(self) -> str:
         """Rows of each part, and how many were left out for which reason."""

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from services.runtime.errors import InvalidInput
-from training.data.cut import LeftOut
+from training.data.cut import LeftOut, fingerprint
 
 TEST_SHARE, VALIDATION_SHARE = 0.2, 0.1
 LEAST_WINDOWS, MOST_GAPS = 10, 5
@@ -50,11 +50,13 @@ class SplitSeries:
         gaps = f"; gaps of time: {', '.join(self.gaps[:MOST_GAPS])}" if self.gaps else ""
         return f"{', '.join(spans)}; left out: {', '.join(reasons) or 'none'}{gaps}"
 
-    def split(self) -> dict[str, Any]:
-        """The first step of each part, and its time."""
-        starts = {"validation_from": self.validation_from, "test_from": self.test_from}
-        times = {f"{name}_time": float(self.axis[step]) for name, step in starts.items()}
-        return {"steps": len(self.values), **starts, **times}
+    def parts(self) -> dict[str, Any]:
+        """How many steps each part has, their hash, and the time of the first."""
+        bounds = (0, self.validation_from, self.test_from, len(self.values))
+        return {
+            name: {**fingerprint(row.tobytes() for row in self.values[a:b]), "from": float(self.axis[a])}
+            for name, a, b in zip(("train", "validation", "test"), bounds, bounds[1:], strict=False)
+        }
 
 
 def cut(steps: int, window: int, horizon: int) -> tuple[int, int]:
