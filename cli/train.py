@@ -1,124 +1,101 @@
-"""`maas train`: runs recipes, shows their progress and reports, publishes what they make."""
+"""`maas train`: runs recipes, shows their reports, publishes what they make."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.markup import escape
 
-from cli.options import CACHE, HOME, ROOT, Cache, Home, Root
-from cli.prepare import choose_runner
-from cli.render import downloads, err, out, table
-from cli.reports import show_report
-from services.runtime.errors import InvalidInput, ServiceError
-from services.runtime.store.sources.fetcher import Fetcher
+from cli.options import CACHE, HOME, ROOT, Cache, Home, Json, Root
+from cli.render import err, out, print_json, table
+from cli.reports import show_left_out, show_report
+from cli.running import Runs, publish_finished, told_data
+from cli.sweep import grid_of, train_sweep
+from cli.train_all import train_all
+from services.runtime.errors import InvalidInput
 from services.runtime.store.store import ModelStore
 
 Setting = Annotated[list[str] | None, typer.Option("--set", help="key=value of the recipe's plan; repeatable.")]
+Sweep = Annotated[
+    list[str] | None, typer.Option("--sweep", help="key=a,b,c: train each and choose; repeatable makes a grid.")
+]
 
 ALL = "all"
 COMMON = ("seed", "threads", "device", "max_seconds")
-QUICK_EPOCHS, QUICK_SECONDS = 2, 30.0
 
 
 def train(
-    recipe: Annotated[str, typer.Argument(help="Name of a recipe, or all; left out with --list.")] = "",
+    recipe: Annotated[str, typer.Argument(help="Name of a recipe, or all.")] = "",
     chosen: Setting = None,
+    swept: Sweep = None,
     data: Annotated[str, typer.Option(help="Your own data: the recipe's setting `data`.")] = "",
     publish: Annotated[str, typer.Option(help="Publish the result under this name.")] = "",
-    listing: Annotated[bool, typer.Option("--list", help="Show the recipes and their plans.")] = False,
+    listing: Annotated[bool, typer.Option("--list", help="Show the recipes, or every setting of RECIPE.")] = False,
     quick: Annotated[bool, typer.Option("--quick", help="Two epochs and half a minute at most: a trial.")] = False,
     root: Root = ROOT,
     cache: Cache = CACHE,
     home: Home = HOME,
+    json: Json = False,
 ) -> None:
-    """Train a recipe; a run that was killed goes on from its last checkpoint."""
+    """Train a recipe: data, training, one look at the test rows, and with --publish a version in the store.
+
+    A run lives in HOME/training/RECIPE. One that was killed or stopped by Ctrl-C goes on from its last checkpoint
+    when the same command is given again; other settings or other data begin anew.
+
+    With --sweep every point is trained in HOME/training/sweep/RECIPE and the best on validation rows is chosen;
+    the test rows are looked at for that one alone.
+
+    `maas train --list` names the recipes, `maas train RECIPE --list` what each setting means.
+    """
     if listing or not recipe:
-        return show_recipes()
+        return show_recipe(recipe, json) if recipe else show_recipes(json)
     settings = settings_of(chosen or []) | ({"data": data} if data else {})
+    runs = Runs(cache, home, root, quick)
     if recipe == ALL:
-        if publish or settings.keys() - COMMON:
-            raise InvalidInput("recipe", f"all takes no --publish, no --data and no --set but {', '.join(COMMON)}")
-        return train_all(settings, quick, cache, home)
-    finished, plan = train_one(recipe, settings, quick, cache, home)
-    show_report(finished.report)
-    out().print(f"{finished.steps} steps in {finished.seconds:.1f} s; plots: {plots_of(finished)}", soft_wrap=True)
-    if publish:
-        publish_finished(ModelStore(root), publish, finished, plan)
+        if publish or swept or settings.keys() - COMMON:
+            told = f"all takes no --publish, no --sweep, no --data and no --set but {', '.join(COMMON)}"
+            raise InvalidInput("recipe", told)
+        return train_all(runs, settings)
+    finished, plan = train_one(runs, recipe, settings, grid_of(swept or []), json)
+    if not json:
+        show_finished(finished)
+    made = publish_finished(ModelStore(root), publish, finished, plan) if publish else None
+    if json:
+        return print_json(finished_told(finished, plan, made))
+    if made is not None:
+        out().print(f"published {made.name} version {made.version} ({made.runner}, {made.digest[:19]}…)")
     return None
 
 
-def train_one(recipe: str, settings: dict[str, Any], quick: bool, cache: Path, home: Path) -> tuple[Any, Any]:
-    """(Finished, Plan). A trial has a folder of its own and leaves the true run's checkpoint alone."""
-    from training.disk import told_when_full
-    from training.plan import plan_of
+def train_one(
+    runs: Runs, name: str, settings: dict[str, Any], swept: dict[str, list[str]], quiet: bool = False
+) -> tuple[Any, Any]:
+    """(Finished, Plan) of a recipe by name, or of the best point of its sweep."""
     from training.recipes.table import find
     from training.run import run
 
-    found = find(recipe)
-    plan = plan_of(found.plan, settings)
-    if quick:
-        plan = plan.model_copy(update={"epochs": min(plan.epochs, QUICK_EPOCHS), "max_seconds": QUICK_SECONDS})
-    folder = home / "training" / ("quick" if quick else "") / recipe
-    with downloads() as report:
-        fetcher = Fetcher(cache.expanduser(), report)
-        with bar(recipe) as tell, told_when_full(folder):
-            finished = run(found, plan, fetcher, folder, tell)
-    err().print(f"[dim]{told_data(finished)}[/dim]", soft_wrap=True)
-    return finished, plan
+    recipe = find(name)
+    if swept:
+        return train_sweep(runs, recipe, settings, swept, show=not quiet)
+    plan = runs.plan(recipe, settings)
+    return runs.go(run, recipe, plan, runs.folder(name), name), plan
 
 
-def train_all(settings: dict[str, Any], quick: bool, cache: Path, home: Path) -> None:
-    """Every recipe in turn, then one table. One that cannot be trained stops no other, but the command fails."""
-    from training.recipes.table import RECIPES
-
-    rows, failed = [], 0
-    for name in RECIPES:
-        try:
-            finished, _ = train_one(name, settings, quick, cache, home)
-            rows.append(summary(name, finished))
-        except ServiceError as error:
-            failed += 1
-            rows.append([name, error.message, "", "", "", ""])
-    columns = ["recipe", "data", "seconds", "metric", "held out", "baseline"]
-    out().print(table(columns, rows, right=["seconds", "held out", "baseline"]))
-    if failed:
-        raise typer.Exit(1)
+def show_finished(finished: Any) -> None:
+    """The report, what was left out of the data, where the plots are."""
+    err().print(f"[dim]{escape(told_data(finished))}[/dim]", soft_wrap=True)
+    show_report(finished.report)
+    show_left_out(finished.report.details.get("left_out", {}))
+    plots = ", ".join(map(str, finished.plots))
+    out().print(f"{finished.steps} steps in {finished.seconds:.1f} s; plots: {plots}", soft_wrap=True)
 
 
-def summary(name: str, finished: Any) -> list[str]:
-    """recipe, package or folder of its data, seconds, first metric, its held-out value, the baseline's."""
-    metric, value = next(iter(finished.report.metrics.items()))
-    baseline = finished.report.baseline.get(metric)
-    told = f"{finished.seconds:.1f}"
-    shown = "" if baseline is None else f"{baseline:.4f}"
-    source = finished.trained.fields().get("provenance", {}).get("source", "")
-    return [name, ":".join(source.split(":")[:2]), told, metric, f"{value:.4f}", shown]
+def finished_told(finished: Any, plan: Any, made: Any) -> dict[str, Any]:
+    """Plain data: the card, the run, and what was published."""
+    from training.publish import card
 
-
-def told_data(finished: Any) -> str:
-    """Source and rows."""
-    provenance = finished.trained.fields().get("provenance", {})
-    return " ".join(str(provenance[key]) for key in ("source", "notes") if provenance.get(key))
-
-
-def plots_of(finished: Any) -> str:
-    return ", ".join(map(str, finished.plots))
-
-
-def publish_finished(store: ModelStore, name: str, finished: Any, plan: Any) -> None:
-    """A new version of `name`."""
-    from training.disk import told_when_full
-    from training.publish import publish
-
-    err().print("[dim]choosing the runner[/dim]")
-    with told_when_full(store.root):
-        made = publish(
-            store, name, finished.trained, finished.model, finished.report, plan, choose_runner, finished.plots
-        )
-    out().print(f"published {made.name} version {made.version} ({made.runner}, {made.digest[:19]}…)")
+    told = {"steps": finished.steps, "seconds": finished.seconds, "plots": [str(p) for p in finished.plots]}
+    published = made and {"name": made.name, "version": made.version, "runner": made.runner, "digest": made.digest}
+    return {**card(finished.report, plan), **told, "published": published}
 
 
 def settings_of(pairs: list[str]) -> dict[str, Any]:
@@ -129,28 +106,43 @@ def settings_of(pairs: list[str]) -> dict[str, Any]:
     return dict(pair.split("=", 1) for pair in pairs)
 
 
-def show_recipes() -> None:
+def show_recipes(json: bool) -> None:
     """One line a recipe, with the settings that differ from the common plan."""
     from training.plan import Plan
     from training.recipes.table import RECIPES
 
+    if json:
+        return print_json([recipe_told(recipe) for _, recipe in sorted(RECIPES.items())])
     common = Plan().model_dump()
     rows = []
     for name, recipe in sorted(RECIPES.items()):
         own = {key: value for key, value in recipe.plan().model_dump().items() if common.get(key) != value}
-        rows.append([name, recipe.summary, " ".join(f"{key}={value}" for key, value in own.items())])
+        rows.append([name, recipe.summary, escape(" ".join(f"{key}={value}" for key, value in own.items()))])
     out().print(table(["recipe", "what", "plan"], rows))
+    return None
 
 
-@contextmanager
-def bar(name: str) -> Iterator[Callable[[Any], None]]:
-    """A progress bar with loss, rate and time left; yields what tells it."""
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[told]}"))
-    with Progress(*columns, TimeRemainingColumn(), console=err(), transient=True) as progress:
-        task = progress.add_task(f"training {name}", total=None, told="")
+def show_recipe(name: str, json: bool) -> None:
+    """Every setting of one recipe. NotFound names those that exist."""
+    from training.recipes.table import find
 
-        def tell(now: Any) -> None:
-            told = f"epoch {now.epoch + 1}/{now.epochs} loss {now.loss:.4f} {now.rows_per_s:.0f} rows/s"
-            progress.update(task, total=now.steps, completed=now.step, told=told)
+    told = recipe_told(find(name))
+    if json:
+        return print_json(told)
+    out().print(f"{name}: {told['what']}", highlight=False)
+    rows = [[key, escape(str(one["default"])), one["means"]] for key, one in told["settings"].items()]
+    out().print(table(["setting", "default", "means"], rows))
+    return None
 
-        yield tell
+
+def recipe_told(recipe: Any) -> dict[str, Any]:
+    """Plain data: name, what it is, and of each setting the default and the meaning."""
+    defaults = recipe.plan().model_dump()
+    settings = {key: {"default": value, "means": meaning(recipe.plan, key)} for key, value in defaults.items()}
+    return {"name": recipe.name, "what": recipe.summary, "settings": settings}
+
+
+def meaning(plan: Any, key: str) -> str:
+    """The description nearest in the line of plans: a recipe may give a setting another default only."""
+    fields = (base.model_fields[key] for base in plan.__mro__ if key in getattr(base, "model_fields", {}))
+    return next((field.description for field in fields if field.description), "")

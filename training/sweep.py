@@ -14,6 +14,7 @@ from typing import Any
 
 from services.runtime.errors import InvalidInput, PreconditionFailed
 from training.comparable import DECISIVE
+from training.loop import Diverged
 from training.plan import Plan, plan_of
 from training.run import Finished, Fitted, evaluate
 
@@ -42,8 +43,8 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """A trained point: `score` is its best on validation rows (higher is better; None = never a finite one),
-    `best_epoch` counts from 1."""
+    """A trained point: `score` is its best on validation rows (higher is better; None = none, and `note` may say
+    why), `best_epoch` counts from 1."""
 
     settings: Mapping[str, Any]
     score: float | None
@@ -51,6 +52,7 @@ class Outcome:
     steps: int
     seconds: float
     chosen: bool = False
+    note: str = ""
 
     def told(self) -> dict[str, Any]:
         """Plain data for the card."""
@@ -61,6 +63,7 @@ class Outcome:
             "steps": self.steps,
             "seconds": round(self.seconds, 3),
             "chosen": self.chosen,
+            "note": self.note,
         }
 
 
@@ -99,13 +102,18 @@ def grid(columns: Iterable[Sequence[str]]) -> list[tuple[str, ...]]:
 def sweep(points: Sequence[Point], fit: Callable[[Point], Fitted]) -> Swept:
     """Trains each point by `fit` and keeps the net with the highest validation score, the first of equal ones.
 
-    InvalidInput when points saw different data; PreconditionFailed when none reached a finite score.
+    One that diverges stops no other. InvalidInput when points saw different data; PreconditionFailed when none
+    reached a finite score.
     """
     best: tuple[int, Fitted] | None = None
     outcomes: list[Outcome] = []
     source = None
     for place, point in enumerate(points):
-        fitted = fit(point)
+        try:
+            fitted = fit(point)
+        except Diverged as error:
+            outcomes.append(Outcome(point.settings, None, 0, 0, 0.0, note=error.message))
+            continue
         source = _same_source(source, fitted)
         outcomes.append(outcome_of(point, fitted))
         if outcomes[-1].score is not None and (best is None or fitted.place.best > best[1].place.best):
@@ -117,6 +125,7 @@ def sweep(points: Sequence[Point], fit: Callable[[Point], Fitted]) -> Swept:
 
 
 def outcome_of(point: Point, fitted: Fitted) -> Outcome:
+    """What is told of a point that was trained to its end."""
     place = fitted.place
     score = place.best if math.isfinite(place.best) else None
     return Outcome(point.settings, score, place.best_epoch + 1, place.step, place.seconds)

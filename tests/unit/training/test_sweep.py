@@ -167,6 +167,7 @@ def test_points_that_diverge_never_win_and_other_data_is_refused(tmp_path: Path)
     wild = points({"learning_rate": ("1e30", "0.001"), "epochs": ("3",)})
     swept = sweep(wild, fit_in(Lines(), tmp_path))
     assert [o.score is None for o in swept.outcomes] == [True, False] and swept.outcomes[1].chosen
+    assert "the loss is" in swept.outcomes[0].note and not swept.outcomes[1].note
     with pytest.raises(PreconditionFailed, match="finite"):
         sweep(wild[:1], fit_in(Lines(), tmp_path))
     others = [Point({"x": name}, plan_of(LinePlan, {"data": name})) for name in ("a", "b")]
