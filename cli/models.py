@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from cli import pulling
+from cli import labels, pulling
 from cli.options import CACHE, ROOT, Cache, Json, Root
 from cli.render import err, fields, out, print_json, size, table
 from services.runtime.errors import InvalidInput
@@ -109,13 +109,26 @@ def remove(name: Name, version: Annotated[int, typer.Argument()], root: Root = R
 def label(
     name: Name,
     label: Annotated[str, typer.Argument(help="Such as stable or canary.")],
-    version: Annotated[int | None, typer.Argument(help="Left out: drop the label.")] = None,
+    version: Annotated[str, typer.Argument(help="Number or another label; left out: drop the label.")] = "",
     root: Root = ROOT,
 ) -> None:
-    """Point a label at a version, or drop it."""
+    """Point a label at a version, or drop it. `stable` answers calls without a version; services follow."""
     store = ModelStore(root)
-    store.set_label(name, label, version)
-    out().print(", ".join(f"{key} → {value}" for key, value in store.labels(name).items()) or "no labels")
+    store.set_label(name, label, store.resolve(name, version).version if version else None)
+    out().print(labels.effect(store, name), soft_wrap=True)
+
+
+@app.command()
+def rollback(
+    name: Name,
+    to: Annotated[str, typer.Option(help="Number or label; left out: the version before.")] = "",
+    root: Root = ROOT,
+) -> None:
+    """Point `stable` at the version before the one that answers calls without a version."""
+    store = ModelStore(root)
+    before, after = labels.rollback(store, name, to)
+    moved = f"calls without a version got {before}, now get {after}" if before != after else "nothing moved"
+    out().print(f"{name}: stable → {after}; {moved}; running services follow within seconds", soft_wrap=True)
 
 
 def summary_or_damage(store: ModelStore, name: str, version: int) -> dict[str, str]:

@@ -29,7 +29,7 @@ async def build(floor: Floor[GatewaySettings]) -> None:
     backends, index = watch.backends, watch.index
     floor.on_start(watch.start)
     floor.on_close(watch.close)
-    pipeline = Pipeline(backends, index, cache, stats)
+    pipeline = Pipeline(backends, index, cache, stats, settings.canary_percent)
     floor.on_close(cache.close)
     forwarder = Forwarder(pipeline, backends)
     for area in SERVICES:

@@ -16,7 +16,7 @@ PAUSE_S = 0.1
 async def follow(backend: Backend, index: ModelIndex, refresh_s: float) -> None:
     """Until cancelled. What was learned stays while the service is away: its models have not changed meanwhile.
 
-    The stream is begun anew every `refresh_s`, so that a label moved without a change of state is seen too.
+    The stream is begun anew every `refresh_s`, maybe at another replica: none is believed alone for ever.
     """
     while True:
         await backend.up()

@@ -66,6 +66,13 @@ class ModelService(model_service_pb2_grpc.ModelServiceServicer):
         await self._change(request, "UnloadModel", model_service_pb2.UnloadModelResponse)
         return model_service_pb2.UnloadModelResponse()
 
+    async def SetLabel(
+        self, request: model_service_pb2.SetLabelRequest, context: aio.ServicerContext
+    ) -> model_service_pb2.SetLabelResponse:
+        administrators_only(context)
+        replies = await self._change(request, "SetLabel", model_service_pb2.SetLabelResponse)
+        return model_service_pb2.SetLabelResponse(model=_joined([reply.model for reply in replies]))
+
     async def WatchModels(
         self, request: model_service_pb2.WatchModelsRequest, context: aio.ServicerContext
     ) -> AsyncIterator[model_service_pb2.WatchModelsResponse]:

@@ -18,10 +18,13 @@ from gateway.entry import Entry
 from gateway.methods import Method
 from gateway.relay import Metadata
 from gateway.singleflight import SingleFlight
+from gateway.trial import tries
 from gateway.versions import ModelIndex, Serving
 from services.runtime.context import current
 from services.runtime.errors import Code, ServiceError
 
+# What a replica says of a version that it does not have yet, or cannot have.
+_NOT_READY = frozenset({"MODEL_LOADING", "LOAD_FAILED"})
 # From here on hashing (about 1 ms a MiB) leaves the event loop.
 LARGE_BYTES = 256 * 1024
 
@@ -39,13 +42,19 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class _Named:
-    """A request whose answer has a name: its key, and what the key is made of."""
+    """A request with the version that is to answer it, and what the key of the answer is made of."""
 
     method: Method
     request: Any
     serving: Serving
     tenant: str
     content: bytes
+
+    @property
+    def lasting(self) -> bool:
+        """Whether the answer may be remembered."""
+        passing = self.serving.chat_tells_time and self.method.chats(self.request)
+        return deterministic(self.method, self.request) and not passing
 
     def key(self, model: str = "", digest: str = "") -> str:
         """The key under a digest; the expected one unless given."""
@@ -57,9 +66,15 @@ class Pipeline:
     """Answers unary calls of the services, from memory where that is right."""
 
     def __init__(
-        self, backends: Mapping[str, Backend], index: ModelIndex, cache: Cache, stats: CacheStats
+        self,
+        backends: Mapping[str, Backend],
+        index: ModelIndex,
+        cache: Cache,
+        stats: CacheStats,
+        canary_percent: float = 0,
     ) -> None:
         self._backends, self._index, self._cache, self._stats = backends, index, cache, stats
+        self._canary_percent = canary_percent
         self._flights: SingleFlight[Answer] = SingleFlight()
 
     async def answer(self, method: Method, request: Any) -> Answer:
@@ -68,8 +83,8 @@ class Pipeline:
         context.check_deadline()
         control = CacheControl.parse(context.metadata.get(HEADER, ""))
         named = await self._name(method, request, context.tenant)
-        if named is None or control.no_store:
-            answer = await self._bypass(method, request, control)
+        if named is None or control.no_store or not named.lasting:
+            answer = await self._bypass(method, request, control, named)
         elif control.only_if_cached:
             answer = await self._remembered(named.key(), control)
         elif control.no_cache:
@@ -87,21 +102,29 @@ class Pipeline:
         return Answer(reply.body, BYPASS, 0.0, reply.initial, reply.trailing)
 
     async def _name(self, method: Method, request: Any, tenant: str) -> _Named | None:
-        """None for what must not be remembered, or cannot be named because its model is not known yet."""
-        if not deterministic(method, request):
-            return None
-        serving = self._index.resolve(method, request)
-        if serving is None or (serving.chat_tells_time and method.chats(request)):
+        """None while it is not known which version answers, or where nothing depends on it."""
+        serving, canary = self._index.resolve(method, request), self._canary(method, request)
+        if canary is None and (serving is None or not deterministic(method, request)):
             return None
         # A large picture is read on another thread: nobody else waits meanwhile.
         large = request.ByteSize() > LARGE_BYTES
         content = await asyncio.to_thread(fingerprint, request) if large else fingerprint(request)
-        return _Named(method, request, serving, tenant, content)
+        chosen = canary if canary is not None and tries(content, self._canary_percent) else serving
+        return _Named(method, request, chosen, tenant, content) if chosen is not None else None
 
-    async def _bypass(self, method: Method, request: Any, control: CacheControl) -> Answer:
+    def _canary(self, method: Method, request: Any) -> Serving | None:
+        """The version that a share of the calls without a version try; None if this call has no choice."""
+        if not self._canary_percent or request.version:
+            return None
+        return self._index.canary(method, request)
+
+    async def _bypass(self, method: Method, request: Any, control: CacheControl, named: _Named | None) -> Answer:
         if control.only_if_cached:
             raise cache_miss()
-        reply = await upstream.call(self._backends[method.area], method.path, request.SerializeToString())
+        if named is not None:
+            reply = await self._call_pinned(named)
+        else:
+            reply = await upstream.call(self._backends[method.area], method.path, request.SerializeToString())
         return Answer(reply.body, BYPASS, 0.0, reply.initial, reply.trailing)
 
     async def _remembered(self, key: str, control: CacheControl) -> Answer:
@@ -152,9 +175,10 @@ class Pipeline:
         try:
             return await upstream.call(backend, path, _pinned(named.request, named.serving))
         except ServiceError as error:
-            if error.code is not Code.NOT_FOUND or asked == named.serving.version:
+            gone = error.code is Code.NOT_FOUND or error.reason in _NOT_READY
+            if not gone or asked == named.serving.version:
                 raise
-            # The version was swapped out between look-up and call: let the service choose.
+            # Swapped out between look-up and call, or not swapped in on this replica: let the service choose.
             return await upstream.call(backend, path, named.request.SerializeToString())
 
     def _hit(self, entry: Entry, outcome: str) -> Answer:

@@ -1,5 +1,6 @@
 """A failed call to a service → the error the gateway's caller gets: the service's own status, unchanged."""
 
+from google.rpc import error_details_pb2, status_pb2
 from grpc import StatusCode, aio
 
 from services.runtime.errors import Code, DeadlinePassed, ServiceError, Unavailable
@@ -18,7 +19,7 @@ class Relayed(ServiceError):
 
     def __init__(self, error: aio.AioRpcError, rich: bytes | None, pushback_ms: str) -> None:
         retry_after_s = int(pushback_ms) / 1000 if pushback_ms.isdigit() else None
-        super().__init__(error.details() or "", retry_after_s=retry_after_s, reason=error.code().name)
+        super().__init__(error.details() or "", retry_after_s=retry_after_s, reason=_reason(rich))
         self.code = Code(error.code().value[0])
         self.relayed = rich
 
@@ -42,6 +43,13 @@ def unreachable(service: str, why: str) -> Unavailable:
         metadata={"service": service},
         retry_after_s=RETRY_AFTER_S,
     )
+
+
+def _reason(rich: bytes | None) -> str | None:
+    """The service's own word for what is wrong."""
+    info = error_details_pb2.ErrorInfo()
+    found = any(detail.Unpack(info) for detail in status_pb2.Status.FromString(rich or b"").details)
+    return info.reason if found else None
 
 
 def carried(metadata: aio.Metadata | None) -> Metadata:

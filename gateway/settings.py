@@ -48,6 +48,9 @@ class GatewaySettings(ServerSettings):
     generation_address: Addresses = Field("127.0.0.1:50054", description="generation replicas, comma list")
     start_wait_s: float = Field(1.0, ge=0, description="longest wait for the services before SERVING")
     models_refresh_s: float = Field(5.0, gt=0, description="how often the whole list of models is asked again")
+    canary_percent: float = Field(
+        0, ge=0, le=100, description="share of unary calls without a version that try the canary"
+    )
     redis_url: str = Field(
         "",
         pattern=r"^((rediss?|unix)://.+)?$",

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from gateway.methods import Method
 from maas.model.v1 import model_pb2
+from services.runtime.store.labels import CANARY
 
 Key = tuple[str, str]
 Listener = Callable[[model_pb2.Model], None]
@@ -61,10 +62,14 @@ class ModelIndex:
 
     def resolve(self, method: Method, request: Any) -> Serving | None:
         """What `request` will be answered by; None when that cannot be told yet, and never a guess."""
-        found = [m for m in self._serving(method.area) if _means(m, method, request)]
-        if len({m.version for m in found}) != 1 or len({m.name for m in found}) != 1:
-            return None
-        return Serving(found[0].name, found[0].version, found[0].digest, found[0].chat_tells_time)
+        found = self._named(method, request)
+        if request.version:
+            return _one([m for m in found if request.version in (m.version, *m.version_labels)])
+        return _one([m for m in found if m.answers_unversioned] or found)
+
+    def canary(self, method: Method, request: Any) -> Serving | None:
+        """The version labelled `canary` of the model that `request` names or means; None if there is none."""
+        return _one([m for m in self._named(method, request) if CANARY in m.version_labels])
 
     def areas_of(self, name: str) -> list[str]:
         """The services that know a model."""
@@ -107,6 +112,13 @@ class ModelIndex:
         models = self._areas.get(area, {}).values()
         return [m for m in models if m.state == model_pb2.MODEL_STATE_SERVING]
 
+    def _named(self, method: Method, request: Any) -> list[model_pb2.Model]:
+        """Every version that answers of the model that `request` names or, as a default, means."""
+        if request.model:
+            return [m for m in self._serving(method.area) if m.name == request.model]
+        task = method.task(request)
+        return [m for m in self._serving(method.area) if task in m.default_for]
+
     def _tell(self, model: model_pb2.Model) -> None:
         self._listener(model)
         for queue in self._watchers:
@@ -122,6 +134,8 @@ def _key(model: model_pb2.Model) -> Key:
     return model.name, model.version
 
 
-def _means(model: model_pb2.Model, method: Method, request: Any) -> bool:
-    named = model.name == request.model if request.model else method.task(request) in model.default_for
-    return named and request.version in ("", model.version, *model.version_labels)
+def _one(found: list[model_pb2.Model]) -> Serving | None:
+    """The version if it is the only one."""
+    if len({(model.name, model.version) for model in found}) != 1:
+        return None
+    return Serving(found[0].name, found[0].version, found[0].digest, found[0].chat_tells_time)

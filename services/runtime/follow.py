@@ -1,42 +1,18 @@
-"""Keeps a host in step with the store: new versions are loaded, and what an administrator asked of one worker
-or replica reaches all of them through a small desired-state file beside the models."""
+"""Keeps a host in step with the store: new versions, labels, and what an administrator asked of one worker or
+replica, which reaches all of them through a small desired-state file beside the models."""
 
 import asyncio
-import fcntl
-import json
 import logging
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
-from services.runtime.errors import ServiceError
+from services.runtime.errors import ModelNotFound, PreconditionFailed, ServiceError
 from services.runtime.host import ModelHost
+from services.runtime.store.desired import Choice, Desired
+from services.runtime.store.manifest import Manifest
+from services.runtime.wish import Wish, wish
 
 log = logging.getLogger("maas.models")
-
-
-class Desired:
-    """`<store>/.admin/<area>.json`: per model the version an administrator chose, or null for unloaded."""
-
-    def __init__(self, root: Path, area: str) -> None:
-        self._path = root / ".admin" / f"{area}.json"
-
-    def read(self) -> dict[str, dict[str, Any]]:
-        """{model: {"version": int | None, "newest": newest version at that time}}."""
-        try:
-            found: dict[str, dict[str, Any]] = json.loads(self._path.read_text())
-        except FileNotFoundError:
-            return {}
-        return found
-
-    def write(self, model: str, version: int | None, newest: int) -> None:
-        """Records a choice; whole-file replace, so readers never see half of it."""
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        with (self._path.parent / ".lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            wanted = self.read() | {model: {"version": version, "newest": newest}}
-            aside = self._path.with_suffix(".tmp")
-            aside.write_text(json.dumps(wanted, sort_keys=True))
-            aside.replace(self._path)
 
 
 class Follower:
@@ -45,15 +21,18 @@ class Follower:
     def __init__(self, host: ModelHost[Any], only: frozenset[str] = frozenset()) -> None:
         self.host, self._only = host, only
         self.desired = Desired(host.store.root, host.area)
-        # A version that failed is not tried again until something newer is published or asked for.
+        # Per model the wish last followed, and the versions that failed since: not tried again until it changes.
+        self._wishes: dict[str, Wish] = {}
         self._failed: set[tuple[str, int]] = set()
-        # Damaged versions that were already logged.
+        # Whether a version is this area's business; a published manifest never changes.
+        self._mine: dict[tuple[str, int], bool] = {}
+        # Damaged files that were already logged.
         self._unreadable: set[str] = set()
         # One act at a time, its wish read inside: a slow sync must not undo what was asked for meanwhile.
         self._acting = asyncio.Lock()
 
     async def sync(self) -> None:
-        """Loads what should serve and is not, unloads what should not."""
+        """Loads what should serve and is not, points calls at it, unloads what should not."""
         for name in await asyncio.to_thread(self.host.store.names):
             if not self._only or name in self._only:
                 async with self._acting:
@@ -70,46 +49,137 @@ class Follower:
                 log.exception("the store could not be followed; trying again")
 
     async def choose(self, name: str, version: str) -> None:
-        """An administrator's load: here now, elsewhere at the next look."""
+        """An administrator's load: here now, elsewhere at the next look. Empty: what the labels and the store say.
+
+        Raises ModelNotFound, InvalidInput for a model of another area, PreconditionFailed if it does not load.
+        """
         async with self._acting:
-            manifest = await self.host.load(name, version)
-            self.desired.write(name, manifest.version, self.host.store.versions(name)[-1])
+            manifest = await asyncio.to_thread(self._meant, name, version)
+            await self.host.load(name, str(manifest.version))
+            if version:
+                await self._record(name, manifest.version)
+            else:
+                await asyncio.to_thread(self.desired.forget, name)
+            await self._act(name)
 
     async def drop(self, name: str, version: str) -> None:
-        """An administrator's unload: here now, elsewhere at the next look."""
+        """An administrator's unload: here now, elsewhere at the next look.
+
+        Raises ModelNotFound, or PreconditionFailed for one of several versions that are kept loaded.
+        """
         async with self._acting:
-            await self.host.unload(name, version)
-            self.desired.write(name, None, self.host.store.versions(name)[-1])
+            self._check_alone(name, version)
+            await self.host.unload(name)
+            await self._record(name, None)
+
+    async def label(self, name: str, label: str, version: str) -> None:
+        """Points a label at a version (empty: drops it): here now, elsewhere at the next look.
+
+        Raises ModelNotFound, InvalidInput for a name that is no label or a model of another area,
+        PreconditionFailed if the version does not load; then the label stays where it was.
+        """
+        async with self._acting:
+            number = None
+            if version:
+                manifest = await asyncio.to_thread(self.host.store.resolve, name, version)
+                number = (await self.host.load(name, str(manifest.version))).version
+            await asyncio.to_thread(self.host.store.set_label, name, label, number)
+            await self._act(name)
+
+    async def _record(self, name: str, version: int | None) -> None:
+        choice = Choice(version, self.host.store.versions(name)[-1])
+        await asyncio.to_thread(self.desired.write, name, choice)
 
     async def _act(self, name: str) -> None:
-        try:
-            known, version = await asyncio.to_thread(self._wish, name)
-        except ServiceError as error:
-            # One damaged version must not stop the others; what is loaded of it stays.
-            self._log_once(name, error)
+        wanted = await asyncio.to_thread(self._wish, name)
+        if wanted is None:
             return
-        serving = self.host.serving_version(name)
-        if known and version is None and serving is not None:
+        if wanted != self._wishes.get(name):
+            self._wishes[name] = wanted
+            self._failed = {key for key in self._failed if key[0] != name}
+        if wanted.unversioned is not None:
+            await self._fulfil(name, wanted)
+        elif self.host.versions(name):
             await self.host.unload(name)
-        elif known and version is not None and serving != version:
-            await self._load(name, version)
 
-    def _wish(self, name: str) -> tuple[bool, int | None]:
-        """Whether this area serves the model, and the version it should serve (None = unloaded)."""
-        versions = self.host.store.versions(name)
-        if not versions or not self.host.store.manifest(name, versions[-1]).serves(self.host.area):
-            return False, None
-        choice = self.desired.read().get(name)
-        # A choice holds until something newer than it knew of is published.
-        return True, choice["version"] if choice and choice["newest"] >= versions[-1] else versions[-1]
-
-    async def _load(self, name: str, version: int) -> None:
-        if (name, version) in self._failed:
+    async def _fulfil(self, name: str, wanted: Wish) -> None:
+        version = await self._answering(name, wanted)
+        if version is None:
             return
+        # First what is ready, so that a slow load beside it does not hold it up.
+        self.host.point(name, version, wanted.labels)
+        for beside in wanted.beside:
+            await self._load(name, beside)
+        self.host.point(name, version, wanted.labels)
+        self.host.retain(name, {version, *wanted.beside})
+
+    async def _answering(self, name: str, wanted: Wish) -> int | None:
+        """The version for calls that name none: the wanted one; if that is broken what serves, else another."""
+        assert wanted.unversioned is not None
+        if await self._load(name, wanted.unversioned):
+            return wanted.unversioned
+        if (serving := self.host.serving_version(name)) is not None:
+            return serving
+        for version in wanted.others:
+            if await self._load(name, version):
+                return version
+        return None
+
+    async def _load(self, name: str, version: int) -> bool:
+        """Whether the version is loaded now."""
+        if version in self.host.versions(name):
+            return True
+        if (name, version) in self._failed:
+            return False
         try:
             await self.host.load(name, str(version))
         except ServiceError:
             self._failed.add((name, version))
+            return False
+        return True
+
+    def _wish(self, name: str) -> Wish | None:
+        """What should be loaded of a model; None if it is not this area's or nothing of it can be read."""
+        versions = [version for version in self.host.store.versions(name) if self._is_mine(name, version)]
+        return wish(versions, self._labels(name), self.desired.choice(name)) if versions else None
+
+    def _meant(self, name: str, version: str) -> Manifest:
+        """The version that an administrator's load means."""
+        if not version and (versions := [v for v in self.host.store.versions(name) if self._is_mine(name, v)]):
+            return self.host.store.manifest(name, wish(versions, self._labels(name), None).unversioned or 0)
+        return self.host.store.resolve(name, version)
+
+    def _is_mine(self, name: str, version: int) -> bool:
+        """Whether this area serves the version. One damaged version must not stop the others."""
+        key = (name, version)
+        try:
+            if key not in self._mine:
+                self._mine[key] = self.host.store.manifest(name, version).serves(self.host.area)
+            return self._mine[key]
+        except ServiceError as error:
+            self._log_once(name, error)
+            return False
+
+    def _labels(self, name: str) -> Mapping[str, int]:
+        """The labels in the store; while they cannot be read those that hold here."""
+        try:
+            return self.host.store.labels(name)
+        except ServiceError as error:
+            self._log_once(name, error)
+            return self.host.route(name).labels
+
+    def _check_alone(self, name: str, version: str) -> None:
+        """Raises unless the version (empty: any) is all that is loaded of the model."""
+        loaded, number = self.host.versions(name), self.host.number(name, version)
+        if version and number not in loaded:
+            raise ModelNotFound("loaded version of", f"{name}/{version}", map(str, loaded))
+        if version and len(loaded) > 1:
+            unversioned, labels = self.host.route(name).roles(number or 0)
+            uses = [*labels, *(["the answer to calls without a version"] if unversioned else [])]
+            raise PreconditionFailed(
+                f"{name}/{number} is kept loaded as {', '.join(uses) or 'the newest'}: move the label, load "
+                "another version, or unload the whole model by naming none"
+            )
 
     def _log_once(self, name: str, error: ServiceError) -> None:
         if error.message not in self._unreadable:

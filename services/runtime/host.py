@@ -1,15 +1,16 @@
-"""Models in memory: hot load, swap, unload and drain. Knows manifests and leases, not what a model computes."""
+"""Models in memory: hot load, routes, unload and drain. Knows manifests and leases, not what a model computes."""
 
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
-from enum import StrEnum
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
 from services.runtime.errors import InvalidInput, ModelNotFound, PreconditionFailed, ServiceError, Unavailable
+from services.runtime.routes import Route, Routes
+from services.runtime.states import Key, Listener, State, States, Status
 from services.runtime.store.manifest import Manifest
 from services.runtime.store.store import ModelStore
 
@@ -32,26 +33,6 @@ class Loaded(Protocol):
 M = TypeVar("M", bound=Loaded)
 
 
-class State(StrEnum):
-    """Life of a version here; the names of maas.model.v1.ModelState."""
-
-    AVAILABLE = "AVAILABLE"
-    LOADING = "LOADING"
-    SERVING = "SERVING"
-    DRAINING = "DRAINING"
-    UNLOADED = "UNLOADED"
-    FAILED = "FAILED"
-
-
-@dataclass(frozen=True, slots=True)
-class Status:
-    """A version's state, and why it is in it."""
-
-    manifest: Manifest
-    state: State
-    reason: str = ""
-
-
 @dataclass(slots=True)
 class _Slot(Generic[M]):
     model: M
@@ -59,11 +40,8 @@ class _Slot(Generic[M]):
     idle: asyncio.Event = field(default_factory=asyncio.Event)
 
 
-Listener = Callable[[Status], None]
-
-
 class ModelHost(Generic[M]):
-    """The versions of one service area that answer, and who is using them."""
+    """The versions of one service area that answer, which of them a call means, and who is using them."""
 
     def __init__(
         self,
@@ -76,15 +54,13 @@ class ModelHost(Generic[M]):
     ) -> None:
         """`reads` names the files that `load` opens, and so the ones whose hashes matter here."""
         self.store, self.area, self.defaults = store, area, dict(defaults)
-        self._load, self._listener, self._reads = load, listener, reads
-        self._slots: dict[tuple[str, int], _Slot[M]] = {}
-        self._serving: dict[str, int] = {}
-        self._statuses: dict[tuple[str, int], Status] = {}
-        self._watchers: set[asyncio.Queue[Status | None]] = set()
+        self._load, self._reads = load, reads
+        self._slots: dict[Key, _Slot[M]] = {}
+        self._routes = Routes()
+        self._states = States(listener)
         self._draining: set[asyncio.Task[None]] = set()
         self._loading: set[asyncio.Task[Manifest]] = set()
         self._lock = asyncio.Lock()
-        self._watches_ended = False
         # False until the store was followed once: what is not there yet may be about to load.
         self.settled = False
 
@@ -92,9 +68,10 @@ class ModelHost(Generic[M]):
     def lease(self, model: str, version: str, task: str) -> Iterator[M]:
         """The model for the length of a call; it is not closed meanwhile.
 
-        `model` empty = the default of `task` (itself empty = any); `version` empty = the one that serves,
-        else a number or a label.
-        Raises ModelNotFound, Unavailable while it loads, InvalidInput for a model of another task.
+        `model` empty = the default of `task` (itself empty = any); `version` empty = the one that was pointed
+        at, else a number or a label.
+        Raises ModelNotFound, Unavailable while it loads, PreconditionFailed where its load failed, InvalidInput
+        for a model of another task.
         """
         slot = self._find(model or self._default(task), version)
         if task and task not in slot.model.manifest.tasks:
@@ -109,84 +86,85 @@ class ModelHost(Generic[M]):
                 slot.idle.set()
 
     async def load(self, name: str, version: str = "") -> Manifest:
-        """Verifies, builds, warms up and swaps in a version; a failure leaves the old one serving.
+        """Verifies, builds and warms up a version beside what is loaded; a model's first answers for it at once.
 
         The work is the host's own: a caller who leaves does not end it.
         Raises ModelNotFound, or PreconditionFailed saying why the load failed.
         """
-        task = asyncio.create_task(self._load_and_swap(name, version))
+        task = asyncio.create_task(self._load_beside(name, version))
         self._loading.add(task)
         task.add_done_callback(self._loaded)
         return await asyncio.shield(task)
 
-    async def unload(self, name: str, version: str = "") -> None:
-        """Stops serving a model (or one version) once its calls end. Raises ModelNotFound if it is not loaded."""
+    def point(self, name: str, version: int, labels: Mapping[str, int]) -> None:
+        """From now on calls without a version mean this loaded one, and labels what they stand for.
+
+        A label whose target is not loaded stays where it is, if that is loaded.
+        """
+        for changed in self._routes.point(name, version, labels, self.versions(name)):
+            self._states.retell(name, changed)
+
+    def retain(self, name: str, versions: Collection[int]) -> None:
+        """Retires every loaded version but these and those that calls are pointed at."""
+        route = self._routes.of(name)
+        for version in self.versions(name):
+            if version not in {*versions, route.unversioned, *route.labels.values()}:
+                self._retire((name, version), State.AVAILABLE)
+
+    async def unload(self, name: str) -> None:
+        """Stops serving a model once its calls end. Raises ModelNotFound if it is not loaded."""
         async with self._lock:
-            wanted = self.store.resolve(name, version).version if version else None
-            keys = [key for key in self._slots if key[0] == name and wanted in (None, key[1])]
-            if not keys:
+            if not (versions := self.versions(name)):
                 raise ModelNotFound("loaded model", name, self.loaded())
-            for key in keys:
-                self._retire(key, State.UNLOADED)
-
-    async def _load_and_swap(self, name: str, version: str) -> Manifest:
-        async with self._lock:
-            manifest = self.store.resolve(name, version)
-            if not manifest.serves(self.area):
-                raise InvalidInput("model", f"{name} serves {', '.join(manifest.tasks)}, nothing of {self.area}")
-            key = (manifest.name, manifest.version)
-            if key not in self._slots:
-                self._slots[key] = _Slot(await self._open(manifest))
-            served = self._slots[key].model.manifest  # as it answers: settings may force another runner
-            self._swap(served)
-            return served
-
-    def _loaded(self, task: "asyncio.Task[Manifest]") -> None:
-        self._loading.discard(task)
-        if not task.cancelled():
-            task.exception()  # its caller may have left: `_open` has told the status and the log
+            self._routes.drop(name)
+            for version in versions:
+                self._retire((name, version), State.UNLOADED)
 
     def loaded(self) -> list[str]:
         """Names that answer now."""
-        return sorted(self._serving)
+        return self._routes.names()
+
+    def versions(self, name: str) -> list[int]:
+        """The loaded versions of a model, ascending."""
+        return sorted(version for known, version in self._slots if known == name)
 
     def serving_version(self, name: str) -> int | None:
-        return self._serving.get(name)
+        """The version that answers calls naming none."""
+        return self.number(name, "")
+
+    def number(self, name: str, version: str) -> int | None:
+        """The version that "", a number or a label means here now; None if that is nothing known."""
+        return self._routes.number(name, version)
+
+    def route(self, name: str) -> Route:
+        """What calls to a model mean here now."""
+        return self._routes.of(name)
 
     def statuses(self) -> list[Status]:
         """Every version of the store that this area can serve, and every one ever loaded here."""
-        known = dict(self._statuses)
+        known = self._states.all()
         for name in self.store.names():
             for version in self.store.versions(name):
                 if (name, version) not in known and (found := self._available(name, version)):
                     known[name, version] = found
         return [known[key] for key in sorted(known)]
 
-    @contextmanager
-    def watch(self) -> Iterator[AsyncIterator[Status]]:
+    def watch(self) -> AbstractContextManager[AsyncIterator[Status]]:
         """Each change from the moment the block is entered, until the watches are ended."""
-        queue: asyncio.Queue[Status | None] = asyncio.Queue()
-        self._watchers.add(queue)
-        if self._watches_ended:
-            queue.put_nowait(None)
-        try:
-            yield _until_none(queue)
-        finally:
-            self._watchers.discard(queue)
+        return self._states.watch()
 
     def end_watches(self) -> None:
         """Ends every `watch`, also those begun later."""
-        self._watches_ended = True
-        for queue in self._watchers:
-            queue.put_nowait(None)
+        self._states.end_watches()
 
     async def close(self) -> None:
         """Retires everything and waits for it."""
         for task in self._loading:
             task.cancel()
         await asyncio.gather(*self._loading, return_exceptions=True)
-        for key in list(self._slots):
-            self._retire(key, State.UNLOADED)
+        for name, version in list(self._slots):
+            self._routes.drop(name)
+            self._retire((name, version), State.UNLOADED)
         while self._draining:
             await asyncio.wait(self._draining)
 
@@ -197,45 +175,57 @@ class ModelHost(Generic[M]):
         return name
 
     def _find(self, name: str, version: str) -> _Slot[M]:
-        number = self._serving.get(name)
-        if version and name in {key[0] for key in self._slots}:
-            number = self._number(name, version)
+        number = self.number(name, version)
         slot = self._slots.get((name, number)) if number is not None else None
-        if slot is not None:
-            return slot
-        if self._is_coming(name):
-            raise Unavailable(
-                f"model {name!r} is loading; retry shortly", reason="MODEL_LOADING", retry_after_s=1.0
-            )
-        if version and name in self._serving:
-            have = [str(key[1]) for key in self._slots if key[0] == name]
-            raise ModelNotFound(f"version of model {name!r}", version, have)
-        raise ModelNotFound("model", name, self.loaded())
+        if slot is None:
+            raise self._why_not(name, version, number)
+        return slot
 
-    def _is_coming(self, name: str) -> bool:
-        loading = any(s.state is State.LOADING for key, s in self._statuses.items() if key[0] == name)
-        return loading or (not self.settled and name in self.store.names())
+    def _why_not(self, name: str, version: str, number: int | None) -> ServiceError:
+        """Why a version does not answer."""
+        if self._states.any_is(State.LOADING, name) or (not self.settled and name in self.store.names()):
+            text = f"model {name!r} is loading; retry shortly"
+            return Unavailable(text, reason="MODEL_LOADING", retry_after_s=1.0)
+        status = self._states.get(name, number) if number is not None else None
+        if status is not None and status.state is State.FAILED:
+            return _load_failed(status.manifest, status.reason)
+        if version and name in self.loaded():
+            have = [*map(str, self.versions(name)), *self.route(name).labels]
+            return ModelNotFound(f"version of model {name!r}", version, have)
+        return ModelNotFound("model", name, self.loaded())
 
-    def _number(self, name: str, version: str) -> int:
-        if version.isascii() and version.isdecimal() and len(version) < 10:
-            return int(version)
-        return self.store.labels(name).get(version, -1)
+    async def _load_beside(self, name: str, version: str) -> Manifest:
+        async with self._lock:
+            manifest = self.store.resolve(name, version)
+            if not manifest.serves(self.area):
+                raise InvalidInput("model", f"{name} serves {', '.join(manifest.tasks)}, nothing of {self.area}")
+            key = (manifest.name, manifest.version)
+            if key not in self._slots:
+                self._slots[key] = slot = _Slot(await self._open(manifest))
+                if self.serving_version(name) is None:
+                    self._routes.point(name, manifest.version, {}, ())
+                self._states.set(Status(slot.model.manifest, State.SERVING))
+            # As it answers: settings may force another runner.
+            return self._slots[key].model.manifest
+
+    def _loaded(self, task: "asyncio.Task[Manifest]") -> None:
+        self._loading.discard(task)
+        if not task.cancelled():
+            task.exception()  # its caller may have left: `_open` has told the status and the log
 
     async def _open(self, manifest: Manifest) -> M:
-        self._set(Status(manifest, State.LOADING))
+        self._states.set(Status(manifest, State.LOADING))
         try:
             await asyncio.to_thread(self.store.verify, manifest, self._reads(manifest))
             return await self._build(manifest)
         except asyncio.CancelledError:
-            self._set(Status(manifest, State.FAILED, "the load was cancelled"))
+            self._states.set(Status(manifest, State.FAILED, "the load was cancelled"))
             raise
         except Exception as error:
             log.exception("load failed", extra={"model": manifest.name, "version": manifest.version})
             reason = error.message if isinstance(error, ServiceError) else f"{type(error).__name__}: {error}"
-            self._set(Status(manifest, State.FAILED, reason))
-            raise PreconditionFailed(
-                f"loading {manifest.name} version {manifest.version} failed: {reason}", reason="LOAD_FAILED"
-            ) from error
+            self._states.set(Status(manifest, State.FAILED, reason))
+            raise _load_failed(manifest, reason) from error
 
     async def _build(self, manifest: Manifest) -> M:
         model = await self._load(manifest, self.store.directory(manifest))
@@ -246,18 +236,9 @@ class ModelHost(Generic[M]):
             raise
         return model
 
-    def _swap(self, manifest: Manifest) -> None:
-        before = self._serving.get(manifest.name)
-        self._serving[manifest.name] = manifest.version
-        self._set(Status(manifest, State.SERVING))
-        if before is not None and before != manifest.version:
-            self._retire((manifest.name, before), State.AVAILABLE)
-
-    def _retire(self, key: tuple[str, int], after: State) -> None:
+    def _retire(self, key: Key, after: State) -> None:
         slot = self._slots.pop(key)
-        if self._serving.get(key[0]) == key[1]:
-            del self._serving[key[0]]
-        self._set(Status(slot.model.manifest, State.DRAINING))
+        self._states.set(Status(slot.model.manifest, State.DRAINING))
         task = asyncio.create_task(self._drain(slot, after))
         self._draining.add(task)
         task.add_done_callback(self._draining.discard)
@@ -269,7 +250,7 @@ class ModelHost(Generic[M]):
         await slot.model.close()
         manifest = slot.model.manifest
         if (manifest.name, manifest.version) not in self._slots:
-            self._set(Status(manifest, after))
+            self._states.set(Status(manifest, after))
 
     def _available(self, name: str, version: int) -> Status | None:
         try:
@@ -279,13 +260,8 @@ class ModelHost(Generic[M]):
             return None
         return Status(manifest, State.AVAILABLE) if manifest.serves(self.area) else None
 
-    def _set(self, status: Status) -> None:
-        self._statuses[status.manifest.name, status.manifest.version] = status
-        self._listener(status)
-        for queue in self._watchers:
-            queue.put_nowait(status)
 
-
-async def _until_none(queue: "asyncio.Queue[Status | None]") -> AsyncIterator[Status]:
-    while (status := await queue.get()) is not None:
-        yield status
+def _load_failed(manifest: Manifest, reason: str) -> PreconditionFailed:
+    return PreconditionFailed(
+        f"loading {manifest.name} version {manifest.version} failed: {reason}", reason="LOAD_FAILED"
+    )

@@ -10,7 +10,7 @@ from grpc import aio
 from maas.model.v1 import model_pb2, model_service_pb2, model_service_pb2_grpc
 from services.runtime.errors import Denied, Unavailable
 from services.runtime.follow import Follower
-from services.runtime.host import State, Status
+from services.runtime.states import State, Status
 
 _LOOPBACK = ("ipv4:127.", "ipv6:[::1]", "ipv6:%5B::1%5D", "unix:")
 
@@ -48,6 +48,14 @@ class ModelService(model_service_pb2_grpc.ModelServiceServicer):
         await self._follower.drop(request.model, request.version)
         return model_service_pb2.UnloadModelResponse()
 
+    async def SetLabel(
+        self, request: model_service_pb2.SetLabelRequest, context: aio.ServicerContext
+    ) -> model_service_pb2.SetLabelResponse:
+        administrators_only(context)
+        await self._follower.label(request.model, request.label, request.version)
+        model = self._model(self._status(request.model, ""), whole=True)
+        return model_service_pb2.SetLabelResponse(model=model)
+
     async def WatchModels(
         self, request: model_service_pb2.WatchModelsRequest, context: aio.ServicerContext
     ) -> AsyncIterator[model_service_pb2.WatchModelsResponse]:
@@ -62,9 +70,8 @@ class ModelService(model_service_pb2_grpc.ModelServiceServicer):
         raise Unavailable("the server is draining; watch another replica", reason="DRAINING", retry_after_s=1.0)
 
     def _status(self, name: str, version: str) -> Status:
-        serving = self._host.serving_version(name)
-        wanted = str(serving) if not version and serving is not None else version
-        manifest = self._host.store.resolve(name, wanted)
+        number = self._host.number(name, version)
+        manifest = self._host.store.resolve(name, version if number is None else str(number))
         for status in self._host.statuses():
             if status.manifest.name == name and status.manifest.version == manifest.version:
                 return status
@@ -72,7 +79,7 @@ class ModelService(model_service_pb2_grpc.ModelServiceServicer):
 
     def _model(self, status: Status, whole: bool = False) -> model_pb2.Model:
         manifest, store = status.manifest, self._host.store
-        labels = store.labels(manifest.name)
+        unversioned, labels = self._host.route(manifest.name).roles(manifest.version)
         model = model_pb2.Model(
             name=manifest.name,
             version=str(manifest.version),
@@ -92,7 +99,8 @@ class ModelService(model_service_pb2_grpc.ModelServiceServicer):
             chat_tells_time=manifest.tokenizer is not None and manifest.tokenizer.chat_tells_time,
             licence=manifest.licence,
             source=manifest.provenance.source,
-            version_labels=sorted(label for label, version in labels.items() if version == manifest.version),
+            version_labels=labels,
+            answers_unversioned=unversioned,
             default_for=sorted(task for task, name in self._host.defaults.items() if name == manifest.name),
         )
         if whole:

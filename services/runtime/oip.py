@@ -12,9 +12,10 @@ from maas.oip.v1 import grpc_service_pb2_grpc as pb_grpc
 from services.runtime.context import current
 from services.runtime.errors import ModelNotFound, Unimplemented
 from services.runtime.health import Readiness
-from services.runtime.host import Loaded, ModelHost, State
+from services.runtime.host import Loaded, ModelHost
 from services.runtime.oip_checks import check_inputs, check_version, requested
 from services.runtime.oip_tensors import Array, read_inputs, write_outputs
+from services.runtime.states import State
 from services.runtime.store.manifest import Manifest, TensorSpec
 
 NAME, VERSION = "maas", "0.1.0"

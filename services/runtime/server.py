@@ -27,11 +27,12 @@ from services.runtime.channels import server_options
 from services.runtime.door import Door, Registrar
 from services.runtime.follow import Follower
 from services.runtime.health import OVERALL, SERVING, HealthServicer, Readiness, model_service
-from services.runtime.host import M, ModelHost, State, Status
+from services.runtime.host import M, ModelHost
 from services.runtime.metrics import Metrics, expose
 from services.runtime.model_service import ModelService
 from services.runtime.reflection import add_reflection
 from services.runtime.settings import ServerSettings
+from services.runtime.states import State, Status
 from services.runtime.store.manifest import Manifest
 from services.runtime.store.store import ModelStore
 
@@ -52,7 +53,7 @@ class Floor(Generic[S]):
         self.server = aio.server(
             options=server_options(chosen.max_message_bytes, chosen.max_connection_age_s, chosen.workers > 1)
         )
-        self._door = Door(self.admission, self.metrics, chosen.stream_idle_s)
+        self._door = Door(self.admission, self.metrics, chosen.stream_idle_s, chosen.body_redactor)
         self.services: list[str] = []
         self._hosts: list[Follower] = []
         self._closers: list[Closer] = []
@@ -204,7 +205,7 @@ def _stop_on_signals() -> asyncio.Event:
 def main(cls: type[S], build: Build[S], name: str, argv: Sequence[str] | None = None) -> None:
     """`python -m services.<name>`: settings → workers → serve."""
     chosen = settings.load(cls, sys.argv[1:] if argv is None else argv, name)
-    logs.configure(name, chosen.log_level)
+    logs.configure(name, chosen.log_level, chosen.log_redactor, chosen.log_bodies)
     if workers.is_worker():
         workers.follow_parent()
     elif chosen.workers > 1:

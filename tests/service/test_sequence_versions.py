@@ -12,7 +12,7 @@ from maas.model.v1.model_service_pb2_grpc import ModelServiceStub
 from maas.sequence.v1 import sequence_pb2
 from maas.sequence.v1 import sequence_service_pb2 as pb
 from maas.sequence.v1.sequence_service_pb2_grpc import SequenceServiceStub
-from services.runtime.host import State
+from services.runtime.states import State
 from services.runtime.store.store import ModelStore
 from services.sequence.__main__ import build
 from services.sequence.settings import SequenceSettings

@@ -11,6 +11,8 @@ from services.runtime.store.files import hold, replace
 from services.runtime.store.manifest_file import DamagedModel
 
 FILE = "labels.toml"
+# What calls that name no version are answered by, where a model has it; and what a share of them may try.
+STABLE, CANARY = "stable", "canary"
 
 
 def read(model_directory: Path) -> dict[str, int]:

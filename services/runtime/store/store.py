@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 
 from services.runtime.errors import ModelNotFound, PreconditionFailed
 from services.runtime.store import labels, manifest_file
+from services.runtime.store.desired import Desired
 from services.runtime.store.files import fsync, hold, replace, sha256_files
 from services.runtime.store.manifest import Manifest
 from services.runtime.store.manifest_file import AGAIN, DamagedModel
@@ -86,13 +87,19 @@ class ModelStore:
         return labels.read(self.root / name) if self.versions(name) else {}
 
     def set_label(self, name: str, label: str, version: int | None) -> None:
-        """Point `label` at a published version, or drop it (None)."""
+        """Point `label` at a published version, or drop it (None).
+
+        `stable` also takes back what administrators loaded by hand: the last word decides what serves.
+        """
         check_label(label)
         known = self.versions(name)
         there = version in known if version is not None else is_name(name) and real_directory(self.root / name)
         if not there:
             self._not_found(name, str(version or label))
         labels.change(self.root / name, model_lock(self.root, name), label, version)
+        if label == labels.STABLE:
+            for desired in Desired.everywhere(self.root):
+                desired.forget(name)
 
     def card(self, manifest: Manifest) -> dict[str, Any]:
         """Metrics and figures of a version: outside its digest. DamagedModel if they cannot be read."""

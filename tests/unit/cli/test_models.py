@@ -61,10 +61,11 @@ def test_show_prints_one_version(store: Path) -> None:
 
 
 def test_label_and_remove(store: Path) -> None:
-    assert models(store, "label", "net", "stable", "1").stdout == "stable → 1\n"
+    told = models(store, "label", "net", "stable", "1").stdout
+    assert told == "net: stable → 1; calls without a version get 1\n"
     with pytest.raises(PreconditionFailed, match="stable"):
         raise_from(models(store, "remove", "net", "1"))
-    assert models(store, "label", "net", "stable").stdout == "no labels\n"
+    assert models(store, "label", "net", "stable").stdout == "net: no labels; calls without a version get 2\n"
     assert models(store, "remove", "net", "1").exit_code == 0
     assert ModelStore(store).versions("net") == [2]
 

@@ -9,7 +9,8 @@ import pytest
 
 from services.runtime.errors import InvalidInput, ModelNotFound, PreconditionFailed
 from services.runtime.follow import Follower
-from services.runtime.host import ModelHost, State
+from services.runtime.host import ModelHost
+from services.runtime.states import State
 from services.runtime.store.manifest import Manifest
 from services.runtime.store.store import ModelStore
 
@@ -123,7 +124,7 @@ async def test_a_load_goes_on_when_its_caller_leaves(store: ModelStore, monkeypa
     gate = asyncio.Event()
     monkeypatch.setattr(Counting, "gate", gate)
     caller = asyncio.create_task(host.load("net"))
-    while not host._statuses:
+    while not host._states.all():
         await asyncio.sleep(0.01)
     caller.cancel()
     gate.set()
@@ -171,7 +172,7 @@ async def test_a_slow_sync_does_not_undo_an_administrator(
     gate = asyncio.Event()
     monkeypatch.setattr(Counting, "gate", gate)
     syncing = asyncio.create_task(follower.sync())
-    while not host._statuses:
+    while not host._states.all():
         await asyncio.sleep(0.01)
     choosing = asyncio.create_task(follower.choose("net", "1"))
     await asyncio.sleep(0)

@@ -135,6 +135,7 @@ class Model(_message.Message):
     LABEL_COUNT_FIELD_NUMBER: _builtins.int
     CLASS_NAMES_FIELD_NUMBER: _builtins.int
     CHAT_TELLS_TIME_FIELD_NUMBER: _builtins.int
+    ANSWERS_UNVERSIONED_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     version: _builtins.str
     digest: _builtins.str
@@ -153,6 +154,8 @@ class Model(_message.Message):
     label_count: _builtins.int
     chat_tells_time: _builtins.bool
     """The chat template writes the time into the prompt: the answer to a chat is another one later."""
+    answers_unversioned: _builtins.bool
+    """Answers the calls that name no version: one of the versions that are SERVING."""
     @_builtins.property
     def tasks(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """For example `vision.classify`."""
@@ -173,7 +176,9 @@ class Model(_message.Message):
 
     @_builtins.property
     def version_labels(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Labels that point at this version, for example `stable`."""
+        """Labels that stand for this version here, for example `stable`. One that was moved is told here once the
+        version it moves to is loaded.
+        """
 
     @_builtins.property
     def default_for(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -209,10 +214,11 @@ class Model(_message.Message):
         label_count: _builtins.int = ...,
         class_names: _abc.Iterable[_builtins.str] | None = ...,
         chat_tells_time: _builtins.bool = ...,
+        answers_unversioned: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["card", b"card", "preprocessing", b"preprocessing"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["architecture", b"architecture", "card", b"card", "chat_tells_time", b"chat_tells_time", "class_names", b"class_names", "default_for", b"default_for", "description", b"description", "digest", b"digest", "inputs", b"inputs", "label_count", b"label_count", "licence", b"licence", "limits", b"limits", "name", b"name", "outputs", b"outputs", "precision", b"precision", "preprocessing", b"preprocessing", "runner", b"runner", "service", b"service", "source", b"source", "state", b"state", "state_reason", b"state_reason", "tasks", b"tasks", "version", b"version", "version_labels", b"version_labels"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answers_unversioned", b"answers_unversioned", "architecture", b"architecture", "card", b"card", "chat_tells_time", b"chat_tells_time", "class_names", b"class_names", "default_for", b"default_for", "description", b"description", "digest", b"digest", "inputs", b"inputs", "label_count", b"label_count", "licence", b"licence", "limits", b"limits", "name", b"name", "outputs", b"outputs", "precision", b"precision", "preprocessing", b"preprocessing", "runner", b"runner", "service", b"service", "source", b"source", "state", b"state", "state_reason", b"state_reason", "tasks", b"tasks", "version", b"version", "version_labels", b"version_labels"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -26,7 +26,7 @@ from maas.common.v1 import constraints_pb2 as maas_dot_common_dot_v1_dot_constra
 from maas.model.v1 import model_pb2 as maas_dot_model_dot_v1_dot_model__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!maas/model/v1/model_service.proto\x12\rmaas.model.v1\x1a maas/common/v1/constraints.proto\x1a\x19maas/model/v1/model.proto\"*\n\x11ListModelsRequest\x12\x15\n\x04task\x18\x01 \x01(\tB\x07\xa2\xbb\x18\x03@\x80\x01\"\xb7\x01\n\x12ListModelsResponse\x12$\n\x06models\x18\x01 \x03(\x0b\x32\x14.maas.model.v1.Model\x12G\n\x0bunavailable\x18\x02 \x03(\x0b\x32\x32.maas.model.v1.ListModelsResponse.UnavailableEntry\x1a\x32\n\x10UnavailableEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"D\n\x0fGetModelRequest\x12\x18\n\x05model\x18\x01 \x01(\tB\t\xa2\xbb\x18\x05\x38\x01@\x80\x01\x12\x17\n\x07version\x18\x02 \x01(\tB\x06\xa2\xbb\x18\x02@@\"7\n\x10GetModelResponse\x12#\n\x05model\x18\x01 \x01(\x0b\x32\x14.maas.model.v1.Model\"E\n\x10LoadModelRequest\x12\x18\n\x05model\x18\x01 \x01(\tB\t\xa2\xbb\x18\x05\x38\x01@\x80\x01\x12\x17\n\x07version\x18\x02 \x01(\tB\x06\xa2\xbb\x18\x02@@\"8\n\x11LoadModelResponse\x12#\n\x05model\x18\x01 \x01(\x0b\x32\x14.maas.model.v1.Model\"G\n\x12UnloadModelRequest\x12\x18\n\x05model\x18\x01 \x01(\tB\t\xa2\xbb\x18\x05\x38\x01@\x80\x01\x12\x17\n\x07version\x18\x02 \x01(\tB\x06\xa2\xbb\x18\x02@@\"\x15\n\x13UnloadModelResponse\",\n\x12WatchModelsRequest\x12\x16\n\x05model\x18\x01 \x01(\tB\x07\xa2\xbb\x18\x03@\x80\x01\"P\n\x13WatchModelsResponse\x12#\n\x05model\x18\x01 \x01(\x0b\x32\x14.maas.model.v1.Model\x12\x14\n\x0csnapshot_end\x18\x02 \x01(\x08\x32\xac\x03\n\x0cModelService\x12Q\n\nListModels\x12 .maas.model.v1.ListModelsRequest\x1a!.maas.model.v1.ListModelsResponse\x12K\n\x08GetModel\x12\x1e.maas.model.v1.GetModelRequest\x1a\x1f.maas.model.v1.GetModelResponse\x12N\n\tLoadModel\x12\x1f.maas.model.v1.LoadModelRequest\x1a .maas.model.v1.LoadModelResponse\x12T\n\x0bUnloadModel\x12!.maas.model.v1.UnloadModelRequest\x1a\".maas.model.v1.UnloadModelResponse\x12V\n\x0bWatchModels\x12!.maas.model.v1.WatchModelsRequest\x1a\".maas.model.v1.WatchModelsResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!maas/model/v1/model_service.proto\x12\rmaas.model.v1\x1a maas/common/v1/constraints.proto\x1a\x19maas/model/v1/model.proto\"*\n\x11ListModelsRequest\x12\x15\n\x04task\x18\x01 \x01(\tB\x07\xa2\xbb\x18\x03@\x80\x01\"\xb7\x01\n\x12ListModelsResponse\x12$\n\x06models\x18\x01 \x03(\x0b\x32\x14.maas.model.v1.Model\x12G\n\x0bunavailable\x18\x02 \x03(\x0b\x32\x32.maas.model.v1.ListModelsResponse.UnavailableEntry\x1a\x32\n\x10UnavailableEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"D\n\x0fGetModelRequest\x12\x18\n\x05model\x18\x01 \x01(\tB\t\xa2\xbb\x18\x05\x38\x01@\x80\x01\x12\x17\n\x07version\x18\x02 \x01(\tB\x06\xa2\xbb\x18\x02@@\"7\n\x10GetModelResponse\x12#\n\x05model\x18\x01 \x01(\x0b\x32\x14.maas.model.v1.Model\"E\n\x10LoadModelRequest\x12\x18\n\x05model\x18\x01 \x01(\tB\t\xa2\xbb\x18\x05\x38\x01@\x80\x01\x12\x17\n\x07version\x18\x02 \x01(\tB\x06\xa2\xbb\x18\x02@@\"8\n\x11LoadModelResponse\x12#\n\x05model\x18\x01 \x01(\x0b\x32\x14.maas.model.v1.Model\"G\n\x12UnloadModelRequest\x12\x18\n\x05model\x18\x01 \x01(\tB\t\xa2\xbb\x18\x05\x38\x01@\x80\x01\x12\x17\n\x07version\x18\x02 \x01(\tB\x06\xa2\xbb\x18\x02@@\"\x15\n\x13UnloadModelResponse\"]\n\x0fSetLabelRequest\x12\x18\n\x05model\x18\x01 \x01(\tB\t\xa2\xbb\x18\x05\x38\x01@\x80\x01\x12\x17\n\x05label\x18\x02 \x01(\tB\x08\xa2\xbb\x18\x04\x38\x01@ \x12\x17\n\x07version\x18\x03 \x01(\tB\x06\xa2\xbb\x18\x02@@\"7\n\x10SetLabelResponse\x12#\n\x05model\x18\x01 \x01(\x0b\x32\x14.maas.model.v1.Model\",\n\x12WatchModelsRequest\x12\x16\n\x05model\x18\x01 \x01(\tB\x07\xa2\xbb\x18\x03@\x80\x01\"P\n\x13WatchModelsResponse\x12#\n\x05model\x18\x01 \x01(\x0b\x32\x14.maas.model.v1.Model\x12\x14\n\x0csnapshot_end\x18\x02 \x01(\x08\x32\xf9\x03\n\x0cModelService\x12Q\n\nListModels\x12 .maas.model.v1.ListModelsRequest\x1a!.maas.model.v1.ListModelsResponse\x12K\n\x08GetModel\x12\x1e.maas.model.v1.GetModelRequest\x1a\x1f.maas.model.v1.GetModelResponse\x12N\n\tLoadModel\x12\x1f.maas.model.v1.LoadModelRequest\x1a .maas.model.v1.LoadModelResponse\x12T\n\x0bUnloadModel\x12!.maas.model.v1.UnloadModelRequest\x1a\".maas.model.v1.UnloadModelResponse\x12K\n\x08SetLabel\x12\x1e.maas.model.v1.SetLabelRequest\x1a\x1f.maas.model.v1.SetLabelResponse\x12V\n\x0bWatchModels\x12!.maas.model.v1.WatchModelsRequest\x1a\".maas.model.v1.WatchModelsResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -49,6 +49,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_UNLOADMODELREQUEST'].fields_by_name['model']._serialized_options = b'\242\273\030\0058\001@\200\001'
   _globals['_UNLOADMODELREQUEST'].fields_by_name['version']._loaded_options = None
   _globals['_UNLOADMODELREQUEST'].fields_by_name['version']._serialized_options = b'\242\273\030\002@@'
+  _globals['_SETLABELREQUEST'].fields_by_name['model']._loaded_options = None
+  _globals['_SETLABELREQUEST'].fields_by_name['model']._serialized_options = b'\242\273\030\0058\001@\200\001'
+  _globals['_SETLABELREQUEST'].fields_by_name['label']._loaded_options = None
+  _globals['_SETLABELREQUEST'].fields_by_name['label']._serialized_options = b'\242\273\030\0048\001@ '
+  _globals['_SETLABELREQUEST'].fields_by_name['version']._loaded_options = None
+  _globals['_SETLABELREQUEST'].fields_by_name['version']._serialized_options = b'\242\273\030\002@@'
   _globals['_WATCHMODELSREQUEST'].fields_by_name['model']._loaded_options = None
   _globals['_WATCHMODELSREQUEST'].fields_by_name['model']._serialized_options = b'\242\273\030\003@\200\001'
   _globals['_LISTMODELSREQUEST']._serialized_start=113
@@ -69,10 +75,14 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_UNLOADMODELREQUEST']._serialized_end=670
   _globals['_UNLOADMODELRESPONSE']._serialized_start=672
   _globals['_UNLOADMODELRESPONSE']._serialized_end=693
-  _globals['_WATCHMODELSREQUEST']._serialized_start=695
-  _globals['_WATCHMODELSREQUEST']._serialized_end=739
-  _globals['_WATCHMODELSRESPONSE']._serialized_start=741
-  _globals['_WATCHMODELSRESPONSE']._serialized_end=821
-  _globals['_MODELSERVICE']._serialized_start=824
-  _globals['_MODELSERVICE']._serialized_end=1252
+  _globals['_SETLABELREQUEST']._serialized_start=695
+  _globals['_SETLABELREQUEST']._serialized_end=788
+  _globals['_SETLABELRESPONSE']._serialized_start=790
+  _globals['_SETLABELRESPONSE']._serialized_end=845
+  _globals['_WATCHMODELSREQUEST']._serialized_start=847
+  _globals['_WATCHMODELSREQUEST']._serialized_end=891
+  _globals['_WATCHMODELSRESPONSE']._serialized_start=893
+  _globals['_WATCHMODELSRESPONSE']._serialized_end=973
+  _globals['_MODELSERVICE']._serialized_start=976
+  _globals['_MODELSERVICE']._serialized_end=1481
 # @@protoc_insertion_point(module_scope)

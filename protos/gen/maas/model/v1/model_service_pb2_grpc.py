@@ -55,6 +55,11 @@ class ModelServiceStub:
                 request_serializer=maas_dot_model_dot_v1_dot_model__service__pb2.UnloadModelRequest.SerializeToString,
                 response_deserializer=maas_dot_model_dot_v1_dot_model__service__pb2.UnloadModelResponse.FromString,
                 _registered_method=True)
+        self.SetLabel = channel.unary_unary(
+                '/maas.model.v1.ModelService/SetLabel',
+                request_serializer=maas_dot_model_dot_v1_dot_model__service__pb2.SetLabelRequest.SerializeToString,
+                response_deserializer=maas_dot_model_dot_v1_dot_model__service__pb2.SetLabelResponse.FromString,
+                _registered_method=True)
         self.WatchModels = channel.unary_stream(
                 '/maas.model.v1.ModelService/WatchModels',
                 request_serializer=maas_dot_model_dot_v1_dot_model__service__pb2.WatchModelsRequest.SerializeToString,
@@ -83,7 +88,8 @@ class ModelServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def LoadModel(self, request, context):
-        """Verifies, warms up and swaps in a version; the old one serves until then and drains after.
+        """Verifies, warms up and swaps in a version; the old one serves until then and drains after, unless it has
+        a label. Holds until a newer version is published or `stable` is set.
         NOT_FOUND: not in the store. FAILED_PRECONDITION: the load failed; the old version still serves.
         PERMISSION_DENIED: not from loopback while no policy is set.
         """
@@ -93,7 +99,17 @@ class ModelServiceServicer:
 
     def UnloadModel(self, request, context):
         """Stops serving a model after its calls end.
-        NOT_FOUND: not loaded. PERMISSION_DENIED as above.
+        NOT_FOUND: not loaded. FAILED_PRECONDITION: one version was named and others are loaded with it.
+        PERMISSION_DENIED as above.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetLabel(self, request, context):
+        """Points a label at a version once that is loaded. `stable` answers the calls that name no version.
+        NOT_FOUND: no such model or version. INVALID_ARGUMENT: no name for a label. FAILED_PRECONDITION: the load
+        failed; the label stays where it was. PERMISSION_DENIED as above.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -129,6 +145,11 @@ def add_ModelServiceServicer_to_server(servicer, server):
                     servicer.UnloadModel,
                     request_deserializer=maas_dot_model_dot_v1_dot_model__service__pb2.UnloadModelRequest.FromString,
                     response_serializer=maas_dot_model_dot_v1_dot_model__service__pb2.UnloadModelResponse.SerializeToString,
+            ),
+            'SetLabel': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetLabel,
+                    request_deserializer=maas_dot_model_dot_v1_dot_model__service__pb2.SetLabelRequest.FromString,
+                    response_serializer=maas_dot_model_dot_v1_dot_model__service__pb2.SetLabelResponse.SerializeToString,
             ),
             'WatchModels': grpc.unary_stream_rpc_method_handler(
                     servicer.WatchModels,
@@ -245,6 +266,33 @@ class ModelService:
             '/maas.model.v1.ModelService/UnloadModel',
             maas_dot_model_dot_v1_dot_model__service__pb2.UnloadModelRequest.SerializeToString,
             maas_dot_model_dot_v1_dot_model__service__pb2.UnloadModelResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetLabel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/maas.model.v1.ModelService/SetLabel',
+            maas_dot_model_dot_v1_dot_model__service__pb2.SetLabelRequest.SerializeToString,
+            maas_dot_model_dot_v1_dot_model__service__pb2.SetLabelResponse.FromString,
             options,
             channel_credentials,
             insecure,

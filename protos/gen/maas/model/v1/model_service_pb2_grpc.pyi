@@ -42,13 +42,20 @@ class ModelServiceStub:
     NOT_FOUND: unknown name or version; the text lists what exists.
     """
     LoadModel: _grpc.UnaryUnaryMultiCallable[_model_service_pb2.LoadModelRequest, _model_service_pb2.LoadModelResponse]
-    """Verifies, warms up and swaps in a version; the old one serves until then and drains after.
+    """Verifies, warms up and swaps in a version; the old one serves until then and drains after, unless it has
+    a label. Holds until a newer version is published or `stable` is set.
     NOT_FOUND: not in the store. FAILED_PRECONDITION: the load failed; the old version still serves.
     PERMISSION_DENIED: not from loopback while no policy is set.
     """
     UnloadModel: _grpc.UnaryUnaryMultiCallable[_model_service_pb2.UnloadModelRequest, _model_service_pb2.UnloadModelResponse]
     """Stops serving a model after its calls end.
-    NOT_FOUND: not loaded. PERMISSION_DENIED as above.
+    NOT_FOUND: not loaded. FAILED_PRECONDITION: one version was named and others are loaded with it.
+    PERMISSION_DENIED as above.
+    """
+    SetLabel: _grpc.UnaryUnaryMultiCallable[_model_service_pb2.SetLabelRequest, _model_service_pb2.SetLabelResponse]
+    """Points a label at a version once that is loaded. `stable` answers the calls that name no version.
+    NOT_FOUND: no such model or version. INVALID_ARGUMENT: no name for a label. FAILED_PRECONDITION: the load
+    failed; the label stays where it was. PERMISSION_DENIED as above.
     """
     WatchModels: _grpc.UnaryStreamMultiCallable[_model_service_pb2.WatchModelsRequest, _model_service_pb2.WatchModelsResponse]
     """The present state of every model, then each change, until the caller leaves.
@@ -69,13 +76,20 @@ class ModelServiceAsyncStub(ModelServiceStub):
     NOT_FOUND: unknown name or version; the text lists what exists.
     """
     LoadModel: _aio.UnaryUnaryMultiCallable[_model_service_pb2.LoadModelRequest, _model_service_pb2.LoadModelResponse]  # type: ignore[assignment]
-    """Verifies, warms up and swaps in a version; the old one serves until then and drains after.
+    """Verifies, warms up and swaps in a version; the old one serves until then and drains after, unless it has
+    a label. Holds until a newer version is published or `stable` is set.
     NOT_FOUND: not in the store. FAILED_PRECONDITION: the load failed; the old version still serves.
     PERMISSION_DENIED: not from loopback while no policy is set.
     """
     UnloadModel: _aio.UnaryUnaryMultiCallable[_model_service_pb2.UnloadModelRequest, _model_service_pb2.UnloadModelResponse]  # type: ignore[assignment]
     """Stops serving a model after its calls end.
-    NOT_FOUND: not loaded. PERMISSION_DENIED as above.
+    NOT_FOUND: not loaded. FAILED_PRECONDITION: one version was named and others are loaded with it.
+    PERMISSION_DENIED as above.
+    """
+    SetLabel: _aio.UnaryUnaryMultiCallable[_model_service_pb2.SetLabelRequest, _model_service_pb2.SetLabelResponse]  # type: ignore[assignment]
+    """Points a label at a version once that is loaded. `stable` answers the calls that name no version.
+    NOT_FOUND: no such model or version. INVALID_ARGUMENT: no name for a label. FAILED_PRECONDITION: the load
+    failed; the label stays where it was. PERMISSION_DENIED as above.
     """
     WatchModels: _aio.UnaryStreamMultiCallable[_model_service_pb2.WatchModelsRequest, _model_service_pb2.WatchModelsResponse]  # type: ignore[assignment]
     """The present state of every model, then each change, until the caller leaves.
@@ -111,7 +125,8 @@ class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _model_service_pb2.LoadModelRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_model_service_pb2.LoadModelResponse, _abc.Awaitable[_model_service_pb2.LoadModelResponse]]:
-        """Verifies, warms up and swaps in a version; the old one serves until then and drains after.
+        """Verifies, warms up and swaps in a version; the old one serves until then and drains after, unless it has
+        a label. Holds until a newer version is published or `stable` is set.
         NOT_FOUND: not in the store. FAILED_PRECONDITION: the load failed; the old version still serves.
         PERMISSION_DENIED: not from loopback while no policy is set.
         """
@@ -123,7 +138,19 @@ class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_model_service_pb2.UnloadModelResponse, _abc.Awaitable[_model_service_pb2.UnloadModelResponse]]:
         """Stops serving a model after its calls end.
-        NOT_FOUND: not loaded. PERMISSION_DENIED as above.
+        NOT_FOUND: not loaded. FAILED_PRECONDITION: one version was named and others are loaded with it.
+        PERMISSION_DENIED as above.
+        """
+
+    @_abc_1.abstractmethod
+    def SetLabel(
+        self,
+        request: _model_service_pb2.SetLabelRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_model_service_pb2.SetLabelResponse, _abc.Awaitable[_model_service_pb2.SetLabelResponse]]:
+        """Points a label at a version once that is loaded. `stable` answers the calls that name no version.
+        NOT_FOUND: no such model or version. INVALID_ARGUMENT: no name for a label. FAILED_PRECONDITION: the load
+        failed; the label stays where it was. PERMISSION_DENIED as above.
         """
 
     @_abc_1.abstractmethod
