@@ -65,7 +65,7 @@ class FanOut:
         except ServiceError as error:
             problem = error
         except Exception:
-            log.exception("call of a fan-out failed", extra={"call": call.id})
+            log.exception("call of a fan-out failed", extra={"index": index})
             problem = ServiceError(f"internal error; quote request id {current().request_id} to the operators")
         return Finished(index, failed(call.id, problem, started), None if call.best_effort else problem)
 

@@ -5,6 +5,7 @@ Handlers are wrapped once, at registration, so a call pays for no interceptor ch
 
 import asyncio
 import logging
+import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, nullcontext
@@ -15,14 +16,21 @@ import grpc
 from google.protobuf.message import DecodeError
 from grpc import aio
 
+from services.runtime import bodies
 from services.runtime import context as calls
 from services.runtime.admission import Admission
-from services.runtime.errors import DeadlinePassed, InvalidInput, ServiceError, Unimplemented
+from services.runtime.errors import Code, DeadlinePassed, InvalidInput, ServiceError, Unimplemented
 from services.runtime.metrics import Metrics
+from services.runtime.redaction import Redactor
 from services.runtime.status import grpc_code, trailers
 from services.runtime.validate import validate
 
 log = logging.getLogger("maas.call")
+
+# Their words are about servers, not about a request.
+OURS = (Code.UNAVAILABLE, Code.RESOURCE_EXHAUSTED, Code.DEADLINE_EXCEEDED)
+# What a caller named in a field's path: the key of a map.
+_NAMES = re.compile(r"\[(?!\d+\])[^\]]*\]?")
 
 Body = Callable[[], Awaitable[Any]]
 
@@ -41,6 +49,8 @@ class Door:
     admission: Admission
     metrics: Metrics
     stream_idle_s: float
+    # The texts of requests are logged through it; None = they are not logged at all.
+    body_redactor: Redactor | None = None
 
     def wrap(self, method: str, handler: grpc.RpcMethodHandler, admitted: bool) -> grpc.RpcMethodHandler:
         """The same handler behind the door; `admitted` = counts against the admission limit."""
@@ -57,10 +67,10 @@ class Door:
             )
         if handler.response_streaming:
             return grpc.unary_stream_rpc_method_handler(
-                guard.streaming(handler.unary_stream, _checked), deserialize, serialize
+                guard.streaming(handler.unary_stream, guard.checked), deserialize, serialize
             )
         return grpc.unary_unary_rpc_method_handler(
-            guard.unary(handler.unary_unary, _checked), deserialize, serialize
+            guard.unary(handler.unary_unary, guard.checked), deserialize, serialize
         )
 
 
@@ -120,7 +130,14 @@ class _Guard:
                 return
             except TimeoutError:
                 raise DeadlinePassed(f"no message on the stream for {idle_s:g} s", reason="STREAM_IDLE") from None
-            yield _checked(message)
+            yield self.checked(message)
+
+    def checked(self, request: Any) -> Any:
+        """The request, logged if that is switched on; raises InvalidInput for one that breaks its limits."""
+        redactor = self._door.body_redactor
+        if redactor is not None:
+            log.info("request", extra={"method": self._method, "body": bodies.told(request, redactor)})
+        return _checked(request)
 
     async def _run(self, context: aio.ServicerContext, body: Body) -> Any:
         request = _context_of(self._method, context)
@@ -135,7 +152,8 @@ class _Guard:
             return reply
         except ServiceError as error:
             status = error.code.name
-            log.info("refused", extra={"method": self._method, "status": status, "error": error.message})
+            whole = self._door.body_redactor is not None
+            log.info("refused", extra={"method": self._method, "status": status, **_why(error, whole)})
             await _abort(context, request, error)
         except aio.AbortError:
             status = "ABORTED_BY_HANDLER"
@@ -156,6 +174,14 @@ class _Guard:
             await _abort(context, request, _internal(request.request_id))
         finally:
             self._door.metrics.observe(self._method, status, time.monotonic() - request.started)
+
+
+def _why(error: ServiceError, whole: bool) -> dict[str, object]:
+    """What the log says of an error. Words on a request can repeat it: unless `whole`, fields are named alone."""
+    if whole or error.code in OURS:
+        return {"reason": error.reason, "error": error.message}
+    fields = [_NAMES.sub("[…]", violation.field) for violation in error.violations]
+    return {"reason": error.reason, **({"fields": fields} if fields else {})}
 
 
 def _internal(request_id: str) -> ServiceError:

@@ -3,14 +3,24 @@
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import AfterValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from services.runtime import redaction
 
 S = TypeVar("S", bound="ServerSettings")
 
 METRICS_OFFSET = 4000
+
+
+def _loads(path: str) -> str:
+    redaction.load(path)
+    return path
+
+
+RedactorPath = Annotated[str, AfterValidator(_loads)]
 
 
 class ServerSettings(BaseSettings):
@@ -35,6 +45,9 @@ class ServerSettings(BaseSettings):
     lame_duck_s: float = Field(3.0, ge=0, description="seconds of accepting after NOT_SERVING on shutdown")
     drain_s: float = Field(25.0, ge=0, description="seconds that calls in progress have to end on shutdown")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level logged")
+    log_bodies: bool = Field(False, description="log the texts of requests, redacted, at most 2 KB of each")
+    redact: bool = Field(True, description="personal data and secrets out of every text that is logged")
+    redactor: RedactorPath = Field("", description="package.module:function, str → str, in place of the own one")
     uvloop: bool = Field(True, description="run on uvloop instead of the stock event loop")
     device: str = Field("cpu", description="torch device: cpu, cuda, cuda:1 …")
     threads: int = Field(1, ge=1, le=256, description="compute threads of this process")
@@ -45,6 +58,16 @@ class ServerSettings(BaseSettings):
         if self.metrics_port == 0 or (self.metrics_port is None and not self.port):
             return None
         return self.host, self.metrics_port or self.port + METRICS_OFFSET
+
+    @property
+    def body_redactor(self) -> redaction.Redactor | None:
+        """What the text of a request passes on its way to the log; None = it does not go there."""
+        return redaction.load(self.redactor) if self.log_bodies else None
+
+    @property
+    def log_redactor(self) -> redaction.Redactor | None:
+        """What every other text passes; None = nothing."""
+        return redaction.load(self.redactor) if self.redact else None
 
     @property
     def max_message_bytes(self) -> int:
@@ -63,7 +86,7 @@ def load(cls: type[S], argv: Sequence[str], prog: str) -> S:
     except ValidationError as error:
         for problem in error.errors():
             key = "_".join(str(part) for part in problem["loc"])
-            value = "(hidden)" if problem["loc"][0] in hidden else repr(problem["input"])
+            value = "(hidden)" if problem["loc"][0] in hidden else redaction.redact(repr(problem["input"]))
             print(f"{prog}: {_variable(key)}={value}: {problem['msg']}", file=sys.stderr)
         raise SystemExit(2) from None
 
