@@ -7,7 +7,6 @@ broken down. For language models `label` may be missing, and `group` names the o
 
 import hashlib
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -108,5 +107,5 @@ def _word(value: object) -> str | None:
 def _kind(value: object) -> str:
     if value is None or value == "":
         return "missing"
-    kinds: Sequence[tuple[type, str]] = ((str, "a string"), (bool, "true or false"), (dict, "an object"))
-    return next((word for kind, word in kinds if isinstance(value, kind)), f"a {type(value).__name__}")
+    kinds = ((str, "a string"), (bool, "true or false"), (int, "a number"), (float, "a number"), (list, "a list"))
+    return next((word for kind, word in kinds if isinstance(value, kind)), "an object")

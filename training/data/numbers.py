@@ -4,7 +4,6 @@ import math
 import re
 from datetime import UTC, datetime
 
-SECONDS_A_YEAR = 31_556_952  # of the Gregorian calendar's mean year
 MONTH = re.compile(r"\d{4}-\d{2}")
 
 
@@ -18,10 +17,11 @@ def finite(cell: str) -> float | None:
 
 
 def years(cell: str) -> float | None:
-    """An ISO 8601 date, month or time as years of our era, to the second or so; UTC where it names no zone."""
+    """An ISO 8601 date, month or time as a year and its part that is over; UTC where it names no zone."""
     try:
         when = datetime.fromisoformat(f"{cell}-01" if MONTH.fullmatch(cell) else cell)
-    except ValueError:
+        aware = when.astimezone(UTC) if when.tzinfo else when.replace(tzinfo=UTC)
+        start, end = (datetime(year, 1, 1, tzinfo=UTC) for year in (aware.year, aware.year + 1))
+    except (ValueError, OverflowError):
         return None
-    aware = when if when.tzinfo else when.replace(tzinfo=UTC)
-    return 1970 + aware.timestamp() / SECONDS_A_YEAR
+    return aware.year + (aware - start) / (end - start)
