@@ -25,8 +25,10 @@ from services.runtime.settings import ServerSettings
 from tests.harness import running
 
 
-def model(name: str, version: int, service: str, task: str, digest: str = "") -> model_pb2.Model:
-    """A serving model that is the default of its task."""
+def model(
+    name: str, version: int, service: str, task: str, digest: str = "", labels: str = "", unversioned: bool = False
+) -> model_pb2.Model:
+    """A serving model that is the default of its task; `labels` are separated by spaces."""
     return model_pb2.Model(
         name=name,
         version=str(version),
@@ -35,6 +37,8 @@ def model(name: str, version: int, service: str, task: str, digest: str = "") ->
         tasks=[task],
         state=model_pb2.MODEL_STATE_SERVING,
         default_for=[task],
+        version_labels=labels.split(),
+        answers_unversioned=unversioned,
     )
 
 
@@ -77,7 +81,7 @@ class Behind:
 
     def served(self, request: Any) -> served_pb2.ServedBy:
         """The model that answers; NOT_FOUND for one that is not served, as a real service does."""
-        for one in self.models:
+        for one in sorted(self.models, key=lambda one: not one.answers_unversioned):
             fits = request.model in ("", one.name) and request.version in ("", one.version, *one.version_labels)
             if fits and one.state == model_pb2.MODEL_STATE_SERVING:
                 return served_pb2.ServedBy(model=one.name, version=one.version, digest=one.digest)
@@ -115,6 +119,10 @@ class Models(model_service_pb2_grpc.ModelServiceServicer):
     async def LoadModel(self, request: Any, context: Any) -> model_service_pb2.LoadModelResponse:
         self.behind.calls["LoadModel"] += 1
         return model_service_pb2.LoadModelResponse(model=self.behind.models[0])
+
+    async def SetLabel(self, request: Any, context: Any) -> model_service_pb2.SetLabelResponse:
+        await self.behind.enter("SetLabel", request)
+        return model_service_pb2.SetLabelResponse(model=self.behind.models[0])
 
     async def UnloadModel(self, request: Any, context: Any) -> model_service_pb2.UnloadModelResponse:
         self.behind.calls["UnloadModel"] += 1

@@ -66,6 +66,35 @@ def test_two_versions_that_serve_are_no_ground_for_a_guess(index: ModelIndex):
     assert index.resolve(CLASSIFY, ask("lite", "3")) == Serving("lite", "3", "lite3")
 
 
+def test_several_versions_serve_and_one_of_them_answers_unversioned_calls(index: ModelIndex):
+    answering, canary = (
+        model("lite", 2, default="vision.classify", label="stable"),
+        model("lite", 3, label="canary"),
+    )
+    canary.default_for.append("vision.classify")
+    answering.answers_unversioned = True
+    index.replace("vision", [answering, canary])
+    for name in ("", "lite"):
+        assert index.resolve(CLASSIFY, ask(name)) == Serving("lite", "2", "lite2")
+        assert index.resolve(CLASSIFY, ask(name, "canary")) == Serving("lite", "3", "lite3")
+        assert index.canary(CLASSIFY, ask(name)) == Serving("lite", "3", "lite3")
+    answering.state = model_pb2.MODEL_STATE_DRAINING
+    index.update("vision", answering)
+    canary.answers_unversioned = True
+    index.update("vision", canary)
+    assert index.resolve(CLASSIFY, ask()) == Serving("lite", "3", "lite3")
+    assert index.resolve(CLASSIFY, ask("lite", "stable")) is None
+
+
+def test_while_an_answer_moves_from_one_version_to_the_other_none_is_guessed(index: ModelIndex):
+    one, other = model("lite", 1, label="stable"), model("lite", 2, label="stable")
+    one.answers_unversioned = other.answers_unversioned = True
+    index.replace("vision", [one, other])
+    assert index.resolve(CLASSIFY, ask("lite")) is None
+    assert index.resolve(CLASSIFY, ask("lite", "stable")) is None
+    assert index.canary(CLASSIFY, ask("lite")) is None
+
+
 def test_two_defaults_of_one_task_are_no_ground_for_a_guess(index: ModelIndex):
     index.update("vision", model("mnist", 1, default="vision.classify"))
     assert index.resolve(CLASSIFY, ask()) is None
