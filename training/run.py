@@ -66,6 +66,7 @@ def train(
 ) -> Fitted:
     """The best net of the validation rows. The test rows are left alone."""
     team = present()
+    check_device(plan.device)
     _use_threads(plan, team)
     if team.leads:
         _forget_another_plan(folder, plan)
@@ -91,6 +92,13 @@ def evaluate(fitted: Fitted, details: Mapping[str, Any] | None = None) -> Finish
         _write(fitted.folder / REPORT, card(report, fitted.plan))
         plots = draw(fitted.folder, report, trained.labels())
     return Finished(trained, model, report, place.seconds, place.step, plots)
+
+
+def check_device(name: str) -> None:
+    """InvalidInput where this machine has no such device."""
+    count = torch.cuda.device_count()
+    if name.startswith("cuda") and (torch.device(name).index or 0) >= count:
+        raise InvalidInput("device", f"{name!r}: this machine has {count} CUDA devices; cpu is always there")
 
 
 def _use_threads(plan: Plan, team: Team) -> None:

@@ -1,10 +1,13 @@
 """Settings of every recipe: what is out of range is refused by name, whichever class gives the default."""
 
+from pathlib import Path
+
 import pytest
 
 from services.runtime.errors import InvalidInput
 from training.plan import plan_of
 from training.recipes.table import RECIPES
+from training.run import run
 
 WRONG = {
     "seed": ("-1", "4294967296", "x"),
@@ -58,3 +61,10 @@ def test_every_recipe_refuses_what_is_out_of_range_and_names_it(name: str) -> No
 def test_an_unknown_setting_is_told_with_those_that_exist() -> None:
     with pytest.raises(InvalidInput, match="learning_rte: unknown setting; known: seed, epochs"):
         plan_of(RECIPES["mlp-mnist"].plan, {"learning_rte": "1"})
+
+
+def test_a_device_that_is_not_there_is_told_before_anything_is_read(tmp_path: Path) -> None:
+    recipe = RECIPES["rnn-forecast"]
+    with pytest.raises(InvalidInput, match="device: 'cuda:99': this machine has"):
+        run(recipe, plan_of(recipe.plan, {"device": "cuda:99"}), None, tmp_path / "run")  # type: ignore[arg-type]
+    assert not (tmp_path / "run").exists()
