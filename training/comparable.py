@@ -5,7 +5,10 @@ from typing import Any
 
 # The rows that are held out, or the unit of a loss: nats a token mean little beside another tokenizer's.
 DECISIVE = frozenset(
-    {"data", "dataset", "rows", "test_rows", "held_out_tokens", "vocab_size", "preset", "store", "base", "version"}
+    {
+        *("data", "dataset", "time", "column", "rows", "test_rows", "held_out_tokens"),
+        *("vocab_size", "preset", "store", "base", "version"),
+    }
 )
 
 

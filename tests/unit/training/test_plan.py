@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from services.runtime.errors import InvalidInput
+from training.comparable import DECISIVE, decisive
 from training.plan import plan_of
 from training.recipes.table import RECIPES
 from training.run import run
@@ -29,7 +30,7 @@ WRONG = {
     "blocks": ("0", "3"),
     "size": ("-1", "257"),
     "dataset": ("cifar",),
-    "window": ("1", "201"),
+    "window": ("0", "1001"),
     "horizon": ("0",),
     "hidden_size": ("0",),
     "rows": ("1",),
@@ -68,3 +69,8 @@ def test_a_device_that_is_not_there_is_told_before_anything_is_read(tmp_path: Pa
     with pytest.raises(InvalidInput, match="device: 'cuda:99': this machine has"):
         run(recipe, plan_of(recipe.plan, {"device": "cuda:99"}), None, tmp_path / "run")  # type: ignore[arg-type]
     assert not (tmp_path / "run").exists()
+
+
+def test_what_decides_a_score_is_a_setting_of_some_recipe() -> None:
+    assert set().union(*(recipe.plan.model_fields for recipe in RECIPES.values())) >= DECISIVE
+    assert decisive({"data": "x", "learning_rate": 1}) == {"data": "x"}
