@@ -12,7 +12,8 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from pydantic import Field
+from pydantic import Field, field_validator
+from pydantic_core import PydanticCustomError
 
 from services.runtime.errors import InvalidInput, NotFound
 from services.runtime.pictures.decode import decode
@@ -24,6 +25,7 @@ from training.data.texts import UNKNOWN
 from training.plan import Plan
 
 SLICES = "slices.csv"
+SMALLEST = 16  # side of the pictures that a net gets
 MIN_SIDE, MAX_ASPECT = 8, 4
 
 
@@ -32,6 +34,14 @@ class FolderPlan(Plan):
 
     data: str = Field("", description="folder of pictures, one sub-folder a class; empty = the recipe's own set")
     size: int = Field(0, ge=0, le=256, description="side of its pictures in pixels; 0 = the recipe's own")
+
+    @field_validator("size")
+    @classmethod
+    def _not_too_small(cls, size: int) -> int:
+        """Of a smaller picture two convolutions and pools leave nothing."""
+        if 0 < size < SMALLEST:
+            raise PydanticCustomError("size", f"{SMALLEST} pixels a side are the least; 0 = the recipe's own")
+        return size
 
 
 @dataclass(frozen=True, slots=True)

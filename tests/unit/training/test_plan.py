@@ -28,7 +28,7 @@ WRONG = {
     "device": ("gpu", "cuda:x"),
     "threads": ("-1", "100000"),
     "blocks": ("0", "3"),
-    "size": ("-1", "257"),
+    "size": ("-1", "15", "257"),
     "dataset": ("cifar",),
     "window": ("0", "1001"),
     "horizon": ("0",),
