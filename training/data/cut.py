@@ -39,6 +39,13 @@ def by_content(digests: Sequence[bytes], labels: Rows, names: Sequence[str], wha
     return train, validation, test_rows
 
 
+def check_kept(before: Rows, after: Rows) -> None:
+    """InvalidInput if a class of the training rows has none left; both int [N], the rows' classes."""
+    if len(np.unique(after)) < len(np.unique(before)):
+        told = "a class has no training row left that differs from every held-out row"
+        raise InvalidInput("data", f"{told}: give rows that differ, or read more of each")
+
+
 def named(left_out: LeftOut) -> dict[str, list[str]]:
     """What a report keeps of the rows that were left out: the first of each reason."""
     return {reason: list(rows[:MOST_NAMED]) for reason, rows in left_out.items() if rows}

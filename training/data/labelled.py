@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from training.data.cut import LeftOut, fingerprint, told
+from training.data.cut import LeftOut, check_kept, fingerprint, told
 
 Row = NDArray[Any]
 Labels = NDArray[np.int64]
@@ -63,7 +63,9 @@ def split_each_class(labels: Labels, per_class: int, seed: int) -> tuple[NDArray
 
 
 def without_leaks(train: Sequences, *held_out: Sequences) -> tuple[Sequences, list[str]]:
-    """Training rows that equal no held-out row, and the places of those that do."""
+    """Training rows that equal no held-out row, and the places of those that do. InvalidInput: a class has
+    no such row."""
     seen = {row.tobytes() for rows in held_out for row in rows.rows}
     clean = np.array([row.tobytes() not in seen for row in train.rows], bool)
+    check_kept(train.labels, train.labels[clean])
     return train.select(np.flatnonzero(clean)), [f"row {row}" for row in np.flatnonzero(~clean)]

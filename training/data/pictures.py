@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from training.data.cut import LeftOut, fingerprint, told
+from training.data.cut import LeftOut, check_kept, fingerprint, told
 
 Bytes = npt.NDArray[np.uint8]
 Labels = npt.NDArray[np.int64]
@@ -119,7 +119,9 @@ def split_off(count: int, share: float, seed: int) -> tuple[npt.NDArray[np.int64
 
 
 def without_leaks(train: Pictures, *held_out: Pictures) -> tuple[Pictures, list[str]]:
-    """Training rows whose pixels appear in no held-out row, and the places of those that do."""
+    """Training rows whose pixels appear in no held-out row, and the places of those that do. InvalidInput: a class
+    has no such row."""
     seen = {row.tobytes() for pictures in held_out for row in pictures.pixels}
     clean = np.array([row.tobytes() not in seen for row in train.pixels], bool)
+    check_kept(train.labels, train.labels[clean])
     return train.select(np.flatnonzero(clean)), [f"row {row}" for row in np.flatnonzero(~clean)]

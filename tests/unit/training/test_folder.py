@@ -23,6 +23,7 @@ def rows_of(pictures: Pictures) -> set[bytes]:
 def test_what_is_left_out_is_named_with_its_reason(tmp_path: Path) -> None:
     root = paint(tmp_path / "own", 10)
     (root / "red" / "torn.png").write_bytes((root / "red" / "000.png").read_bytes()[:60])
+    (root / "red" / "empty.png").write_bytes(b"")
     (root / "red" / "notes.txt").write_text("not a picture")
     (root / "red" / "zcopy.png").write_bytes((root / "red" / "001.png").read_bytes())
     (root / "red" / "zblue.png").write_bytes((root / "blue" / "002.png").read_bytes())
@@ -31,14 +32,14 @@ def test_what_is_left_out_is_named_with_its_reason(tmp_path: Path) -> None:
     picture("red", 78, (10, 60)).save(root / "red" / "wide.png")
     split = folder.load(root, 16, 3)
     assert {reason: rows for reason, rows in split.dropped.items() if rows} == {
-        "not a readable picture": ["red/notes.txt", "red/torn.png"],
+        "not a readable picture": ["red/empty.png", "red/notes.txt", "red/torn.png"],
         "copy of another": ["red/zcopy.png = red/001.png"],
         "copy of one of another class": ["red/zblue.png = blue/002.png"],
         "a side under 8 pixels": ["red/tiny.png"],
         "one side over 4 times the other": ["red/wide.png"],
     }
     assert "14 training, 2 validation, 4 test rows; left out: " in split.told()
-    assert "2 not a readable picture" in split.told()
+    assert "3 not a readable picture" in split.told()
     assert split.class_names == ("blue", "red")
     assert split.train.pixels.shape == (14, 16, 16, 3)
 
