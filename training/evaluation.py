@@ -1,127 +1,87 @@
-"""Any stored vision version against labelled pictures, prepared and run as serving does. Knows no service."""
+"""Any stored version against data it did not learn from: which judge measures it, and what is told of it.
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+Knows no kind of model.
+"""
+
+from collections.abc import Mapping
 from dataclasses import replace
-from itertools import islice
 from pathlib import Path
-
-import numpy as np
-from PIL import Image
+from typing import NamedTuple, Protocol
 
 from services.runtime.errors import InvalidInput, NotFound
-from services.runtime.pictures.decode import flatten
-from services.runtime.pictures.preprocess import ImagePreprocessing, Pixels
-from services.runtime.runners.base import Runner
-from services.runtime.runners.open import RunnerSettings, open_runner
 from services.runtime.store.manifest import Manifest
-from services.vision.models import registry
-from training.classification import report_of
-from training.data import emoji, fashion, mnist
-from training.data.folder import Folder
+from training.data.cut import named
 from training.data.mnist import Fetch
-from training.data.pictures import Pictures
-from training.metrics import Floats
+from training.judges import classes, forecasts, language, pictures
+from training.judges.subject import Question, Subject, Tell, silent
 from training.recipe import Report
+from training.slices import Groups, is_small
 
-BATCH = 64
-SETS = {"mnist": mnist.load, "fashion": fashion.load, "emoji": emoji.load}
-
-
-def evaluate(manifest: Manifest, directory: Path, data: str, fetcher: Fetch) -> Report:
-    """The report on the test rows of a named set, or on every picture of the folder `data`."""
-    if data in SETS:
-        split = SETS[data](fetcher)
-        return evaluate_pictures(manifest, directory, split.test, split.class_names)
-    folder = Path(data).expanduser()
-    if not folder.is_dir():
-        raise NotFound("data set or folder", data, SETS)
-    return evaluate_folder(manifest, directory, Folder(folder))
+LABEL = "label"
+MOST_GROUPS = 100  # a column of more tells rows, not groups, and is broken down only if it is asked for
 
 
-def evaluate_folder(manifest: Manifest, directory: Path, folder: Folder) -> Report:
-    """The report on every picture of a folder. A sub-folder's name is a label of the model, or its index."""
-    preprocessing = _preprocessing(manifest)
-    files: list[str] = []
-
-    def rows() -> Iterator[tuple[Image.Image, str]]:
-        for row in folder.rows(preprocessing.channels):
-            files.append(row.file)
-            yield row.image, row.label
-
-    indices = label_indices(_labels(manifest, directory), folder.labels())
-    probabilities, truth = _run(manifest, directory, rows(), indices)
-    report = _report(manifest, directory, probabilities, truth, folder.slices(files))
-    return replace(report, details={**report.details, "left_out": dict(folder.rejected)})
+class Judge(Protocol):
+    def __call__(self, subject: Subject, question: Question) -> Report: ...
 
 
-def evaluate_pictures(manifest: Manifest, directory: Path, test: Pictures, names: Sequence[str]) -> Report:
-    """The report on pictures in memory; `names` are their classes, labels of the model too."""
-    channels = _preprocessing(manifest).channels
-    pixels = (row[:, :, 0] if row.shape[2] == 1 else row for row in test.pixels)
-    images = (flatten(Image.fromarray(row), channels) for row in pixels)
-    rows = zip(images, (names[label] for label in test.labels), strict=True)
-    indices = label_indices(_labels(manifest, directory), names)
-    probabilities, truth = _run(manifest, directory, rows, indices)
-    return _report(manifest, directory, probabilities, truth, test.groups)
+class Task(NamedTuple):
+    """How a task is measured, and on what: named sets, and a user's own data in words."""
+
+    judge: Judge
+    sets: tuple[str, ...]
+    own: str
 
 
-def label_indices(labels: Sequence[str], names: Sequence[str]) -> dict[str, int]:
-    """Class name → output of the model: by its label, else as a number. InvalidInput names what fits neither."""
-    places = {name: place for place, name in reversed(list(enumerate(labels)))}
-    places |= {str(place): place for place in range(len(labels)) if str(place) not in places}
-    strange = [name for name in names if name not in places]
-    if strange:
-        known = ", ".join(labels[:20]) + (", …" if len(labels) > 20 else "")
-        raise InvalidInput("data", f"the model has no label {', '.join(strange[:5])}; it has {known}")
-    return {name: places[name] for name in names}
+TASKS: Mapping[str, Task] = {
+    "vision.classify": Task(pictures.judge, tuple(pictures.SETS), "a folder of pictures"),
+    "sequence.classify": Task(classes.judge, classes.SETS, "a CSV file of series, or JSON lines of texts"),
+    "sequence.forecast": Task(forecasts.judge, forecasts.SETS, "a CSV file of one series"),
+    "generation.generate": Task(language.judge, language.SETS, "a text file, or JSON lines of texts"),
+}
 
 
-def _preprocessing(manifest: Manifest) -> ImagePreprocessing:
-    if "vision.classify" not in manifest.tasks:
-        raise InvalidInput("model", f"{manifest.name} does {', '.join(manifest.tasks)}; vision.classify is needed")
-    return ImagePreprocessing.of(manifest)
-
-
-def _labels(manifest: Manifest, directory: Path) -> list[str]:
-    if manifest.labels is None:
-        return [str(place) for place in range(manifest.outputs[0].shape[-1])]
-    return (directory / manifest.labels).read_text(encoding="utf-8").splitlines()
-
-
-def _run(
-    manifest: Manifest, directory: Path, rows: Iterable[tuple[Image.Image, str]], indices: Mapping[str, int]
-) -> tuple[Floats, list[int]]:
-    """(probabilities [N, classes], class of each row), by the runner that the manifest names."""
-    preprocessing = _preprocessing(manifest)
-    runner = open_runner(manifest, directory, registry.load, RunnerSettings())
-    parts, truth = [], []
-    try:
-        waiting = iter(rows)
-        while batch := list(islice(waiting, BATCH)):
-            parts.append(_probabilities(runner, manifest, [preprocessing.apply(image) for image, _ in batch]))
-            truth += [indices[name] for _, name in batch]
-    finally:
-        runner.close()
-    if not parts:
-        raise InvalidInput("data", "holds no picture that can be read")
-    return np.concatenate(parts), truth
-
-
-def _probabilities(runner: Runner, manifest: Manifest, pixels: Sequence[Pixels]) -> Floats:
-    """softmax(z) = e^(z − max z) / Σ e^(z − max z)."""
-    logits = runner.run({manifest.inputs[0].name: np.stack(pixels)})["logits"]
-    raised = np.exp(logits - logits.max(1, keepdims=True))
-    probabilities: Floats = raised / raised.sum(1, keepdims=True)
-    return probabilities
-
-
-def _report(
-    manifest: Manifest,
-    directory: Path,
-    probabilities: Floats,
-    truth: list[int],
-    groups: Mapping[str, Sequence[str]],
+def evaluate(
+    manifest: Manifest, directory: Path, data: str | Question, fetcher: Fetch, tell: Tell = silent
 ) -> Report:
-    labels = np.array(truth, np.int64)
-    majority = int(np.bincount(labels).argmax())
-    return report_of(probabilities, labels, _labels(manifest, directory), groups, majority)
+    """The report on held-out rows of a named set, or on a file or folder.
+
+    Of data that the model was trained on only their test rows are judged. Raises InvalidInput for a model that has
+    nothing to measure and for data that do not fit it, NotFound for data that are not there.
+    """
+    question = data if isinstance(data, Question) else Question(data)
+    task = next((TASKS[name] for name in manifest.tasks if name in TASKS), None)
+    if task is None:
+        done, known = ", ".join(manifest.tasks), ", ".join(TASKS)
+        raise InvalidInput("model", f"{manifest.name} does {done}; what can be evaluated does one of {known}")
+    if question.data not in task.sets and any(question.data in other.sets for other in TASKS.values()):
+        told = (
+            f"{question.data} is nothing for {manifest.name}: it is measured by {', '.join(task.sets)}, {task.own}"
+        )
+        raise InvalidInput("data", told)
+    return _told(task.judge(Subject(manifest, directory, fetcher, tell), question), question)
+
+
+def _told(report: Report, question: Question) -> Report:
+    """The slices that were asked for, and which of their groups have too few rows to say much."""
+    strange = [name for name in question.slices if name not in report.slices]
+    if strange:
+        raise NotFound("slice", strange[0], report.slices)
+    wanted = question.slices or [name for name, groups in report.slices.items() if _tells(name, groups)]
+    slices = {name: report.slices[name] for name in wanted}
+    untold = {
+        name: len(groups) for name, groups in report.slices.items() if not question.slices and name not in wanted
+    }
+    few = {name: small for name, groups in slices.items() if (small := small_groups(groups))}
+    more = {"left_out": named(report.details.get("left_out", {})), "small_groups": few}
+    details = {**report.details, **more, **({"too_many_groups": untold} if untold else {})}
+    return replace(report, slices=slices, details=details)
+
+
+def _tells(name: str, groups: Groups) -> bool:
+    return name == LABEL or len(groups) <= MOST_GROUPS
+
+
+def small_groups(groups: Groups) -> list[str]:
+    """Those of under 20 rows."""
+    return [name for name, told in groups.items() if is_small(told.get("count", 0))]

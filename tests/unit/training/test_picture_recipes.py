@@ -14,7 +14,8 @@ from services.runtime.store.store import ModelStore
 from services.vision.models import registry
 from tests.unit.training.painted import paint, picture
 from training import journal
-from training.evaluation import evaluate, label_indices
+from training.evaluation import evaluate
+from training.judges.subject import label_indices
 from training.plan import plan_of
 from training.publish import publish
 from training.recipe import Recipe
@@ -42,7 +43,8 @@ def data(tmp_path: Path) -> Path:
 
 
 def test_a_folder_is_learnt_and_the_stored_version_measures_the_same(tmp_path: Path, data: Path) -> None:
-    (data / "slices.csv").write_text("file,day\nred/000.png,first\nblue/000.png,first\n")
+    lines = "".join(f"red/{number:03}.png,first\n" for number in range(20))
+    (data / "slices.csv").write_text("file,day\n" + lines)
     done = train(LeNetRgb(), data, tmp_path / "home")
     assert done.report.metrics["accuracy"] == 1.0
     assert done.report.baseline["accuracy"] == 0.5
@@ -54,9 +56,12 @@ def test_a_folder_is_learnt_and_the_stored_version_measures_the_same(tmp_path: P
     assert made.description == "16x16x3 pictures: 2 classes, 84 features"
     assert store.card(made)["metrics"]["accuracy"] == 1.0
     again = evaluate(made, store.directory(made), str(data), NoFetch())
-    assert again.metrics["accuracy"] == 1.0
-    assert again.slices["day"]["first"]["count"] == 2
-    assert again.details["confusion"] == [[20, 0], [0, 20]]
+    assert again.metrics == pytest.approx(done.report.metrics, abs=1e-6)
+    assert again.slices["day"]["first"]["count"] == 4
+    assert again.details["confusion"] == [[4, 0], [0, 4]], "of what it learnt from, test rows alone"
+    assert again.details["small_groups"] == {"label": ["blue", "red"], "day": ["first", "unknown"]}
+    picture("red", 9999).save(data / "red" / "new.png")
+    assert evaluate(made, store.directory(made), str(data), NoFetch()).details["confusion"] == [[20, 0], [0, 21]]
 
 
 def test_the_worst_group_and_its_gap_are_found(tmp_path: Path, data: Path) -> None:
@@ -141,7 +146,7 @@ def test_what_is_neither_a_set_nor_a_folder_is_told(tmp_path: Path, data: Path) 
     made = publish(store, "n", done.trained, done.model, done.report, plan_of(LeNetRgb.plan, {}), lambda d: None)
     with pytest.raises(NotFound, match="available: emoji, fashion, mnist"):
         evaluate(made, store.directory(made), "minst", NoFetch())
-    with pytest.raises(InvalidInput, match=r"vision.classify is needed"):
+    with pytest.raises(InvalidInput, match=r"what can be evaluated does one of vision.classify"):
         evaluate(made.model_copy(update={"tasks": ("sequence.embed",)}), tmp_path, str(data), NoFetch())
 
 
