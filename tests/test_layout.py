@@ -17,6 +17,8 @@ POLICY = (
     "services/runtime/batcher.py",
     "services/runtime/admission.py",
     "services/runtime/errors.py",
+    "services/runtime/routes.py",
+    "services/runtime/wish.py",
     "services/generation/engine/scheduler.py",
     "services/generation/engine/blocks.py",
     "services/generation/engine/request.py",
@@ -25,6 +27,7 @@ POLICY = (
     "gateway/cache_key.py",
     "gateway/lru.py",
     "gateway/breaker.py",
+    "gateway/trial.py",
 )
 FILE_CEILING, FUNCTION_CEILING = 300, 60
 

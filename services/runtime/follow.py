@@ -10,6 +10,7 @@ from services.runtime.errors import ModelNotFound, PreconditionFailed, ServiceEr
 from services.runtime.host import ModelHost
 from services.runtime.store.desired import Choice, Desired
 from services.runtime.store.manifest import Manifest
+from services.runtime.store.paths import check_label
 from services.runtime.wish import Wish, wish
 
 log = logging.getLogger("maas.models")
@@ -78,6 +79,7 @@ class Follower:
         Raises ModelNotFound, InvalidInput for a name that is no label or a model of another area,
         PreconditionFailed if the version does not load; then the label stays where it was.
         """
+        check_label(label)
         async with self._acting:
             number = None
             if version:

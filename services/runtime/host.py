@@ -141,12 +141,15 @@ class ModelHost(Generic[M]):
         return self._routes.of(name)
 
     def statuses(self) -> list[Status]:
-        """Every version of the store that this area can serve, and every one ever loaded here."""
+        """Every version of the store that this area can serve, and every other one that is still in use."""
         known = self._states.all()
-        for name in self.store.names():
-            for version in self.store.versions(name):
-                if (name, version) not in known and (found := self._available(name, version)):
-                    known[name, version] = found
+        stored = [(name, version) for name in self.store.names() for version in self.store.versions(name)]
+        for key in known.keys() - set(stored):
+            if known[key].state not in (State.LOADING, State.SERVING, State.DRAINING):
+                del known[key]
+        for key in stored:
+            if key not in known and (found := self._available(*key)):
+                known[key] = found
         return [known[key] for key in sorted(known)]
 
     def watch(self) -> AbstractContextManager[AsyncIterator[Status]]:
@@ -183,10 +186,11 @@ class ModelHost(Generic[M]):
 
     def _why_not(self, name: str, version: str, number: int | None) -> ServiceError:
         """Why a version does not answer."""
-        if self._states.any_is(State.LOADING, name) or (not self.settled and name in self.store.names()):
+        status = self._states.get(name, number) if number is not None else None
+        loading = status.state is State.LOADING if status else self._states.any_is(State.LOADING, name)
+        if loading or (not self.settled and name in self.store.names()):
             text = f"model {name!r} is loading; retry shortly"
             return Unavailable(text, reason="MODEL_LOADING", retry_after_s=1.0)
-        status = self._states.get(name, number) if number is not None else None
         if status is not None and status.state is State.FAILED:
             return _load_failed(status.manifest, status.reason)
         if version and name in self.loaded():

@@ -238,3 +238,33 @@ async def test_a_label_is_not_set_on_what_does_not_load(store: ModelStore) -> No
         await follower.label("net", "stable", str(broken))
     assert store.labels("net") == {}
     assert answering(follower) == 3
+
+
+async def test_a_removed_version_is_not_listed_any_more(store: ModelStore) -> None:
+    follower = Follower(host_of(store))
+    await follower.sync()
+    await follower.choose("net", "1")
+    store.remove("net", 3)
+    await follower.host.close()
+    assert [s.manifest.version for s in follower.host.statuses()] == [1, 2]
+
+
+async def test_a_version_that_left_is_gone_even_while_another_loads(
+    store: ModelStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.set_label("net", "canary", 1)
+    follower = Follower(host_of(store))
+    await follower.sync()
+    store.set_label("net", "canary", None)
+    await follower.sync()
+    gate = asyncio.Event()
+    monkeypatch.setattr(Counting, "gate", gate)
+    publish(store, "net", a=4)
+    syncing = asyncio.create_task(follower.sync())
+    while not follower.host._states.any_is(State.LOADING, "net"):
+        await asyncio.sleep(0.01)
+    with pytest.raises(ModelNotFound, match="available: 3"):
+        answering(follower, "1")
+    gate.set()
+    await syncing
+    assert answering(follower) == 4
