@@ -1,16 +1,18 @@
 """The loop resumes to the same curve after a kill at any step, stops when told, and keeps the best weights."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from services.runtime.errors import InvalidInput
-from training import journal
+from services.runtime.errors import InvalidInput, PreconditionFailed
+from training import checkpoint, journal
 from training.checkpoint import seed_everything
-from training.loop import Job, Loop, Progress, epoch_order
+from training.loop import BEST, Diverged, Job, Loop, Progress, epoch_order
 from training.plan import Plan, plan_of
 
 
@@ -70,6 +72,89 @@ def test_a_killed_run_continues_the_same_curve(tmp_path: Path, after: int) -> No
     assert journal.read(tmp_path / "killed") == journal.read(tmp_path / "whole")
     for one, other in zip(whole.model.parameters(), resumed.model.parameters(), strict=True):
         assert torch.equal(one, other)
+
+
+class Dies(Loop):
+    """Dies in the moment between the end of its second epoch and the checkpoint after it."""
+
+    def _save(self, journal: journal.Journal | None) -> None:
+        if self.place.epoch == 2:
+            raise Killed
+        super()._save(journal)
+
+
+def test_a_kill_between_an_epochs_line_and_its_checkpoint_tells_no_epoch_twice(tmp_path: Path) -> None:
+    Loop(job(), PLAN, tmp_path / "whole").run()
+    with pytest.raises(Killed):
+        Dies(job(), PLAN, tmp_path / "killed").run()
+    assert [line["epoch"] for line in journal.read(tmp_path / "killed") if line["kind"] == "epoch"] == [0, 1]
+    Loop(job(), PLAN, tmp_path / "killed").run()
+    assert journal.read(tmp_path / "killed") == journal.read(tmp_path / "whole")
+
+
+def frozen_job() -> Job:
+    """The first layer is frozen, and by far the largest part."""
+    made = job()
+    made.model[0] = nn.Linear(1, 8).requires_grad_(False)
+    return made
+
+
+def test_frozen_weights_are_not_kept_and_a_resumed_run_is_exact_all_the_same(tmp_path: Path) -> None:
+    whole = frozen_job()
+    Loop(whole, PLAN, tmp_path / "whole").run()
+
+    def kill(progress: Progress) -> None:
+        if progress.step == 17:
+            raise Killed
+
+    with pytest.raises(Killed):
+        Loop(frozen_job(), PLAN, tmp_path / "killed", kill).run()
+    state = checkpoint.load(tmp_path / "killed")
+    assert state is not None
+    assert state["model"].keys() == {"3.weight", "3.bias"} == load_file(tmp_path / "killed" / BEST).keys()
+    resumed = frozen_job()
+    Loop(resumed, PLAN, tmp_path / "killed").run()
+    assert journal.read(tmp_path / "killed") == journal.read(tmp_path / "whole")
+    for name, value in whole.model.state_dict().items():
+        assert torch.equal(resumed.model.state_dict()[name], value)
+
+
+def test_a_loss_that_is_no_number_ends_the_run_and_leaves_the_checkpoint(tmp_path: Path) -> None:
+    sound = job()
+
+    def loss(net: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
+        lost = torch.tensor(float("nan")) if len(journal.read(tmp_path)) == 9 else 0.0
+        return sound.loss(net, batch) + lost
+
+    with pytest.raises(Diverged, match="the loss is nan at step 9: a smaller learning_rate"):
+        Loop(replace(sound, loss=loss), PLAN, tmp_path).run()
+    state = checkpoint.load(tmp_path)
+    assert state is not None and state["place"]["step"] == 8
+
+
+def test_mixed_precision_is_for_training_alone(tmp_path: Path) -> None:
+    sound, trained, validated = job(), set(), set()
+
+    def loss(net: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
+        trained.add(net(batch[0]).dtype)
+        return sound.loss(net, batch)
+
+    def validate(net: nn.Module) -> dict[str, float]:
+        validated.add(net(Points(2).x).dtype)
+        return {"score": 0.0}
+
+    plan = PLAN.model_copy(update={"precision": "bf16"})
+    Loop(replace(sound, loss=loss, validate=validate), plan, tmp_path).run()
+    assert (trained, validated) == ({torch.bfloat16}, {torch.float32})
+    assert {value.dtype for value in sound.model.state_dict().values()} == {torch.float32}
+
+
+def test_a_checkpoint_that_cannot_be_read_says_what_to_do(tmp_path: Path) -> None:
+    Loop(job(), PLAN, tmp_path).run()
+    whole = (tmp_path / checkpoint.FILE).read_bytes()
+    (tmp_path / checkpoint.FILE).write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(PreconditionFailed, match="remove it to begin anew"):
+        Loop(job(), PLAN, tmp_path).run()
 
 
 def test_patience_stops_and_the_best_weights_stay(tmp_path: Path) -> None:
