@@ -68,14 +68,13 @@ def train(
     team = present()
     check_device(plan.device)
     _use_threads(plan, team)
-    if team.leads:
-        _forget_another_plan(folder, plan)
     with team.first_of_machine():
         trained = recipe.begin(plan, fetcher)
     provenance = trained.fields().get("provenance", {})
     if team.from_leader(lambda: provenance) != provenance:
         raise InvalidInput("data", "this process read other data than the first: each machine needs the same")
-    if team.leads:
+    if team.leads:  # not before the data was found fit: a command that is refused leaves the run before it alone
+        _forget_another_plan(folder, plan)
         _forget_other_data(folder, {**provenance, **(trained.data() if isinstance(trained, Cut) else {})})
     job = trained.job
     job.model.to(team.device(plan.device))

