@@ -34,6 +34,7 @@ def train_all(runs: Runs, settings: Mapping[str, Any]) -> None:
 
 def entry(runs: Runs, recipe: Any, settings: Mapping[str, Any], variant: Mapping[str, str]) -> dict[str, Any]:
     """What came out of one recipe, or why nothing did."""
+    from training.distributed import present
     from training.run import run
 
     title = " ".join([recipe.name, *(f"{key}={value}" for key, value in variant.items())])
@@ -42,6 +43,8 @@ def entry(runs: Runs, recipe: Any, settings: Mapping[str, Any], variant: Mapping
         folder = runs.folder("-".join([recipe.name, *variant.values()]))
         finished = runs.go(run, recipe, plan, folder, title)
     except ServiceError as error:
+        if present().size > 1:
+            raise  # the other processes of the run are not where this one is
         return {"recipe": title, "error": error.message}
     err().print(f"[dim]{escape(told_data(finished))}[/dim]", soft_wrap=True)
     return {"recipe": title, **told(finished)}
