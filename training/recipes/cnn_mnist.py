@@ -2,8 +2,9 @@
 
 The articles' sketches end in softmax with a loss that takes probabilities; here the net ends in logits and the
 loss takes those, which is the same mathematics without its overflow. Their one-block form has no hidden layer;
-here both forms have it, so that they differ in the blocks alone. They feed 0–255; here pixels are normalised by
-the training rows' mean and deviation, which travel in the manifest.
+here both forms have it, so that they differ in the blocks alone. They feed pixels as they come; here pixels are
+normalised by the training rows' mean and deviation, which travel in the manifest. Ten passes of a constant step
+size become four of a falling one.
 """
 
 from pathlib import Path
@@ -52,7 +53,7 @@ class CnnMnist:
             "hidden": HIDDEN,
             "classes": len(split.class_names),
         }
-        return PictureTraining(ConvNet(**config), split, "conv_net", config)
+        return PictureTraining(ConvNet(**config), split, "conv_net", config, plan.is_private)
 
 
 def _split(plan: CnnPlan, fetcher: Fetch) -> Split:

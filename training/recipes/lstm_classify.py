@@ -1,9 +1,10 @@
 """`lstm-classify`: LSTM 64 → LSTM 32 → linear on six sensors of a smart watch, or your own; cross entropy, Adam.
 
-The article's code ends in softmax and hands that to a cross entropy which takes logits, and feeds raw values. Here
-the net ends in logits (serving applies softmax), each sensor is a standard score of the training rows, gradients
-are clipped, and the layers begin as the article's library begins them: with this library's own first weights one
-seed of two forgets the hundred steps.
+The article's code ends in softmax with a loss that takes probabilities; here the net ends in logits, the loss
+takes those and serving applies softmax. It reads series of one length; here shorter ones are padded, and the state
+is taken at each one's own end. Each feature is a standard score of the training rows, gradients are clipped, and
+the layers begin as the article's library begins them: with this library's own first weights one seed of two forgets
+the hundred steps.
 """
 
 from collections.abc import Sequence

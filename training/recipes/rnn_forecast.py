@@ -1,9 +1,9 @@
 """`rnn-forecast`: an RNN of ten hidden units reads twenty steps of a series and says the next; MSE, Adam 0.01.
 
-The article's code makes the first hidden state for a batch of one whatever the batch is, fits on raw values, and
-tests on years it was trained on. Here the state is made for the batch and starts at zero, values are standard
-scores of the training years, and time cuts the series: sunspots are fitted to 1909, chosen by 1910–1949, tested on
-1950–2008; a series of your own is cut 70/10/20.
+The article's code makes the first hidden state for a batch of one, so no other batch can be run; it names no data
+and holds nothing out. Here the state is made for the batch and starts at zero, values are standard scores of the
+training steps, and time cuts the series: sunspots are fitted to 1909, chosen by 1910–1949, tested on 1950–2008; a
+series of your own is cut 70/10/20.
 """
 
 from pathlib import Path
