@@ -16,6 +16,7 @@ from services.sequence.models.net import Net
 from services.sequence.models.scaling import Scaling
 from training import metrics
 from training.data import series, series_csv, sunspots
+from training.data.table import read_table
 from training.forecasting import last_value, seasonal_naive
 from training.judges.subject import LEARNT, Question, Subject, runner_settings
 from training.recipe import Report
@@ -23,7 +24,7 @@ from training.recipe import Report
 Values = NDArray[np.float64]
 BATCH = 256
 SUNSPOTS = "sunspots"
-PERIOD, COLUMN = "period", "column"  # slices that need no column of their own
+PERIOD, COLUMN = "period", "column"  # slices that every series has
 MODEL, LAST, SEASONAL = "model", "last_value", "seasonal"
 SETS = (SUNSPOTS,)
 
@@ -101,8 +102,8 @@ def _known(subject: Subject, question: Question) -> Known:
     if not path.is_file():
         raise NotFound("data set or file", question.data, SETS)
     time, column = (str(subject.plan.get(key, "")) for key in ("time", "column"))
-    slices = [name for name in question.slices if name not in (PERIOD, COLUMN)]
-    found = series_csv.load(path, time, column, slices)
+    columns = read_table(path).columns
+    found = series_csv.load(path, time, column, [name for name in question.slices if name in columns])
     details: dict[str, Any] = {"left_out": found.left_out, "gaps": found.gaps}
     first = window
     if subject.saw(found.file.sha256):

@@ -1,0 +1,120 @@
+"""Small nets with fixed random weights as versions of a store, and the truth that nobody's judge has computed."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer as Library
+from torch import nn
+
+from services.generation.models import registry as generation
+from services.runtime.store.manifest import Manifest
+from services.runtime.store.store import ModelStore
+from services.sequence.models.bert import BertForSequenceClassification
+from services.sequence.models.lstm import LstmClassifier
+from services.sequence.models.rnn import RnnForecaster
+from services.sequence.models.scaling import Scaling
+from tests.unit.runtime.text import made
+from training.evaluation import evaluate
+from training.judges.subject import Question
+from training.publish import write_weights
+from training.recipe import Report
+from training.recipes.bert_classify import manifest_fields as text_fields
+from training.recipes.bert_classify import tokenizer_spec
+from training.recipes.lstm_classify import manifest_fields as series_fields
+
+CUT, WINDOW = 7, 4
+SCALING = Scaling((2.0, -1.0), (3.0, 0.5))
+
+
+class NoFetch:
+    """A user's own data need nothing fetched."""
+
+    def fetch(self, source: str, sha256: str) -> Path:
+        raise AssertionError(source)
+
+
+class Stored:
+    """One published version and its net."""
+
+    def __init__(self, root: Path, net: nn.Module, fields: dict[str, Any], **more: Any) -> None:
+        self.store, self.net = ModelStore(root), net.eval()
+        self.manifest = self._publish(fields, **more)
+
+    def _publish(
+        self,
+        fields: dict[str, Any],
+        labels: Sequence[str] = (),
+        library: Library | None = None,
+        sha256: str = "",
+        plan: dict[str, Any] | None = None,
+    ) -> Manifest:
+        with self.store.publish("small") as draft:
+            write_weights(self.net, draft.directory)
+            if labels:
+                (draft.directory / "labels.txt").write_text("\n".join(labels) + "\n")
+                draft.fields["labels"] = "labels.txt"
+            if library is not None:
+                library.save(str(draft.directory / "tokenizer.json"))
+            draft.fields.update(fields, provenance={"source": "file:own", "sha256": sha256})
+            draft.card["plan"] = plan or {}
+        assert draft.published is not None
+        return draft.published
+
+    def evaluate(self, data: Path | str, **asked: Any) -> Report:
+        question = Question(str(data), threads=1, **asked)
+        return evaluate(self.manifest, self.store.directory(self.manifest), question, NoFetch())
+
+
+def series_classifier(root: Path, columns: Sequence[str] = (), **more: Any) -> Stored:
+    """Reads two features, tells falling from rising (or so it might, had it learnt)."""
+    torch.manual_seed(3)
+    config = {"features": 2, "hidden_sizes": [8, 5], "classes": 2}
+    fields = {"tasks": ["sequence.classify"], **series_fields(config, SCALING, columns)}
+    return Stored(root, LstmClassifier(config), fields, labels=("falling", "rising"), **more)
+
+
+def text_classifier(root: Path, **more: Any) -> Stored:
+    """Reads seven tokens, says ham or spam."""
+    torch.manual_seed(4)
+    config = {
+        "vocab_size": 120, "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2,
+        "intermediate_size": 32, "max_position_embeddings": 16, "num_labels": 2,
+    }  # fmt: skip
+    fields = {"tasks": ["sequence.classify"], **text_fields(config, CUT, tokenizer_spec("tokenizer.json"))}
+    library = made.word_piece()
+    return Stored(
+        root, BertForSequenceClassification(config), fields, labels=("ham", "spam"), library=library, **more
+    )
+
+
+def forecaster(root: Path, features: int = 1, **more: Any) -> Stored:
+    """Looks at four steps."""
+    torch.manual_seed(5)
+    config = {"features": features, "hidden_size": 6}
+    scaling = Scaling((10.0,) * features, (4.0,) * features)
+    fields = {
+        "tasks": ["sequence.forecast"], "architecture": "rnn_forecaster", "config": config,
+        "inputs": [{"name": "window", "dtype": "float32", "shape": [-1, WINDOW, features]}],
+        "outputs": [{"name": "next", "dtype": "float32", "shape": [-1, features]}],
+        "preprocessing": {"kind": "series", **scaling.fields()},
+    }  # fmt: skip
+    return Stored(root, RnnForecaster(config), fields, **more)
+
+
+def language_model(root: Path, architecture: str = "GPT2LMHeadModel", **more: Any) -> Stored:
+    """Sixteen positions, byte-level BPE."""
+    torch.manual_seed(6)
+    library = made.byte_level()
+    config = {
+        "vocab_size": library.get_vocab_size(), "n_embd": 16, "n_layer": 1, "n_head": 2, "n_positions": 16,
+    }  # fmt: skip
+    net = generation.build(architecture, config)
+    for weights in net.parameters():
+        nn.init.normal_(weights, std=0.3)
+    fields = {
+        "tasks": ["generation.generate"], "architecture": architecture, "config": config, "runner": "engine",
+        "tokenizer": {"eos_token": "<|endoftext|>"},
+    }  # fmt: skip
+    return Stored(root, net, fields, library=library, **more)
