@@ -3,8 +3,8 @@
 The article's code ends in softmax with a loss that takes probabilities; here the net ends in logits, the loss
 takes those and serving applies softmax. It reads series of one length; here shorter ones are padded, and the state
 is taken at each one's own end. Each feature is a standard score of the training rows, gradients are clipped, and
-the layers begin as the article's library begins them: with this library's own first weights one seed of two forgets
-the hundred steps.
+the layers begin as the article's library begins them: with this library's own first weights one seed of two
+forgets the hundred steps.
 """
 
 from collections.abc import Sequence
