@@ -19,11 +19,17 @@ EVALUATION_BATCH = 1024
 
 
 class PictureTraining:
-    """A net that maps float32 [N, C, H, W] to (logits, features), on one split."""
+    """A net that maps float32 [N, C, H, W] to (logits, features), on one split.
 
-    def __init__(self, net: nn.Module, split: Split, architecture: str, config: dict[str, Any]) -> None:
+    `private`: the normalisation is fixed, since the training rows' own mean and deviation would tell of them.
+    """
+
+    def __init__(
+        self, net: nn.Module, split: Split, architecture: str, config: dict[str, Any], private: bool = False
+    ) -> None:
         self.split, self.net = split, net
-        self.normalisation = Normalisation.of(split.train)
+        channels = split.train.pixels.shape[-1]
+        self.normalisation = Normalisation.fixed(channels) if private else Normalisation.of(split.train)
         self._architecture, self._config = architecture, config
         self._validation = self.normalisation.apply(split.validation.pixels)
 

@@ -50,7 +50,7 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Told after each step: enough for a bar with loss, rate and time left."""
+    """Told after each step: enough for a bar with loss, rate and time left. `note`: what else there is to say."""
 
     epoch: int
     epochs: int
@@ -58,6 +58,7 @@ class Progress:
     steps: int
     loss: float
     rows_per_s: float
+    note: str = ""
 
 
 class Diverged(PreconditionFailed):
@@ -104,6 +105,10 @@ class Loop:
         if (self.folder / BEST).is_file() and self.team.leads:
             checkpoint.load_trained(self.job.model, load_file(self.folder / BEST))
         return self.place
+
+    def details(self) -> dict[str, Any]:
+        """What a report says of how it was trained, beside the plan."""
+        return {}
 
     def _resume(self) -> None:
         state = self.team.from_leader(self._past)

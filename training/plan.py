@@ -8,6 +8,9 @@ from services.runtime.errors import InvalidInput
 
 P = TypeVar("P", bound="Plan")
 
+MOST_NOISE = 1e4
+PRIVATE = ("cnn-mnist", "lenet-rgb", "mlp-mnist")
+
 
 class Plan(BaseModel):
     """Frozen; an unknown key is an error. Recipes subclass it with their own defaults and knobs."""
@@ -36,6 +39,20 @@ class Plan(BaseModel):
     threads: int = Field(0, ge=0, le=256, description="torch threads; 0 = one a core")
 
 
+class PrivatePlan(Plan):
+    """A recipe that can be trained with differential privacy (DP-SGD) subclasses it."""
+
+    dp_noise: float = Field(0.0, ge=0, le=MOST_NOISE, description="DP-SGD: noise multiplier; 0 = not private")
+    dp_epsilon: float = Field(0.0, ge=0, description="DP-SGD: largest ε at the end, instead of dp_noise; 0 = off")
+    dp_delta: float = Field(1e-5, gt=0, lt=1, description="DP-SGD: δ; less than one of the rows")
+    dp_clip: float = Field(1.0, gt=0, description="DP-SGD: largest gradient norm of one row")
+
+    @property
+    def is_private(self) -> bool:
+        """Whether it is asked for."""
+        return self.dp_noise > 0 or self.dp_epsilon > 0
+
+
 def plan_of(cls: type[P], chosen: dict[str, Any]) -> P:
     """The recipe's plan with `chosen` keys set. InvalidInput names the key, the wanted type and what exists."""
     try:
@@ -45,6 +62,8 @@ def plan_of(cls: type[P], chosen: dict[str, Any]) -> P:
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(map(str, first["loc"]))
+        if first["type"] == "extra_forbidden" and key in PrivatePlan.model_fields:
+            raise InvalidInput(key, f"private training is for {', '.join(PRIVATE)}") from None
         if first["type"] == "extra_forbidden":
             raise InvalidInput(key, f"unknown setting; known: {', '.join(cls.model_fields)}") from None
         raise InvalidInput(key, f"{first['input']!r}: {first['msg']}") from None

@@ -19,9 +19,10 @@ from training.checkpoint import Place
 from training.data.mnist import Fetch
 from training.disk import whole
 from training.distributed import Team, present
-from training.loop import Loop, Progress
+from training.loop import Progress
 from training.plan import Plan
 from training.plots import draw
+from training.private import loop_of
 from training.publish import card
 from training.recipe import Cut, Recipe, Report, Trained
 
@@ -37,6 +38,7 @@ class Fitted:
     plan: Plan
     folder: Path
     place: Place
+    details: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,19 +75,21 @@ def train(
     provenance = trained.fields().get("provenance", {})
     if team.from_leader(lambda: provenance) != provenance:
         raise InvalidInput("data", "this process read other data than the first: each machine needs the same")
-    if team.leads:  # not before the data was found fit: a command that is refused leaves the run before it alone
-        _forget_another_plan(folder, plan)
-        _forget_other_data(folder, {**provenance, **(trained.data() if isinstance(trained, Cut) else {})})
     job = trained.job
     job.model.to(team.device(plan.device))
-    return Fitted(trained, job.model, plan, folder, Loop(job, plan, folder, tell, team).run())
+    loop = loop_of(job, plan, folder, tell, team)
+    if team.leads:  # not before all was found fit: a command that is refused leaves the run before it alone
+        _forget_another_plan(folder, plan)
+        _forget_other_data(folder, {**provenance, **(trained.data() if isinstance(trained, Cut) else {})})
+    place = loop.run()
+    return Fitted(trained, job.model, plan, folder, place, loop.details())
 
 
 def evaluate(fitted: Fitted, details: Mapping[str, Any] | None = None) -> Finished:
     """The one look at the test rows; report and plots go into the run's folder. `details` join the report's."""
     trained, model, place, team = fitted.trained, fitted.model, fitted.place, present()
     report = team.from_leader(lambda: trained.evaluate(model))
-    report = replace(report, details={**report.details, **(details or {})})
+    report = replace(report, details={**report.details, **fitted.details, **(details or {})})
     plots = []
     if team.leads:
         _write(fitted.folder / REPORT, card(report, fitted.plan))

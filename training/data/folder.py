@@ -22,14 +22,14 @@ from training.data import cut
 from training.data.pictures import Pictures, Split, without_leaks
 from training.data.table import read_table
 from training.data.texts import UNKNOWN
-from training.plan import Plan
+from training.plan import PrivatePlan
 
 SLICES = "slices.csv"
 SMALLEST = 16  # side of the pictures that a net gets
 MIN_SIDE, MAX_ASPECT = 8, 4
 
 
-class FolderPlan(Plan):
+class FolderPlan(PrivatePlan):
     """A recipe that can learn from a folder subclasses it."""
 
     data: str = Field("", description="folder of pictures, one sub-folder a class; empty = the recipe's own set")

@@ -76,6 +76,11 @@ class Normalisation:
         std = flat.std(0)
         return cls(tuple(flat.mean(0).tolist()), tuple(np.where(std > 0, std, 1.0).tolist()))
 
+    @classmethod
+    def fixed(cls, channels: int) -> "Normalisation":
+        """0–255 to −1–1, whatever the rows are."""
+        return cls((127.5,) * channels, (127.5,) * channels)
+
     def apply(self, pixels: Bytes) -> Tensor:
         """uint8 [N, H, W, C] → float32 [N, C, H, W]."""
         mean, std = np.asarray(self.mean, np.float32), np.asarray(self.std, np.float32)
