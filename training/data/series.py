@@ -13,6 +13,7 @@ from training.data.cut import LeftOut, fingerprint
 
 TEST_SHARE, VALIDATION_SHARE = 0.2, 0.1
 LEAST_WINDOWS, MOST_GAPS = 10, 5
+ROUNDING = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,16 +75,18 @@ def cut(steps: int, window: int, horizon: int) -> tuple[int, int]:
 
 
 def periods(times: NDArray[np.float64]) -> list[str]:
-    """The period of each moment: of the largest power of ten that cuts the span in two at least.
+    """The period of each moment: of the largest power of ten that is half of the whole time at most.
 
-    1950 … 2008 are decades, 2015.0 … 2018.9 years.
+    1990 … 2009 are decades, 2015.0 … 2018.9 years.
     """
-    span = float(times[-1] - times[0]) if len(times) else 0.0
-    if span <= 0:
+    if len(times) < 2:
         return ["all"] * len(times)
-    width = 10.0 ** math.floor(math.log10(span / 2))
+    whole = (
+        float(times[-1] - times[0]) * len(times) / (len(times) - 1)
+    )  # the last step lasts as long as the others
+    width = 10.0 ** math.floor(math.log10(whole / 2) + ROUNDING)
     digits = max(0, -math.floor(math.log10(width)))
-    starts = np.floor(times / width) * width
+    starts = np.floor(times / width + ROUNDING) * width
     last = width - 1 if width > 1 else width
     if width == 1:
         return [f"{start:.0f}" for start in starts]

@@ -1,5 +1,7 @@
 """Windows end before what they must not see; naive forecasts and skill by hand; a net that learns a sine."""
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,7 @@ from training.data.series import SplitSeries
 from training.data.sunspots import read_csv
 from training.loop import Loop
 from training.plan import Plan
+from training.plots import forecast
 
 
 def sine(steps: int = 120) -> SplitSeries:
@@ -74,3 +77,31 @@ def test_a_corrupt_row_is_named(tmp_path: Path, row: str) -> None:
     path.write_text(f"YEAR,SUNACTIVITY\n1700,5\n1701,11\n{row}\n")
     with pytest.raises(InvalidInput, match=r"spots.csv"):
         read_csv(path)
+
+
+def test_the_report_is_by_period_and_holds_what_is_drawn() -> None:
+    split = replace(sine(), times=np.arange(1890.0, 2010), groups={"sky": ["clear", "dim"] * 60})
+    work = training(split)
+    report = work.evaluate(work.net)
+    assert {name: group["count"] for name, group in report.slices["period"].items()} == {
+        "1990 to 1999": 10,
+        "2000 to 2009": 10,
+    }
+    weighted = sum(group["mse"] * group["count"] for group in report.slices["sky"].values()) / 20
+    assert weighted == pytest.approx(report.metrics["mse"])
+    drawn = json.loads(json.dumps(report.details))["forecast"]
+    assert drawn["times"] == list(range(1990, 2010)) and drawn["ahead_times"] == list(range(2005, 2010))
+    assert (
+        drawn["truth"] == split.values[100:, 0].tolist() and drawn["last_value"] == split.values[99:-1, 0].tolist()
+    )
+    near = (np.array(drawn["predicted"]) - split.values[100:, 0]) ** 2
+    assert near.mean() == pytest.approx(report.metrics["mse"])
+    assert forecast(**drawn).axes[0].get_xlabel() == "time"
+
+
+def test_a_series_that_stands_still_has_no_skill_to_tell() -> None:
+    split = SplitSeries(np.full((60, 1), 7.0), 40, 50, 1, "made")
+    work = training(split)
+    report = work.evaluate(work.net)
+    assert report.baseline["mse"] == 0 and list(report.metrics) == ["mse", "mse_5_steps"]
+    assert json.loads(json.dumps(dict(report.metrics), allow_nan=False))
