@@ -56,7 +56,11 @@ def evaluate(
     store = ModelStore(root)
     manifest = store.resolve(model, version)
     question = Question(data, tuple(slices or ()), horizon, season, context, characters, threads)
-    with said_when_stopped(), downloads() as report, bar(f"{manifest.name}/{manifest.version} on {data}") as tell:
+    with (
+        said_when_stopped(),
+        downloads() as report,
+        bar(f"evaluating {manifest.name}/{manifest.version} on {data}") as tell,
+    ):
         fetcher = Fetcher(cache.expanduser(), report)
         found = measure(manifest, store.directory(manifest), question, fetcher, tell)
     if save:
@@ -101,8 +105,8 @@ def bar(title: str) -> Iterator[Tell]:
         TextColumn("{task.percentage:>3.0f} %"),
     )
     progress = Progress(*columns, TimeRemainingColumn(), console=err(), transient=True)
-    task = progress.add_task(f"evaluating {title}", total=None)
-    begin = progress.start if err().is_terminal else lambda: err().print(f"[dim]evaluating {escape(title)}[/dim]")
+    task = progress.add_task(title, total=None)
+    begin = progress.start if err().is_terminal else lambda: err().print(f"[dim]{escape(title)}[/dim]")
     waiting = Timer(PATIENCE_S, begin)
     waiting.daemon = True
     waiting.start()

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from cli import labels, pulling
+from cli.compare import compare
 from cli.options import CACHE, ROOT, Cache, Json, Root
 from cli.render import err, fields, out, print_json, size, table
 from services.runtime.errors import InvalidInput
@@ -15,7 +16,8 @@ from services.runtime.store.manifest import Manifest
 from services.runtime.store.manifest_file import DamagedModel
 from services.runtime.store.store import ModelStore
 
-app = typer.Typer(help="List, fetch, check and label model versions.", no_args_is_help=True)
+app = typer.Typer(help="List, fetch, check, compare and label model versions.", no_args_is_help=True)
+app.command()(compare)
 
 Name = Annotated[str, typer.Argument(help="Name of the model.")]
 Version = Annotated[str, typer.Argument(help="Number or label; left out: the latest.")]
