@@ -18,7 +18,7 @@ from training.classification import report_of
 from training.data import basic_motions, json_lines, labelled_csv, spam, texts
 from training.data.labelled import Row, Sequences
 from training.data.texts import TextRow
-from training.judges.subject import LEARNT, Question, Subject, label_indices, runner_settings
+from training.judges.subject import LEARNT, Question, Subject, label_indices, learnt_from, runner_settings
 from training.metrics import Floats
 from training.recipe import Report
 from training.recipes.bert_classify import BertPlan, spam_parts
@@ -57,7 +57,7 @@ def series_rows(subject: Subject, question: Question) -> Rows:
         split = basic_motions.load(subject.fetcher)
         return _scored(subject, split.test, split.class_names, {}, "")
     found = labelled_csv.load(_file(question, MOTIONS))
-    seen = subject.saw(found.file.sha256)
+    seen = learnt_from(subject, question, found.file.sha256)
     rows = _in_order(subject, found.features, labelled_csv.split(found).test if seen else found.every)
     return _scored(subject, rows, found.class_names, found.left_out, LEARNT if seen else "")
 
@@ -90,7 +90,7 @@ def text_rows(subject: Subject, question: Question) -> Rows:
     if question.data == SPAM:
         return _mails(subject)
     found = json_lines.load(_file(question, SPAM), labelled=True)
-    if not subject.saw(found.file.sha256):
+    if not learnt_from(subject, question, found.file.sha256):
         return _encoded(subject, found.rows, found.left_out, note="")
     return _encoded(subject, json_lines.split(found)[2], found.left_out, note=LEARNT)
 

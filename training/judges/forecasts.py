@@ -18,7 +18,7 @@ from training import metrics
 from training.data import series, series_csv, sunspots
 from training.data.table import read_table
 from training.forecasting import last_value, seasonal_naive
-from training.judges.subject import LEARNT, Question, Subject, runner_settings
+from training.judges.subject import LEARNT, Question, Subject, learnt_from, runner_settings
 from training.recipe import Report
 
 Values = NDArray[np.float64]
@@ -106,7 +106,7 @@ def _known(subject: Subject, question: Question) -> Known:
     found = series_csv.load(path, time, column, [name for name in question.slices if name in columns])
     details: dict[str, Any] = {"left_out": found.left_out, "gaps": found.gaps}
     first = window
-    if subject.saw(found.file.sha256):
+    if learnt_from(subject, question, found.file.sha256):
         first = series_csv.split(found, window, int(subject.plan.get("horizon", 1)), season).test_from
         details["note"] = LEARNT
     return Known(found.values, first, season, found.times, found.columns, found.groups, details)

@@ -24,7 +24,7 @@ from services.runtime.text.tokenizer import Tokenizer
 from training import metrics
 from training.data import json_lines, kjv, text, texts
 from training.data.texts import TextRow
-from training.judges.subject import LEARNT, Question, Subject
+from training.judges.subject import LEARNT, Question, Subject, learnt_from
 from training.recipe import Report
 
 KJV = "kjv"
@@ -192,7 +192,7 @@ def _read(subject: Subject, question: Question) -> Read:
     if not path.is_file():
         raise NotFound("data set or file", question.data, SETS)
     documents, left_out, file = text.documents(path)
-    if subject.saw(file.sha256):
+    if learnt_from(subject, question, file.sha256):
         rows = [_row(document) for document in text.load(path).test]
         return Read(rows, {"left_out": left_out, "note": LEARNT})
     if path.suffix.lower() in text.ROWS:

@@ -19,7 +19,7 @@ from training.classification import report_of
 from training.data import emoji, fashion, folder, mnist
 from training.data.folder import Folder
 from training.data.pictures import Pictures
-from training.judges.subject import LEARNT, Question, Subject, label_indices, runner_settings
+from training.judges.subject import LEARNT, Question, Subject, label_indices, learnt_from, runner_settings
 from training.metrics import Floats
 from training.recipe import Report
 
@@ -41,13 +41,14 @@ def judge(subject: Subject, question: Question) -> Report:
 def judge_test_rows(subject: Subject, question: Question, root: Path) -> Report | None:
     """The test rows of the folder's own cut if the model learnt from its training rows, else None."""
     manifest, scale = subject.manifest, ImagePreprocessing.of(subject.manifest)
-    if not (manifest.provenance.source.startswith("folder ") and scale.resize == "exact"):
+    may_have = bool(question.seen) or manifest.provenance.source.startswith("folder ")
+    if not may_have or scale.resize != "exact":
         return None
     try:
         split = folder.load(root, scale.size, scale.channels)
     except InvalidInput:  # what cannot be cut was not learnt from
         return None
-    if not subject.saw(split.digest):
+    if not learnt_from(subject, question, split.digest):
         return None
     found = judge_pictures(subject, question, split.test, split.class_names)
     return replace(found, details={**found.details, "left_out": dict(split.dropped), "note": LEARNT})

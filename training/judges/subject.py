@@ -17,7 +17,7 @@ from training.data.mnist import Fetch
 Tell = Callable[[int, int | None], None]  # done, and of how many if that is known
 CHARACTERS = 100_000
 NAMED = 20
-LEARNT = "the model was trained on a part of these data: their test rows alone are judged"
+LEARNT = "these data were learnt from: their test rows alone are judged"
 
 
 def silent(done: int, of: int | None) -> None:
@@ -35,6 +35,7 @@ class Question:
     context: int = 0  # tokens a language model sees at once; 0 = as in training, or what it reads, 512 at most
     characters: int = CHARACTERS  # most text that a language model is judged by; 0 = all
     threads: int = 0  # 0 = one a core
+    seen: tuple[str, ...] = ()  # hashes of data that versions to be compared with this one learnt from
 
 
 @dataclass(frozen=True)
@@ -62,9 +63,10 @@ class Subject:
             return {}
         return found if isinstance(found, dict) else {}
 
-    def saw(self, sha256: str) -> bool:
-        """Whether data of this hash are what it was trained on."""
-        return bool(sha256) and self.manifest.provenance.sha256 == sha256
+
+def learnt_from(subject: Subject, question: Question, sha256: str) -> bool:
+    """Whether data of this hash are what it, or one it is to be compared with, was trained on."""
+    return bool(sha256) and sha256 in (subject.manifest.provenance.sha256, *question.seen)
 
 
 def runner_settings(question: Question) -> RunnerSettings:

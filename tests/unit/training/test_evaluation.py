@@ -92,6 +92,8 @@ def test_of_the_file_it_learnt_from_only_test_rows_are_judged(tmp_path: Path) ->
     assert "test rows alone" in report.details["note"]
     write_series(path, {**some_series(), "new": ("rising", "left", np.ones((3, 2)))})
     assert sum(told["count"] for told in model.evaluate(path).slices["label"].values()) == 31
+    compared = model.evaluate(path, seen=("another", sha256(path)))
+    assert sum(told["count"] for told in compared.slices["label"].values()) == 6, "as one it is compared with"
 
 
 def test_what_the_model_does_not_know_is_named(tmp_path: Path) -> None:
