@@ -11,6 +11,7 @@ from services.runtime.errors import InvalidInput, NotFound
 from services.runtime.store.store import ModelStore
 from tests.unit.training.painted import paint
 from training.recipes import table
+from training.recipes.cnn_mnist import CnnMnist
 from training.recipes.lenet_rgb import LeNetRgb
 
 
@@ -59,12 +60,87 @@ def test_all_trains_every_recipe_and_tells_which_could_not(
     lines = told.stdout.splitlines()
     assert any(line.startswith("broken") and "is not there" in line for line in lines)
     assert any(line.startswith("painted") and "accuracy" in line for line in lines)
+    kept = json.loads((tmp_path / "home" / "training" / "quick" / "all.json").read_text())
+    assert [one["recipe"] for one in kept] == ["broken", "painted"] and kept[0]["error"] == "data: is not there"
+    assert kept[1]["rows"] == 28 and kept[1]["metric"] == "accuracy" and kept[1]["baseline"] == 0.5
     monkeypatch.setattr(table, "RECIPES", {"painted": Painted()})
     assert train(tmp_path, "all", "--quick").exit_code == 0
 
 
+def test_all_trains_the_cnn_on_both_of_its_sets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+
+    class Painted(CnnMnist):
+        def begin(self, plan, fetcher):  # type: ignore[no-untyped-def]
+            seen.append(plan.dataset)
+            return super().begin(plan.model_copy(update={"data": str(tmp_path / "own"), "size": 16}), fetcher)
+
+    paint(tmp_path / "own")
+    monkeypatch.setattr(table, "RECIPES", {"cnn-mnist": Painted()})
+    told = train(tmp_path, "all", "--quick")
+    assert told.exit_code == 0 and seen == ["mnist", "fashion"]
+    home = tmp_path / "home" / "training" / "quick"
+    assert [one["recipe"] for one in json.loads((home / "all.json").read_text())] == [
+        "cnn-mnist",
+        "cnn-mnist dataset=fashion",
+    ]
+    assert (home / "cnn-mnist" / "report.json").is_file() and (
+        home / "cnn-mnist-fashion" / "report.json"
+    ).is_file()
+
+
+def test_ctrl_c_keeps_the_checkpoint_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Stopped(LeNetRgb):
+        def begin(self, plan, fetcher):  # type: ignore[no-untyped-def]
+            trained = super().begin(plan, fetcher)
+            monkeypatch.setattr(trained.job.rows.__class__, "take", interrupted(trained.job.rows.__class__.take))
+            return trained
+
+    def interrupted(take):  # type: ignore[no-untyped-def]
+        def wrapped(rows, indices):  # type: ignore[no-untyped-def]
+            batches.append(len(indices))
+            if len(batches) == 6:  # in the middle of the second pass of four batches
+                raise KeyboardInterrupt
+            return take(rows, indices)
+
+        return wrapped
+
+    batches: list[int] = []
+    own = "--data", str(paint(tmp_path / "own")), "--set", "size=16", "--set", "epochs=2", "--set", "batch_size=8"
+    with monkeypatch.context() as patch:
+        patch.setattr(table, "RECIPES", {"lenet-rgb": Stopped()})
+        told = train(tmp_path, "lenet-rgb", *own)
+    assert told.exit_code == 130
+    assert "stopped: the same command goes on from the last checkpoint" in told.stderr
+    told = train(tmp_path, "lenet-rgb", *own, "--json")
+    assert json.loads(told.stdout)["steps"] == 8 and len(batches) == 10  # four, two of which one failed, four
+
+
+def test_ctrl_c_before_the_first_checkpoint_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Stopped(LeNetRgb):
+        def begin(self, plan, fetcher):  # type: ignore[no-untyped-def]
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(table, "RECIPES", {"lenet-rgb": Stopped()})
+    told = train(tmp_path, "lenet-rgb", "--publish", "x")
+    assert told.exit_code == 130 and "stopped: nothing to keep" in told.stderr
+    assert not (tmp_path / "store").exists()
+
+
+def test_every_setting_of_a_recipe_is_told(tmp_path: Path) -> None:
+    told = train(tmp_path, "cnn-mnist", "--list").stdout
+    assert "convolution and pool, once or twice" in told and "peak step size of the optimiser" in told
+    recipes = json.loads(train(tmp_path, "--list", "--json").stdout)
+    assert [one["name"] for one in recipes] == sorted(table.RECIPES)
+    for one in recipes:
+        assert all(setting["means"] for setting in one["settings"].values()), one["name"]
+    assert isinstance(train(tmp_path, "lenet", "--list").exception, NotFound)
+
+
 def test_all_takes_only_what_suits_every_recipe(tmp_path: Path) -> None:
-    for wrong in (["--publish", "x"], ["--data", "x"], ["--set", "blocks=1"]):
+    for wrong in (["--publish", "x"], ["--data", "x"], ["--set", "blocks=1"], ["--sweep", "seed=1,2"]):
         told = train(tmp_path, "all", *wrong)
         assert isinstance(told.exception, InvalidInput)
 
