@@ -21,8 +21,17 @@ def show_report(report: Any) -> None:
         if metric is not None:
             told = f"worst {name}: {told_worst(worst_of(groups, metric))}{told_small(groups)}"
             out().print(told, soft_wrap=True, highlight=False, markup=False)
+    if "privacy" in report.details:
+        out().print(told_privacy(report.details["privacy"]), soft_wrap=True, highlight=False, markup=False)
     for text in report.details.get("samples", ()):
         out().print(f"sample: {text}", soft_wrap=True, highlight=False, markup=False)
+
+
+def told_privacy(spent: Mapping[str, Any]) -> str:
+    """`private: ε 3.00 at δ 1e-05 for one training row (…)`, and what that does not cover."""
+    how = "σ {noise_multiplier:.3f}, C {clip_norm:g}, {steps} steps, {accountant}, secure mode off"
+    told = "private: ε {epsilon:.2f} at δ {delta:g} for one training row (" + how + ")"
+    return f"{told.format(**spent)}; not covered: {spent['not_covered']}"
 
 
 def told_worst(worst: Worst) -> str:

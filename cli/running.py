@@ -84,7 +84,7 @@ def bar(title: str) -> Iterator[Callable[[Any], None]]:
 
         def tell(now: Any) -> None:
             told = f"epoch {now.epoch + 1}/{now.epochs} loss {now.loss:.4f} {now.rows_per_s:.0f} rows/s"
-            progress.update(task, total=now.steps, completed=now.step, told=told)
+            progress.update(task, total=now.steps, completed=now.step, told=f"{told} {now.note}".rstrip())
 
         yield tell
 

@@ -10,16 +10,27 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from cli.reports import told_privacy
 from services.runtime.errors import InvalidInput
+from tests.unit.training.painted import paint
 from training import journal
 from training.checkpoint import seed_everything
 from training.distributed import Team
 from training.loop import ALONE, Job, Loop, Progress
-from training.plan import Plan, plan_of
-from training.private import PrivateLoop, PrivatePlan, epsilon, loop_of, noise_for
+from training.plan import PRIVATE, Plan, PrivatePlan, plan_of
+from training.private import PrivateLoop, epsilon, loop_of, noise_for
+from training.publish import card
 from training.recipes.table import RECIPES
+from training.run import run
 
 ROWS = 40
+
+
+class NoFetch:
+    """A folder needs nothing fetched."""
+
+    def fetch(self, source: str, sha256: str) -> Path:
+        raise AssertionError(source)
 
 
 class Points:
@@ -236,6 +247,19 @@ def test_nets_and_teams_that_cannot_be_private_are_refused(tmp_path: Path) -> No
 
 def test_other_recipes_say_which_can_be_private() -> None:
     can = sorted(name for name, recipe in RECIPES.items() if issubclass(recipe.plan, PrivatePlan))
-    assert can == ["cnn-mnist", "lenet-rgb", "mlp-mnist"]
+    assert can == sorted(PRIVATE)
     with pytest.raises(InvalidInput, match=rf"dp_noise: .*{', '.join(can)}"):
         plan_of(RECIPES["rnn-forecast"].plan, {"dp_noise": 1})
+
+
+def test_a_picture_recipe_is_trained_privately_and_its_card_says_so(tmp_path: Path) -> None:
+    recipe = RECIPES["lenet-rgb"]
+    data = str(paint(tmp_path / "own"))
+    chosen = {"data": data, "size": 16, "epochs": 2, "batch_size": 8, "threads": 1, "dp_epsilon": 8}
+    done = run(recipe, plan_of(recipe.plan, chosen), NoFetch(), tmp_path / "home")
+    found = card(done.report, PrivatePlan())["details"]["privacy"]
+    assert 7 < found["epsilon"] <= 8 and found["delta"] == 1e-5 and found["steps"] == done.steps
+    assert told_privacy(found).startswith(f"private: ε {found['epsilon']:.2f} at δ 1e-05 for one training row")
+    # The rows' own mean would tell of them.
+    assert done.trained.fields()["preprocessing"]["mean"] == [127.5] * 3
+    assert not any(hasattr(value, "grad_sample") for value in done.model.parameters())
