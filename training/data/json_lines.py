@@ -78,6 +78,8 @@ def _of_json(file: TextFile) -> list[tuple[int, dict[str, Any]]]:
             continue
         try:
             fields = json.loads(line)
+            if "\\u" in line:  # an escape can spell half of a character, which is no text
+                json.dumps(fields, ensure_ascii=False).encode()
         except (ValueError, RecursionError) as error:
             raise InvalidInput("data", f"{file.name} line {number} is no JSON: {error}") from None
         if not isinstance(fields, dict):
@@ -98,10 +100,10 @@ def _row(fields: dict[str, Any], name: str, number: int, labelled: bool) -> Text
 
 
 def _word(value: object) -> str | None:
-    """The one spelling of a label or a group, if it can be one."""
+    """The one spelling of a label or a group, on one line, if it can be one."""
     if isinstance(value, bool):
         return str(value).lower()
-    return str(value).strip() if isinstance(value, str | int) else None
+    return " ".join(str(value).split()) if isinstance(value, str | int) else None
 
 
 def _kind(value: object) -> str:

@@ -86,7 +86,9 @@ def _collect(
     found: dict[str, OneSeries] = {}
     for line in table.lines:
         cells = line.cells
-        one = _series_of(found, table, line, cells[series], cells[label], tuple(cells[p] for p in grouped))
+        one = _series_of(
+            found, table, line, cells[series], " ".join(cells[label].split()), tuple(cells[p] for p in grouped)
+        )
         place, values = finite(cells[step]), [finite(cells[p]) for p in measured]
         if place is None or None in values:
             bad = STEP if place is None else features[values.index(None)]

@@ -26,7 +26,7 @@ ROWS = (
     {"text": "hello   THERE", "label": "kind"},
     {"text": "Hello there ", "label": "rude"},
     {"text": " \n", "label": "rude"},
-    {"text": "Go away", "label": 7, "language": "en-GB", "nested": {"a": 1}},
+    {"text": "Go away", "label": " very\u2028rude\n", "language": "en-GB", "nested": {"a": 1}},
 )
 
 
@@ -34,14 +34,14 @@ def test_rows_are_read_and_what_is_left_out_is_named(tmp_path: Path) -> None:
     found = json_lines.load(write(tmp_path, lines(*ROWS) + "\n"), labelled=True)
     assert [(row.text, row.label, row.where) for row in found.rows] == [
         ("Hello there", "kind", "line 1"),
-        ("Go away", "7", "line 5"),
+        ("Go away", "very rude", "line 5"),
     ]
     assert slices(found.rows) == {
         "language": ["en", "en-GB"],
         "year": ["2024", "unknown"],
         "long": ["false", "unknown"],
     }
-    assert found.class_names == ("7", "kind")
+    assert found.class_names == ("kind", "very rude")
     assert found.left_out == {
         "copy of an earlier row": ["line 2 = line 1"],
         "copy of a row of another class": ["line 3 = line 1"],
