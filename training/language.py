@@ -3,8 +3,8 @@
 Knows no architecture and no corpus.
 """
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -159,14 +159,15 @@ def initialise(model: nn.Module) -> None:
 
 @dataclass
 class LanguageTraining:
-    """A causal net on one corpus. `rows`: training rows of an epoch, None = the whole text once."""
+    """A causal net on one corpus. `rows`: training rows of an epoch, None = the whole text once. `before()` judges
+    on the test rows what it began from, where it began from something."""
 
     net: CausalLM
     corpus: Corpus
     origin: Origin
     plan: LanguagePlan
     rows: int | None = None
-    before: Mapping[str, float] = field(default_factory=dict)
+    before: Callable[[], Mapping[str, float]] = dict
 
     def __post_init__(self) -> None:
         self.words = self.origin.words()
@@ -195,7 +196,7 @@ class LanguageTraining:
             "left_out": named(self.corpus.dropped),
             "samples": self.samples(model),
         }
-        told = {"loss": unigram, "accuracy": float(counts.max() / counts.sum())} | dict(self.before)
+        told = {"loss": unigram, "accuracy": float(counts.max() / counts.sum())} | dict(self.before())
         return Report(_told(losses, hits), _with_perplexity(told), self._slices(losses, hits), details)
 
     def samples(self, model: nn.Module) -> list[str]:

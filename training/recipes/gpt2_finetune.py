@@ -50,7 +50,7 @@ class GPT2FinetunePlan(LanguagePlan):
 
 
 class GPT2Finetune:
-    """The base is judged on the same test tokens before the first step: what was learnt is the difference."""
+    """The base is judged on the same test tokens at the end: what was learnt is the difference."""
 
     name: ClassVar[str] = "gpt2-finetune"
     summary: ClassVar[str] = "a stored language model on texts of yours (--data FILE)"
@@ -60,23 +60,28 @@ class GPT2Finetune:
         store = ModelStore(Path(plan.store))
         manifest = store.resolve(plan.base, plan.version)
         directory = store.directory(manifest)
-        net, origin = own_copy(manifest, directory), origin_of(manifest, directory, plan)
+        base = loaded(manifest, directory)
+        net, origin = own_copy(base, manifest), origin_of(manifest, directory, plan)
         corpus = text.load(Path(plan.data)) if plan.data else kjv.load(fetcher)
         training = LanguageTraining(net, corpus, origin, plan, plan.steps * plan.batch_size)
-        training.before = judged(net, training.test.ids, plan.context)
+        training.before = lambda: judged(base, training.test.ids, plan.context)
         seed_everything(plan.seed)
         if plan.method == "lora":
             adapt(net, plan.rank, plan.alpha)
         return training
 
 
-def own_copy(manifest: Manifest, directory: Path) -> CausalLM:
-    """The stored net with weights of its own: those of the store are its mapped file. PreconditionFailed if
-    the version is no language model."""
+def loaded(manifest: Manifest, directory: Path) -> CausalLM:
+    """The stored net, its weights mapped from the store. PreconditionFailed if it is no language model."""
     if not manifest.serves("generation"):
         raise PreconditionFailed(f"{manifest.name!r} is no language model: it does {', '.join(manifest.tasks)}")
+    return registry.load(manifest, directory)
+
+
+def own_copy(base: CausalLM, manifest: Manifest) -> CausalLM:
+    """The same with weights of its own, which may change."""
     net = registry.build(manifest.architecture, manifest.config)
-    net.load_state_dict(registry.load(manifest, directory).state_dict())
+    net.load_state_dict(base.state_dict())
     return net
 
 
