@@ -99,8 +99,11 @@ def _mails(subject: Subject) -> Rows:
     """The test part of the cut that the model was trained by, else of the recipe's own."""
     trained = subject.manifest.provenance.source == spam.SOURCE
     sizes = {key: subject.plan[key] for key in ("rows", "test_rows") if trained and key in subject.plan}
-    found = spam_parts(BertPlan(**sizes), subject.fetcher)
-    return _encoded(subject, found.parts[2], found.left_out, note="")
+    plan = BertPlan(**sizes)
+    found = spam_parts(plan, subject.fetcher)
+    own = (plan.rows, plan.test_rows) != (BertPlan().rows, BertPlan().test_rows)
+    note = f"test rows of the cut it was trained by: rows={plan.rows} test_rows={plan.test_rows}" if own else ""
+    return _encoded(subject, found.parts[2], found.left_out, note)
 
 
 def _encoded(subject: Subject, rows: Sequence[TextRow], left_out: Mapping[str, Any], note: str) -> Rows:

@@ -25,6 +25,7 @@ from training.recipes.bert_classify import tokenizer_spec
 from training.recipes.lstm_classify import manifest_fields as series_fields
 
 CUT, WINDOW = 7, 4
+GPT2 = "GPT2LMHeadModel"
 SCALING = Scaling((2.0, -1.0), (3.0, 0.5))
 
 
@@ -103,18 +104,18 @@ def forecaster(root: Path, features: int = 1, **more: Any) -> Stored:
     return Stored(root, RnnForecaster(config), fields, **more)
 
 
-def language_model(root: Path, architecture: str = "GPT2LMHeadModel", **more: Any) -> Stored:
-    """Sixteen positions, byte-level BPE."""
+def language_model(root: Path, positions: int = 16, **more: Any) -> Stored:
+    """Few positions, byte-level BPE."""
     torch.manual_seed(6)
     library = made.byte_level()
     config = {
-        "vocab_size": library.get_vocab_size(), "n_embd": 16, "n_layer": 1, "n_head": 2, "n_positions": 16,
+        "vocab_size": library.get_vocab_size(), "n_embd": 16, "n_layer": 1, "n_head": 2, "n_positions": positions,
     }  # fmt: skip
-    net = generation.build(architecture, config)
+    net = generation.build(GPT2, config)
     for weights in net.parameters():
         nn.init.normal_(weights, std=0.3)
     fields = {
-        "tasks": ["generation.generate"], "architecture": architecture, "config": config, "runner": "engine",
+        "tasks": ["generation.generate"], "architecture": GPT2, "config": config, "runner": "engine",
         "tokenizer": {"eos_token": "<|endoftext|>"},
     }  # fmt: skip
     return Stored(root, net, fields, library=library, **more)
