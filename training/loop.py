@@ -162,7 +162,7 @@ class Loop:
         model, plan = self.job.model, self.plan
         self.net.train()
         rows, share = self.team.share(indices)
-        batch = self.job.rows.take(rows)
+        batch = self._batch(rows)
         with torch.autocast(plan.device.split(":")[0], torch.bfloat16, enabled=plan.precision == "bf16"):
             loss = self.job.loss(self.net, batch) * share
         self.optimizer.zero_grad(set_to_none=True)
@@ -173,6 +173,10 @@ class Loop:
         self.optimizer.step()
         self.schedule.step()
         return float(loss.detach())
+
+    def _batch(self, rows: Tensor) -> Any:
+        """These rows, where the net is."""
+        return moved(self.job.rows.take(rows), next(self.job.model.parameters()).device)
 
     def _count(self, loss: float, journal: Journal | None) -> None:
         place = self.place
@@ -197,9 +201,13 @@ class Loop:
         place.epoch, place.batch, place.loss_sum = place.epoch + 1, 0, 0.0
 
     def _validate(self) -> dict[str, float]:
-        self.job.model.eval()
+        """In fp32 on the CPU, as evaluation is: recipes know of no device."""
+        model, device = self.job.model, next(self.job.model.parameters()).device
+        model.to("cpu").eval()
         with torch.inference_mode():
-            return dict(self.job.validate(self.job.model))
+            found = dict(self.job.validate(model))
+        model.to(device)
+        return found
 
     def _keep_best(self) -> None:
         if self.team.leads:
@@ -220,6 +228,13 @@ class Loop:
         place, plan = self.place, self.plan
         rate = place.step * plan.batch_size / max(1e-9, time.monotonic() - self._began)
         return Progress(place.epoch, plan.epochs, place.step, self.steps_an_epoch * plan.epochs, loss, rate)
+
+
+def moved(batch: Any, device: torch.device) -> Any:
+    """The batch with every tensor in its tuples and lists on `device`."""
+    if isinstance(batch, tuple | list):
+        return type(batch)(moved(part, device) for part in batch)
+    return batch.to(device) if isinstance(batch, Tensor) else batch
 
 
 def epoch_order(count: int, seed: int, epoch: int) -> Tensor:

@@ -33,10 +33,16 @@ class Plan(BaseModel):
         0, ge=0, description="epochs without a better validation score before stopping; 0 = never"
     )
     max_seconds: float = Field(0, ge=0, description="stop after this much training time; 0 = no limit")
-    precision: Literal["fp32", "bf16"] = Field("fp32", description="bf16 = mixed precision by autocast")
+    precision: Literal["fp32", "bf16"] = Field(
+        "fp32",
+        description="bf16 = mixed precision by autocast; pays on CUDA and for wide layers on CPUs that multiply "
+        "in bf16 (AMX, AVX512-BF16), is slower elsewhere; weights and validation stay fp32",
+    )
     checkpoint_s: float = Field(30, gt=0, description="seconds between checkpoints")
     device: str = Field("cpu", pattern=r"^(cpu|cuda(:\d+)?)$", description="torch device: cpu, cuda, cuda:1 …")
-    threads: int = Field(0, ge=0, le=256, description="torch threads; 0 = one a core")
+    threads: int = Field(
+        0, ge=0, le=256, description="torch threads; 0 = one a core, under torchrun what it gives each"
+    )
 
 
 class PrivatePlan(Plan):

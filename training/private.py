@@ -109,7 +109,7 @@ class PrivateLoop(Loop):
         return loss
 
     def _gradients(self, rows: Tensor) -> float:
-        loss = self.job.loss(self.job.model, self.job.rows.take(rows))
+        loss = self.job.loss(self.job.model, self._batch(rows))
         with warnings.catch_warnings():
             # Hooks on the first layer fire although pixels need no gradient: that is what they are for.
             warnings.filterwarnings("ignore", "Full backward hook is firing")

@@ -68,7 +68,7 @@ def train(
 ) -> Fitted:
     """The best net of the validation rows. The test rows are left alone."""
     team = present()
-    check_device(plan.device)
+    check_device(team.device(plan.device))
     _use_threads(plan, team)
     with team.first_of_machine():
         trained = recipe.begin(plan, fetcher)
@@ -82,6 +82,7 @@ def train(
         _forget_another_plan(folder, plan)
         _forget_other_data(folder, {**provenance, **(trained.data() if isinstance(trained, Cut) else {})})
     place = loop.run()
+    job.model.to("cpu")  # where it is evaluated and published, as serving runs it
     return Fitted(trained, job.model, plan, folder, place, loop.details())
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from services.runtime.errors import InvalidInput, PreconditionFailed
 from training import checkpoint, journal
 from training.checkpoint import seed_everything
-from training.loop import BEST, Diverged, Job, Loop, Progress, epoch_order
+from training.loop import BEST, Diverged, Job, Loop, Progress, epoch_order, moved
 from training.plan import Plan, plan_of
 
 
@@ -182,3 +182,11 @@ def test_unknown_and_wrong_settings_are_named() -> None:
     with pytest.raises(InvalidInput, match="epochs"):
         plan_of(Plan, {"epochs": "many"})
     assert plan_of(Plan, {"epochs": "3"}).epochs == 3
+
+
+def test_a_batch_is_moved_whole() -> None:
+    """To `meta`, the one other device that is everywhere."""
+    x, y = torch.zeros(2), torch.ones(3)
+    here, (there, names) = moved((x, [y, "name"]), torch.device("meta"))
+    assert (here.device.type, there.device.type, names) == ("meta", "meta", "name")
+    assert moved(x, x.device) is x
