@@ -10,9 +10,10 @@ The optimiser sees g̃ alone, so the weights of all T steps are (ε, δ)-private
 counted by Rényi divergences of the sampled Gaussian mechanism (Mironov 2017, arXiv:1702.07476; Mironov, Talwar &
 Zhang 2019, arXiv:1908.10530), turned into ε at δ by Balle et al. 2020, arXiv:1905.09982, theorem 21.
 
-Not covered: losses in the journal and its plots, validation rows, the choice among several runs. Sampling and
-noise are seeded by the operating system, not by the plan, whose seed is published; the generator is torch's own,
-which is not cryptographic (`secure_mode` off).
+Not covered: what else is told of the training rows (losses in journal and plots, the baseline, counts, a digest),
+validation rows, the choice among several runs, each of which spends an ε of its own. Sampling and noise are seeded
+by the operating system, not by the plan, whose seed is published; the generator is torch's own, which is not
+cryptographic (`secure_mode` off).
 """
 
 import secrets
@@ -34,6 +35,10 @@ from training.plan import MOST_NOISE, Plan, PrivatePlan
 
 # Rényi orders: fine where ε is large, far out where it is small.
 ORDERS = [*(1 + tenths / 10 for tenths in range(1, 100)), *range(12, 64), *(2**power for power in range(6, 12))]
+
+NOT_COVERED = (
+    "training losses and plots, baseline, counts and digest of the rows, validation rows, choice among runs"
+)
 
 
 def loop_of(job: Job, plan: Plan, folder: Path, tell: Callable[[Progress], None], team: Team = ALONE) -> Loop:
@@ -88,7 +93,7 @@ class PrivateLoop(Loop):
             "steps": self.place.step,
             "accountant": "RDP",
             "secure_mode": False,
-            "not_covered": "losses in the journal and its plots, validation rows, choice among several runs",
+            "not_covered": NOT_COVERED,
         }
         return {"privacy": told}
 
