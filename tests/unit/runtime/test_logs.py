@@ -3,6 +3,8 @@
 import io
 import json
 import logging
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -127,3 +129,17 @@ def test_a_body_shows_texts_redacted_and_counts_the_rest():
 def test_a_body_is_bounded(request_: list[str]):
     told = body(tokenization_service_pb2.TokenizeRequest(texts=request_))
     assert len(told) <= bodies.MOST and "a@b.co" not in told
+
+
+def test_an_error_that_nobody_caught_is_a_line_too():
+    script = (
+        "from services.runtime import logs, redaction\n"
+        "logs.configure('tests', 'info', redaction.redact)\n"
+        "import threading\n"
+        "thread = threading.Thread(target=lambda: 1 / 0); thread.start(); thread.join()\n"
+        "raise ValueError('to alice@example.com')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
+    first, second = (json.loads(line) for line in done.stderr.splitlines())
+    assert done.returncode == 1 and "ZeroDivisionError" in first["exception"]
+    assert second["message"] == "uncaught" and "ValueError: to [EMAIL]" in second["exception"]
