@@ -159,9 +159,9 @@ def letters(folder: Path) -> Path:
 
 
 def test_a_user_s_texts_are_classified_and_served_as_they_were_read(tmp_path: Path) -> None:
-    settings = {"epochs": 25, "max_tokens": 12, "learning_rate": 2e-2, "warmup_steps": 0}
+    settings = {"epochs": 30, "max_tokens": 12, "learning_rate": 5e-3, "warmup_steps": 0}
     done, manifest = trained(tmp_path, "bert-classify", letters(tmp_path), Tiny(tmp_path / "tiny"), **settings)
-    assert done.report.metrics["accuracy"] == 1.0
+    assert done.report.metrics["accuracy"] >= 0.75 > done.report.baseline["accuracy"]
     assert set(done.report.slices) == {"label", "desk"}
     assert done.report.details["left_out"]["copy of an earlier row"] == ["line 41 = line 1"]
     assert manifest.config["num_labels"] == 2 and manifest.provenance.source == "file:letters.jsonl"
