@@ -1,6 +1,6 @@
 """`maas models compare`: versions side by side, to choose one."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Annotated, Any
 
 import typer
@@ -80,6 +80,7 @@ def rows(sides: Sequence[Any]) -> list[list[str]]:
         *((name, _figure(name)) for name in _names(side.metrics for side in sides)),
         *((f"on {name}", _evaluated(name)) for name in _names(side.evaluations for side in sides)),
         *((f"worst {name}", _worst(name)) for name in _names(side.worst for side in sides)),
+        ("private", lambda side: _private(side.card.get("details", {}).get("privacy"))),
         ("parameters", lambda side: f"{side.parameters:,}" if side.parameters else ""),
         ("size", lambda side: size(side.size_bytes)),
         ("runner", lambda side: f"{side.manifest.runner}, {side.manifest.precision}"),
@@ -124,6 +125,11 @@ def _worst(name: str) -> Row:
         return f"{worst.group}: {worst.metric} {shown(worst.value)}, gap {shown(worst.gap)}{few}"
 
     return tell
+
+
+def _private(spent: Mapping[str, Any] | None) -> str:
+    """What training told of each row at most, if it was bounded."""
+    return f"ε {spent['epsilon']:.2f} at δ {spent['delta']:g}" if spent else ""
 
 
 def _milliseconds(name: str) -> Row:

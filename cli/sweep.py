@@ -56,6 +56,9 @@ def show_outcomes(outcomes: Sequence[Any]) -> None:
     ]
     figures = ["validation score", "best epoch", "seconds"]
     out().print(table([*keys, *figures, ""], rows, right=figures))
+    best = max(outcome.score for outcome in outcomes if outcome.score is not None)
+    if (equal := sum(outcome.score == best for outcome in outcomes)) > 1:
+        out().print(f"{equal} points have the highest score: the first of them was chosen", highlight=False)
 
 
 def grid_of(pairs: Sequence[str]) -> dict[str, list[str]]:

@@ -107,9 +107,14 @@ def judged(side: Side, directory: Path, question: Question, fetcher: Fetch, tell
 
 
 def question_of(data: str, sides: Iterable[Side]) -> Question:
-    """The same for all: language models see as many tokens at once as the shortest-sighted can."""
-    limits = [side.manifest.limits.get("max_tokens", CONTEXT) for side in sides]
-    return Question(data, context=min([CONTEXT, *limits]))
+    """The same for all: language models see as many tokens at once as the shortest-sighted can or was trained to,
+    and of data that one was trained on all are judged by the test rows."""
+    every = list(sides)
+    limits = [side.manifest.limits.get("max_tokens", CONTEXT) for side in every]
+    limits += [int(side.card.get("plan", {}).get("context", CONTEXT)) for side in every]
+    return Question(
+        data, context=min([CONTEXT, *limits]), seen=tuple(side.manifest.provenance.sha256 for side in every)
+    )
 
 
 def warnings(sides: Sequence[Side]) -> list[str]:
@@ -136,6 +141,7 @@ def told(side: Side) -> dict[str, Any]:
         "baseline": {key: _finite(value) for key, value in side.baseline.items()},
         "evaluations": {data: dict(found) for data, found in side.evaluations.items()},
         "worst": worst,
+        "privacy": side.card.get("details", {}).get("privacy"),
         "parameters": side.parameters,
         "size_bytes": side.size_bytes,
         "runner": manifest.runner,
@@ -169,7 +175,8 @@ def _cards(sides: Sequence[Side]) -> list[str]:
 
 
 def _fresh(sides: Sequence[Side]) -> list[str]:
-    """Of data that one of them was trained on, that one is judged by test rows alone."""
+    """Of data that one of them was trained on, another may be unable to find the test rows: a folder's depend on
+    the size of the pictures it reads, a named set's on how many it was trained on."""
     notes = {side.name: str(side.report.details.get("note", "")) if side.report else "" for side in sides}
     if len(set(notes.values())) == 1:
         return []

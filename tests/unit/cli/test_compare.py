@@ -18,6 +18,7 @@ CARD = {
     "baseline": {"mse": 700.0},
     "slices": {"decade": {"[1950]": {"mse": 1500.0, "count": 10}, "1960": {"mse": 200.0, "count": 31}}},
     "plan": {"data": ""},
+    "details": {"privacy": {"epsilon": 3.0, "delta": 1e-05}},
 }
 
 
@@ -59,6 +60,7 @@ def test_versions_stand_side_by_side(store: Path, monkeypatch: pytest.MonkeyPatc
     assert lines["worst decade"].count("[1950]: mse 1500.0, gap 1300.0, under 20 rows") == 2
     assert lines["trained on"].count("pypi:spots==1:spots.csv") == 2 and "weights from" not in lines
     assert lines["parameters"].split()[1:] == ["33", "97"]  # h + h² + 2h in the RNN, h + 1 in its head
+    assert lines["private"].count("ε 3.00 at δ 1e-05") == 2
     assert lines["runner"].count("torch, fp32") == 2
     assert len(lines["ms: call"].split()) == 4 and "not comparable" not in found.stdout
 

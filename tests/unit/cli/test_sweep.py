@@ -7,10 +7,11 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from cli.__main__ import app
-from cli.sweep import grid_of
+from cli.sweep import grid_of, show_outcomes
 from services.runtime.errors import InvalidInput
 from services.runtime.store.store import ModelStore
 from tests.unit.training.painted import paint
+from training.sweep import Outcome
 
 
 def train(tmp_path: Path, *arguments: str) -> Result:
@@ -49,6 +50,13 @@ def test_a_wrong_point_stops_the_sweep_before_it_begins(tmp_path: Path) -> None:
         found = train(tmp_path, "lenet-rgb", *wrong)
         assert isinstance(found.exception, InvalidInput) and told in str(found.exception)
     assert not (tmp_path / "home").exists() and not (tmp_path / "store").exists()
+
+
+def test_points_of_equal_score_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+    show_outcomes([Outcome({"seed": seed}, score, 1, 2, 0.5) for seed, score in enumerate((0.5, None, 0.9, 0.9))])
+    assert "2 points have the highest score: the first of them was chosen" in capsys.readouterr().out
+    show_outcomes([Outcome({"seed": 0}, 0.5, 1, 2, 0.5)])
+    assert "highest" not in capsys.readouterr().out
 
 
 def test_the_grid_is_read_from_pairs() -> None:
