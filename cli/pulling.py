@@ -14,6 +14,7 @@ from services.runtime.store.pull import Puller, laid_over
 from services.runtime.store.sources import hf
 from services.runtime.store.sources.fetcher import Fetcher
 from services.runtime.store.store import ModelStore
+from training.disk import told_when_full
 
 
 def pull(store: ModelStore, cache: Path, names: Sequence[str], *, force: bool = False) -> list[Manifest]:
@@ -34,10 +35,13 @@ def say(name: str, stage: str) -> None:
 
 
 def import_model(store: ModelStore, cache: Path, source: str, name: str, told: Mapping[str, Any]) -> Manifest:
-    """Publish what lies at `source`; `told` holds manifest fields and an `options` table for the importer."""
+    """Publish what lies at `source`; `told` holds manifest fields and an `options` table for the importer.
+
+    Raises DiskFull, and publishes nothing, where the store takes no more.
+    """
     files = find_files(source, cache)
     manifest = {key: value for key, value in told.items() if key != "options"}
-    with store.publish(name) as draft:
+    with told_when_full(store.root), store.publish(name) as draft:
         found = IMPORTERS[importer_for(files)](files, draft.directory, told.get("options", {}))
         draft.fields.update(laid_over(found, manifest))
         draft.fields.setdefault("provenance", {"source": source})
