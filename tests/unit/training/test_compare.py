@@ -73,13 +73,16 @@ def test_cards_of_different_data_are_said_to_be_no_comparison(tmp_path: Path, st
     learn(store, "two", paint(tmp_path / "two", 25), tmp_path / "home")
     (warning,) = warnings(sides_of(store, ["one", "two"]))
     assert warning.startswith("the cards' figures come from different data: one/1: ")
-    question = Question(str(tmp_path / "two"))
-    fresh = [
-        judged(side, store.directory(side.manifest), question, None)  # type: ignore[arg-type]
-        for side in sides_of(store, ["one", "two"])
-    ]
-    (warning,) = warnings(fresh)  # of its own folder the second is judged by the test rows alone
-    assert warning.startswith("not the same rows: one/1: all rows; two/1: the model was trained on a part")
+    sides = sides_of(store, ["one", "two"])
+
+    def fresh(question: Question) -> list[Any]:
+        return [judged(side, store.directory(side.manifest), question, None) for side in sides]  # type: ignore[arg-type]
+
+    (warning,) = warnings(
+        fresh(Question(str(tmp_path / "two")))
+    )  # of its own folder the second sees test rows alone
+    assert warning.startswith("not the same rows: one/1: all rows; two/1: these data were learnt from")
+    assert warnings(fresh(question_of(str(tmp_path / "two"), sides))) == []
 
 
 def test_cards_of_other_rows_units_or_tasks_are_told(store: ModelStore) -> None:
@@ -129,6 +132,16 @@ def test_a_language_model_is_timed_by_prefill_and_step(store: ModelStore) -> Non
     found = timed(side, store.directory(side.manifest)).latency
     assert list(found.median_ms) == ["prefill of 31 tokens", "decode step"] and all(found.median_ms.values())
     assert question_of("x.txt", [side]).context == 32
+
+
+def test_all_are_asked_for_what_the_shortest_sighted_learnt_and_for_rows_that_none_of_them_did(
+    store: ModelStore,
+) -> None:
+    for name, context, sha256 in (("x", 64, "aa"), ("y", 128, "bb")):
+        learnt = {"source": "file:own.txt", "sha256": sha256}
+        store_card(store, name, {"plan": {"context": context}}, provenance=learnt, limits={"max_tokens": 256})
+    question = question_of("own.txt", sides_of(store, ["x", "y"]))
+    assert (question.context, question.seen) == (64, ("aa", "bb"))
 
 
 def test_what_runs_no_net_has_no_latency_and_says_why(store: ModelStore) -> None:
