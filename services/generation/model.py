@@ -11,13 +11,10 @@ from typing import TypeVar
 from services.generation.engine.bad_words import Vocabulary
 from services.generation.engine.blocks import BlockPool
 from services.generation.engine.engine import Engine
-from services.generation.engine.kv_cache import KVCache, blocks_in
 from services.generation.engine.request import Request, Stopping
-from services.generation.engine.runner import ModelRunner
 from services.generation.engine.scheduler import Limits, Scheduler
 from services.generation.job import Job
-from services.generation.models import registry
-from services.generation.models.causal_lm import CausalLM
+from services.generation.precision import Prepared, prepare
 from services.generation.settings import GenerationSettings
 from services.generation.stream import Observer, TokenStream
 from services.generation.worker import EngineWorker
@@ -89,19 +86,18 @@ async def load(
     manifest: Manifest, directory: Path, settings: GenerationSettings, observer: Observer
 ) -> GenerationModel:
     """Reads weights, tokenizer and template on a thread; starts the engine."""
-    net, words, spoken, shown = await asyncio.to_thread(_read, manifest, directory)
-    blocks = blocks_in(settings.kv_cache_mib << 20, net.config, settings.kv_block_tokens)
-    context = min(net.config.max_position_embeddings, (blocks - 1) * settings.kv_block_tokens)
+    prepared, words, spoken, shown = await asyncio.to_thread(_read, manifest, directory, settings)
+    context = min(prepared.config.max_position_embeddings, (prepared.blocks - 1) * prepared.block_size)
     if context < 2:
         raise PreconditionFailed(f"MAAS_KV_CACHE_MIB={settings.kv_cache_mib} holds no block of {manifest.name}")
-    engine = _engine(net, blocks, context, settings)
+    engine = _engine(prepared, context, settings)
     return GenerationModel(
-        manifest=manifest,
+        manifest=prepared.manifest,
         tokenizer=words,
         template=chat.load(manifest.tokenizer, words),
         spoken=spoken,
         shown=shown,
-        vocab_size=net.config.vocab_size,
+        vocab_size=prepared.config.vocab_size,
         eos_token_ids=_end_ids(manifest, words),
         context=context,
         worker=EngineWorker(
@@ -115,17 +111,19 @@ async def load(
     )
 
 
-def _read(manifest: Manifest, directory: Path) -> tuple[CausalLM, Tokenizer, Vocabulary, Vocabulary]:
-    net, words = registry.load(manifest, directory), tokenizer.load(manifest, directory)
-    shown = [words.token_bytes(token) for token in range(net.config.vocab_size)]
+def _read(
+    manifest: Manifest, directory: Path, settings: GenerationSettings
+) -> tuple[Prepared, Tokenizer, Vocabulary, Vocabulary]:
+    words, prepared = tokenizer.load(manifest, directory), prepare(manifest, directory, settings)
+    shown = [words.token_bytes(token) for token in range(prepared.config.vocab_size)]
     spoken = [b"" if token in words.special_ids else text for token, text in enumerate(shown)]
-    return net, words, Vocabulary(spoken), Vocabulary(shown)
+    return prepared, words, Vocabulary(spoken), Vocabulary(shown)
 
 
-def _engine(net: CausalLM, blocks: int, context: int, settings: GenerationSettings) -> Engine:
+def _engine(prepared: Prepared, context: int, settings: GenerationSettings) -> Engine:
     limits = Limits(settings.batch_tokens, settings.batch_sequences)
-    scheduler = Scheduler(BlockPool(blocks, settings.kv_block_tokens), limits)
-    return Engine(scheduler, ModelRunner(net, KVCache(net.config, blocks, settings.kv_block_tokens)), context)
+    scheduler = Scheduler(BlockPool(prepared.blocks, prepared.block_size), limits)
+    return Engine(scheduler, prepared.runner, context)
 
 
 def _end_ids(manifest: Manifest, words: Tokenizer) -> frozenset[int]:

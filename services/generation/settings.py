@@ -1,5 +1,7 @@
 """Settings of the generation service. Knows no model."""
 
+from typing import Literal
+
 from pydantic import Field, field_validator
 
 from services.generation.models.config import CHUNK
@@ -11,8 +13,11 @@ class GenerationSettings(ServerSettings):
 
     port: int = Field(50054, ge=0, le=65535, description="port to listen on; 0 = any free one")
     generate_model: str = Field("smollm2-135m-instruct", description="model when a request names none")
+    precision: Literal["auto", "int8", "fp32"] = Field(
+        "fp32", description="of weights and KV cache; auto = int8 where the kernels can be had"
+    )
     kv_cache_mib: int = Field(1024, ge=16, description="memory for keys and values of each model, MiB")
-    kv_block_tokens: int = Field(16, ge=1, le=64, description=f"tokens a KV block; divides {CHUNK}")
+    kv_block_tokens: int = Field(16, ge=1, le=64, description=f"tokens a KV block of fp32; divides {CHUNK}")
     batch_tokens: int = Field(256, ge=1, description="prompt tokens computed a step, beside the decodes")
     batch_sequences: int = Field(64, ge=1, description="sequences that run at once")
     text_threads: int = Field(2, ge=1, le=64, description="threads that tokenize long prompts")

@@ -64,6 +64,7 @@ class EngineWorker:
         self._closing = True
         self._inbox.put(None)
         await asyncio.to_thread(self._thread.join)
+        self.engine.runner.close()
 
     def _admit(self, count: int) -> None:
         if self._closing:

@@ -1,22 +1,22 @@
 """A request's tokens do not depend on its neighbours, its arrival, preemption, chunking or the prefix cache."""
 
 import random
-from collections.abc import Iterator
 
 import pytest
 import torch
 
 from services.generation.engine.request import SamplingParams, Sequence
 from services.generation.models.causal_lm import CausalLM
-from tests.engine.tiny import VOCAB, Result, make_engine, run, sequence, tiny_model
+from tests.engine.tiny import VOCAB, Int8, Result, make_engine, run, sequence, tiny_model
 
 WARM = SamplingParams(temperature=1.0, top_p=0.9)
 
 
-@pytest.fixture(scope="module")
-def model() -> Iterator[CausalLM]:
+@pytest.fixture(scope="module", params=["fp32", "int8"])
+def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> CausalLM | Int8:
     torch.set_num_threads(1)
-    return tiny_model()
+    net = tiny_model()
+    return net if request.param == "fp32" else Int8.of(net, tmp_path_factory.mktemp("packed"))
 
 
 def workload(count: int, seed: int = 1) -> list[Sequence]:
@@ -33,7 +33,7 @@ def workload(count: int, seed: int = 1) -> list[Sequence]:
     ]
 
 
-def alone(model: CausalLM, count: int) -> list[Result]:
+def alone(model: CausalLM | Int8, count: int) -> list[Result]:
     return [run(make_engine(model), [one])[0] for one in workload(count)]
 
 
@@ -44,7 +44,7 @@ def same(left: list[Result], right: list[Result]) -> bool:
 
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("batch", [8, 32])
-def test_batched_equals_single_bit_for_bit(model: CausalLM, batch: int, threads: int) -> None:
+def test_batched_equals_single_bit_for_bit(model: CausalLM | Int8, batch: int, threads: int) -> None:
     expected = alone(model, batch)
     torch.set_num_threads(threads)
     try:
@@ -56,25 +56,25 @@ def test_batched_equals_single_bit_for_bit(model: CausalLM, batch: int, threads:
 
 
 @pytest.mark.parametrize("max_batch_tokens", [1, 7, 64])
-def test_chunked_prefill_changes_nothing(model: CausalLM, max_batch_tokens: int) -> None:
+def test_chunked_prefill_changes_nothing(model: CausalLM | Int8, max_batch_tokens: int) -> None:
     engine = make_engine(model, num_blocks=600, max_batch_tokens=max_batch_tokens)
     assert same(alone(model, 6), run(engine, workload(6)))
 
 
-def test_preempted_equals_not_preempted(model: CausalLM) -> None:
+def test_preempted_equals_not_preempted(model: CausalLM | Int8) -> None:
     engine = make_engine(model, num_blocks=24)
     assert same(alone(model, 12), run(engine, workload(12)))
     assert engine.scheduler.preemptions > 0
 
 
-def test_prefix_cache_changes_nothing(model: CausalLM) -> None:
+def test_prefix_cache_changes_nothing(model: CausalLM | Int8) -> None:
     engine = make_engine(model, num_blocks=600)
     first, second = run(engine, workload(8)), run(engine, again := workload(8))
     assert same(first, second)
     assert any(one.cached_tokens >= 16 for one in again)
 
 
-def test_random_arrivals_and_aborts(model: CausalLM) -> None:
+def test_random_arrivals_and_aborts(model: CausalLM | Int8) -> None:
     expected = alone(model, 16)
     engine = make_engine(model, num_blocks=60, max_batch_tokens=40, max_sequences=6)
     draw, todo = random.Random(3), list(enumerate(workload(16)))
@@ -98,7 +98,7 @@ def test_random_arrivals_and_aborts(model: CausalLM) -> None:
     assert engine.scheduler.pool.available == engine.scheduler.pool.usable
 
 
-def test_equal_prompts_that_arrive_together_are_computed_once(model: CausalLM) -> None:
+def test_equal_prompts_that_arrive_together_are_computed_once(model: CausalLM | Int8) -> None:
     prompt = list(range(100))
     engine = make_engine(model, max_batch_tokens=512)
     run(engine, [sequence(prompt, max_tokens=1) for _ in range(10)])

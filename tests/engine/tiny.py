@@ -2,32 +2,40 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import torch
 
 from services.generation.engine.blocks import BlockPool
 from services.generation.engine.engine import Engine
+from services.generation.engine.kernel_runner import KernelRunner
 from services.generation.engine.kv_cache import KVCache
 from services.generation.engine.output import Delta
 from services.generation.engine.request import Request, SamplingParams, Sequence, Stopping
 from services.generation.engine.runner import ModelRunner
 from services.generation.engine.scheduler import Limits, Scheduler
 from services.generation.engine.stops import StopStrings, TextOutput
+from services.generation.kernels import build, packing
+from services.generation.kernels.native import Kernels
+from services.generation.kernels.packed import PackedModel
 from services.generation.models import registry
 from services.generation.models.causal_lm import CausalLM
+from services.generation.models.config import ModelConfig
+from services.generation.models.plain import PlainLM
 
 VOCAB = 128
 CONTEXT = 512
 CONFIG = {
     "vocab_size": VOCAB,
-    "hidden_size": 48,
+    "hidden_size": 64,
     "intermediate_size": 96,
     "num_hidden_layers": 2,
-    "num_attention_heads": 6,
+    "num_attention_heads": 4,
+    "head_dim": 32,
     "num_key_value_heads": 2,
     "max_position_embeddings": CONTEXT,
 }
-GPT2_CONFIG = {"vocab_size": VOCAB, "n_embd": 48, "n_layer": 2, "n_head": 4, "n_positions": CONTEXT}
+GPT2_CONFIG = {"vocab_size": VOCAB, "n_embd": 64, "n_layer": 2, "n_head": 2, "n_positions": CONTEXT}
 
 
 class Characters:
@@ -50,8 +58,29 @@ def tiny_model(seed: int = 0, architecture: str = "LlamaForCausalLM") -> CausalL
     return model
 
 
-def make_engine(model: CausalLM, num_blocks: int = 200, block_size: int = 16, **limits: int) -> Engine:
+@dataclass(frozen=True)
+class Int8:
+    """A model in eight bits: what `make_engine` takes in place of one."""
+
+    packed: PackedModel
+    config: ModelConfig
+    threads: int = 1
+    isa: str = ""
+
+    @classmethod
+    def of(cls, model: CausalLM, folder: Path) -> "Int8":
+        packing.write(PlainLM(model), folder / "packed.safetensors")
+        return cls(PackedModel(folder / "packed.safetensors", model.config), model.config)
+
+    def runner(self, num_blocks: int) -> KernelRunner:
+        kernels = Kernels(build.library(build.default_folder()), self.threads, isa=self.isa)
+        return KernelRunner(self.packed, self.config, num_blocks, kernels)
+
+
+def make_engine(model: CausalLM | Int8, num_blocks: int = 200, block_size: int = 16, **limits: int) -> Engine:
     scheduler = Scheduler(BlockPool(num_blocks, block_size), Limits(**limits))
+    if isinstance(model, Int8):
+        return Engine(scheduler, model.runner(num_blocks), CONTEXT)
     return Engine(scheduler, ModelRunner(model, KVCache(model.config, num_blocks, block_size)), CONTEXT)
 
 

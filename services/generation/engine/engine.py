@@ -11,7 +11,7 @@ from services.generation.engine import sampler
 from services.generation.engine.advance import advance
 from services.generation.engine.output import Delta, FinishReason
 from services.generation.engine.request import Request, Sequence
-from services.generation.engine.runner import Computed, ModelRunner
+from services.generation.engine.runner import Computed, Runner
 from services.generation.engine.scheduler import Scheduler
 from services.generation.engine.step import Chunk, Step
 from services.runtime.errors import DeadlinePassed
@@ -25,7 +25,7 @@ class Engine:
     def __init__(
         self,
         scheduler: Scheduler,
-        runner: ModelRunner,
+        runner: Runner,
         context: int,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -92,7 +92,7 @@ class Engine:
                 chunk.sequence.started = self._clock()
 
     def _commit(self, computed: Computed) -> None:
-        rows = list(zip(computed.inputs.chunks, computed.inputs.ends, strict=True))
+        rows = list(zip(computed.chunks, computed.ends, strict=True))
         for chunk, _ in rows:
             self.scheduler.commit(chunk)
         scored = [

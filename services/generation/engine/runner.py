@@ -1,6 +1,8 @@
 """Runs one step through the model: inputs → hidden states → logits. Knows no schedules and no sampling."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -8,7 +10,7 @@ from torch import Tensor
 
 from services.generation.engine.inputs import Inputs, prepare
 from services.generation.engine.kv_cache import KVCache
-from services.generation.engine.step import Step
+from services.generation.engine.step import Chunk, Step
 from services.generation.models.attention import ROW_MULTIPLE, block_attention
 from services.generation.models.causal_lm import CausalLM
 
@@ -34,10 +36,24 @@ class PagedAttention:
 
 @dataclass(frozen=True, slots=True)
 class Computed:
-    """Hidden states [rows, hidden_size] of one pass and the inputs whose rows they are."""
+    """Hidden states [rows, hidden_size] of one pass: those of each chunk end before its place in `ends`."""
 
-    inputs: Inputs
+    chunks: Sequence[Chunk]
+    ends: Sequence[int]
     hidden: Tensor
+
+
+class Runner(Protocol):
+    """A net with its KV cache. A row's numbers depend on its own context alone, whatever else is computed."""
+
+    def run(self, step: Step) -> Computed:
+        """One forward pass; the chunks' keys and values are in the cache afterwards."""
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """hidden: [rows, hidden_size], any rows of `Computed.hidden` → [rows, vocab] float32."""
+
+    def close(self) -> None:
+        """Frees what the garbage collector does not."""
 
 
 class ModelRunner:
@@ -51,9 +67,12 @@ class ModelRunner:
         """One forward pass; the chunks' keys and values are in the cache afterwards."""
         inputs = prepare(step, self.cache, self.model.config)
         attend = PagedAttention(inputs, self.cache)
-        return Computed(inputs, self.model.hidden(inputs.tokens, inputs.positions, attend))
+        return Computed(inputs.chunks, inputs.ends, self.model.hidden(inputs.tokens, inputs.positions, attend))
 
     def logits(self, hidden: Tensor) -> Tensor:
         """hidden: [rows, hidden_size], any number of rows → [rows, vocab] float32."""
         rows = hidden.shape[0]
         return self.model.logits(F.pad(hidden, (0, 0, 0, -rows % ROW_MULTIPLE)))[:rows]
+
+    def close(self) -> None:
+        """Tensors free themselves."""

@@ -1,0 +1,64 @@
+"""Runs one step through the eight-bit kernels: chunks → arrays → hidden states → logits. Knows no schedules."""
+
+import ctypes
+from collections.abc import Sequence
+from itertools import accumulate
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from services.generation.engine.runner import Computed
+from services.generation.engine.step import Chunk, Step
+from services.generation.kernels.native import Batch, Kernels
+from services.generation.kernels.packed import PackedModel, cell_pointers, zero_cells
+from services.generation.models.config import ModelConfig
+
+
+class KernelRunner:
+    """A packed net, its KV cells and the threads that compute it."""
+
+    def __init__(self, packed: PackedModel, config: ModelConfig, num_blocks: int, kernels: Kernels) -> None:
+        self._packed, self._kernels, self._config = packed, kernels, config
+        self._cells = zero_cells(config, num_blocks)
+        self._cell_pointers = cell_pointers(self._cells)
+        self._cells_at = ctypes.addressof(self._cell_pointers)
+
+    def run(self, step: Step) -> Computed:
+        """One pass; what the arrays hold is in `native.Batch`."""
+        chunks = step.chunks
+        counts = [chunk.count for chunk in chunks]
+        tokens = np.array([token for chunk in chunks for token in chunk.tokens], np.int32)
+        positions = np.array([place for chunk in chunks for place in range(chunk.start, chunk.end)], np.int32)
+        owners = np.repeat(np.arange(len(chunks), dtype=np.int32), counts)
+        tables = _tables(chunks)
+        hidden = np.empty((len(tokens), self._config.hidden_size), np.float32)
+        arrays = {
+            "tokens": tokens,
+            "positions": positions,
+            "sequences": owners,
+            "tables": tables,
+            "hidden": hidden,
+        }
+        pointers = {name: array.ctypes.data for name, array in arrays.items()}
+        batch = Batch(rows=len(tokens), table_width=tables.shape[1], cells=self._cells_at, **pointers)
+        self._kernels.forward(self._packed.model, batch)
+        return Computed(chunks, list(accumulate(counts)), torch.from_numpy(hidden))
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """hidden: [rows, hidden_size] before the last norm → [rows, vocab] float32."""
+        found = self._kernels.logits(self._packed.model, hidden.contiguous().numpy())
+        return torch.from_numpy(found)[:, : self._config.vocab_size]
+
+    def close(self) -> None:
+        """Ends the threads."""
+        self._kernels.close()
+
+
+def _tables(chunks: Sequence[Chunk]) -> NDArray[np.int32]:
+    """[chunks, most blocks of one], filled up with zeros that nothing reads."""
+    tables = np.zeros((len(chunks), max(len(chunk.sequence.blocks) for chunk in chunks)), np.int32)
+    for row, chunk in zip(tables, chunks, strict=True):
+        row[: len(chunk.sequence.blocks)] = chunk.sequence.blocks
+    return tables

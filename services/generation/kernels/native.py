@@ -1,0 +1,93 @@
+"""The kernels' C face by ctypes: structures of `source/model.h`, a pool of threads, a pass, logits.
+
+Calls release the GIL. Every array handed over stays the caller's and must outlive the call (or the model).
+"""
+
+import ctypes
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+I32, F32, POINTER = ctypes.c_int32, ctypes.c_float, ctypes.c_void_p
+SETS = ("avx512", "avx2", "portable")
+BLOCK = 16  # tokens of a KV block
+PANEL = 32  # outputs of a packed panel
+
+
+def _each(kind: Any, *names: str) -> list[tuple[str, Any]]:
+    return [(name, kind) for name in names]
+
+
+class Linear(ctypes.Structure):
+    """Packed bytes [outputs/32, inputs/4, 2, 16, 4], float32 scales, int32 offsets, float32 biases or null."""
+
+    _fields_ = _each(I32, "inputs", "outputs") + _each(POINTER, "weight", "scale", "offset", "bias")
+
+
+class Layer(ctypes.Structure):
+    """The four products of a block, and float32 [head_dim] norms of queries and keys or null."""
+
+    _fields_ = [(name, Linear) for name in ("qkv", "out", "up", "down")] + [
+        ("q_norm", POINTER),
+        ("k_norm", POINTER),
+    ]
+
+
+class Model(ctypes.Structure):
+    """A whole net. activation: 0 = gated SiLU, 1 = GELU's tanh form; window 0 = every key."""
+
+    _fields_ = [
+        *_each(I32, "hidden", "heads", "kv_heads", "head_dim", "inner", "layers", "activation", "window"),
+        ("eps", F32),
+        *_each(POINTER, "embedding", "places", "cosine", "sine", "layer"),
+        ("head", Linear),
+    ]
+
+
+class Batch(ctypes.Structure):
+    """The rows of one pass."""
+
+    _fields_ = [
+        *_each(I32, "rows", "table_width"),
+        *_each(POINTER, "tokens", "positions", "sequences", "tables", "cells", "hidden"),
+    ]
+
+
+class Kernels:
+    """The library, bound to the best instruction set of this processor or a named one, and its threads."""
+
+    def __init__(self, path: Path, threads: int, cpus: Sequence[int] = (), isa: str = "") -> None:
+        """cpus: where each thread but the first, the caller's own, is bound; empty = anywhere."""
+        self._library = _signed(ctypes.CDLL(str(path)))
+        self._set = SETS.index(isa) if isa else self._library.maas_best()
+        self.isa = SETS[self._set]
+        places = (I32 * threads)(*(cpus or [-1] * threads))
+        self._pool = self._library.maas_pool(threads, places)
+
+    def forward(self, model: Model, batch: Batch) -> None:
+        """Fills `batch.hidden` and the KV cells of its rows."""
+        self._library.maas_forward(self._set, self._pool, ctypes.byref(model), ctypes.byref(batch))
+
+    def logits(self, model: Model, hidden: NDArray[np.float32]) -> NDArray[np.float32]:
+        """float32 [rows, hidden], contiguous → [rows, head.outputs]."""
+        out = np.empty((len(hidden), model.head.outputs), np.float32)
+        self._library.maas_logits(
+            self._set, self._pool, ctypes.byref(model), hidden.ctypes.data, len(hidden), out.ctypes.data
+        )
+        return out
+
+    def close(self) -> None:
+        """Ends the threads; nothing may be called any more."""
+        self._library.maas_pool_end(self._pool)
+
+
+def _signed(library: ctypes.CDLL) -> Any:
+    library.maas_pool.restype = POINTER
+    library.maas_pool.argtypes = [I32, POINTER]
+    library.maas_pool_end.argtypes = [POINTER]
+    library.maas_forward.argtypes = [I32, POINTER, POINTER, POINTER]
+    library.maas_logits.argtypes = [I32, POINTER, POINTER, POINTER, I32, POINTER]
+    return library

@@ -1,0 +1,78 @@
+"""A packed file as the structures that the kernels read. Knows no net."""
+
+import ctypes
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from torch import Tensor
+
+from services.generation.kernels.native import BLOCK, Layer, Linear, Model
+from services.generation.models.config import ModelConfig
+
+SILU_GATED, GELU_TANH = 0, 1
+
+
+class PackedModel:
+    """Holds the file's tensors, mapped, for as long as `model` points into them."""
+
+    def __init__(self, path: Path, config: ModelConfig) -> None:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            self._tensors: dict[str, Tensor] = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        self._config = config
+        self._layers = (Layer * config.num_hidden_layers)(*map(self._layer, range(config.num_hidden_layers)))
+        self.model = Model(
+            hidden=config.hidden_size,
+            heads=config.num_attention_heads,
+            kv_heads=config.num_key_value_heads,
+            head_dim=config.head_dim,
+            inner=config.intermediate_size,
+            layers=config.num_hidden_layers,
+            activation=SILU_GATED if "cosine" in self._tensors else GELU_TANH,
+            window=config.sliding_window or 0,
+            eps=config.norm_eps,
+            embedding=self._at("embedding"),
+            places=self._at("places"),
+            cosine=self._at("cosine"),
+            sine=self._at("sine"),
+            layer=ctypes.addressof(self._layers),
+            head=self._linear("head", config.hidden_size),
+        )
+
+    def _layer(self, number: int) -> Layer:
+        config = self._config
+        wide = config.num_attention_heads * config.head_dim
+        sizes = {
+            "qkv": config.hidden_size,
+            "out": wide,
+            "up": config.hidden_size,
+            "down": config.intermediate_size,
+        }
+        products = {name: self._linear(f"{number}.{name}", size) for name, size in sizes.items()}
+        return Layer(**products, q_norm=self._at(f"{number}.q_norm"), k_norm=self._at(f"{number}.k_norm"))
+
+    def _linear(self, name: str, inputs: int) -> Linear:
+        parts = {part: self._at(f"{name}.{part}") for part in ("weight", "scale", "offset", "bias")}
+        return Linear(inputs=inputs, outputs=len(self._tensors[f"{name}.scale"]), **parts)
+
+    def _at(self, name: str) -> int | None:
+        tensor = self._tensors.get(name)
+        assert tensor is None or tensor.is_contiguous()
+        return None if tensor is None else tensor.data_ptr()
+
+
+def zero_cells(config: ModelConfig, num_blocks: int) -> Tensor:
+    """KV cells, int8 [layers, blocks, kv heads, cell]; `attention.h` says what a cell holds."""
+    shape = (config.num_hidden_layers, num_blocks, config.num_key_value_heads, cell_bytes(config))
+    return torch.zeros(shape, dtype=torch.int8)
+
+
+def cell_pointers(cells: Tensor) -> Any:
+    """Where each layer's cells begin."""
+    return (ctypes.c_void_p * len(cells))(*(layer.data_ptr() for layer in cells))
+
+
+def cell_bytes(config: ModelConfig) -> int:
+    """16 tokens of one KV head: keys, values, and a float scale of each."""
+    return 2 * BLOCK * (config.head_dim + 4)

@@ -1,0 +1,93 @@
+"""Plain net → one file of packed bytes, made once for each version of a model and mapped ever after.
+
+W8: each output's weights are bytes with one float scale, round(127 · w / max |w|) (Jacob et al. 2018, symmetric).
+"""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import save_file
+from torch import Tensor
+
+from services.generation.kernels.native import PANEL
+from services.generation.models.config import ModelConfig
+from services.generation.models.plain import Affine, PlainLM
+
+FORMAT = 1  # of the file; another number makes every file anew
+LANES = PANEL // 2
+STREAM_MULTIPLE = 32  # what the kernels' rows and panels divide
+HEAD_MULTIPLE, WIDEST_HEAD = 32, 256
+
+
+def fits(config: ModelConfig) -> bool:
+    """Whether the kernels can hold a net of this shape."""
+    wide = (config.hidden_size, config.intermediate_size, config.num_attention_heads * config.head_dim)
+    whole = all(size % STREAM_MULTIPLE == 0 for size in wide)
+    return whole and config.head_dim % HEAD_MULTIPLE == 0 and config.head_dim <= WIDEST_HEAD
+
+
+@torch.inference_mode()
+def write(model: PlainLM, path: Path) -> None:
+    """The packed net in `path`, complete or not at all."""
+    tensors = dict(_tensors(model))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_suffix(f".{os.getpid()}.tmp")
+    save_file(tensors, aside)
+    aside.replace(path)
+
+
+def _tensors(model: PlainLM) -> Iterator[tuple[str, Tensor]]:
+    yield "embedding", _half(model.embedding)
+    if model.places is not None:
+        yield "places", _half(model.places)
+    if model.angles is not None:
+        yield from zip(("cosine", "sine"), (table.contiguous() for table in model.angles), strict=True)
+    for number, layer in enumerate(model.layers()):
+        up = _interleaved(layer.up) if model.gated else layer.up
+        for name, affine in (("qkv", layer.qkv), ("out", layer.out), ("up", up), ("down", layer.down)):
+            yield from _packed(f"{number}.{name}", affine)
+        for name, norm in (("q_norm", layer.q_norm), ("k_norm", layer.k_norm)):
+            if norm is not None:
+                yield f"{number}.{name}", norm.float().clone()
+    yield from _packed("head", model.head)
+
+
+def _half(table: Tensor) -> Tensor:
+    return table.to(torch.bfloat16).contiguous()
+
+
+def _interleaved(up: Affine) -> Affine:
+    """Gates and ups [2 · inner, hidden] in turn, sixteen of each: one panel holds both of its sixteen outputs."""
+    weight = up.weight.view(2, -1, LANES, up.weight.shape[1]).transpose(0, 1).flatten(0, 2)
+    bias = None if up.bias is None else up.bias.view(2, -1, LANES).transpose(0, 1).flatten()
+    return Affine(weight, bias)
+
+
+def _packed(name: str, affine: Affine) -> Iterator[tuple[str, Tensor]]:
+    """weight, scale, offset and, if there is one, bias; outputs filled up to whole panels with zeros."""
+    values, scales = quantised(affine.weight)
+    more = -len(values) % PANEL
+    values = np.pad(values, ((0, more), (0, 0)))
+    yield f"{name}.weight", torch.from_numpy(panels(values))
+    yield f"{name}.scale", torch.from_numpy(np.pad(scales, (0, more), constant_values=1.0))
+    yield f"{name}.offset", torch.from_numpy(-128 * values.sum(1, dtype=np.int32))
+    if affine.bias is not None:
+        yield f"{name}.bias", torch.nn.functional.pad(affine.bias.float(), (0, more)).contiguous()
+
+
+def quantised(weight: Tensor) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+    """[out, in] → bytes and float32 [out] scales: weight ≈ scale · byte."""
+    scale = weight.abs().amax(1, keepdim=True) / 127
+    scale[scale == 0] = 1.0
+    return (weight / scale).round().to(torch.int8).numpy(), scale.flatten().float().numpy()
+
+
+def panels(values: NDArray[np.int8]) -> NDArray[np.int8]:
+    """[out, in] → [out/32, in/4, 2, 16, 4]: the order in which the kernels read."""
+    rows, columns = values.shape
+    parted = values.reshape(rows // PANEL, 2, LANES, columns // 4, 4)
+    return np.ascontiguousarray(parted.transpose(0, 3, 1, 2, 4))

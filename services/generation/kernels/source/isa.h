@@ -1,0 +1,134 @@
+// Vectors of sixteen lanes for any instruction set: GCC's own vector types, and intrinsics only where they decide.
+// Compiled once for each set, in a namespace of its own (MAAS_ISA).
+#pragma once
+#include <cstdint>
+#include <cstring>
+#if defined(__AVX2__)
+#include <immintrin.h>
+#endif
+
+namespace MAAS_ISA {
+
+constexpr int LANES = 16;
+
+typedef float F __attribute__((vector_size(64)));
+typedef int32_t I __attribute__((vector_size(64)));
+typedef uint32_t U __attribute__((vector_size(64)));
+typedef uint16_t H __attribute__((vector_size(32)));
+typedef float FMem __attribute__((vector_size(64), aligned(4), may_alias));
+typedef int32_t IMem __attribute__((vector_size(64), aligned(4), may_alias));
+typedef uint16_t HMem __attribute__((vector_size(32), aligned(2), may_alias));
+typedef uint8_t BMem __attribute__((vector_size(16), aligned(1), may_alias));
+
+inline F load(const float* p) { return *reinterpret_cast<const FMem*>(p); }
+inline I load(const int32_t* p) { return *reinterpret_cast<const IMem*>(p); }
+inline void store(float* p, F x) { *reinterpret_cast<FMem*>(p) = x; }
+inline void store(int32_t* p, I x) { *reinterpret_cast<IMem*>(p) = x; }
+inline F all(float x) { return x - F{}; }
+inline I all(int32_t x) { return x - I{}; }
+inline F to_float(I x) { return __builtin_convertvector(x, F); }
+inline F max(F a, F b) { return a > b ? a : b; }
+
+// a·b + c rounded once where the machine can: written out, because contraction by the compiler may differ from
+// one place to the next, and a row's bits must not.
+inline F fma(F a, F b, F c) {
+#if defined(__AVX512F__)
+  return (F)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
+#elif defined(__FMA__)
+  F out;
+  for (int half = 0; half < 2; half++) {
+    __m256 x, y, z;
+    std::memcpy(&x, (char*)&a + 32 * half, 32);
+    std::memcpy(&y, (char*)&b + 32 * half, 32);
+    std::memcpy(&z, (char*)&c + 32 * half, 32);
+    z = _mm256_fmadd_ps(x, y, z);
+    std::memcpy((char*)&out + 32 * half, &z, 32);
+  }
+  return out;
+#else
+  return a * b + c;
+#endif
+}
+
+// acc + Σ a[4i..]·w[4i..] in each lane: a unsigned, w signed bytes, exact.
+inline I dot4(I acc, I a, I w) {
+#if defined(__AVX512VNNI__)
+  return (I)_mm512_dpbusd_epi32((__m512i)acc, (__m512i)a, (__m512i)w);
+#elif defined(__AVX2__)
+  for (int half = 0; half < 2; half++) {
+    __m256i x, y, z;
+    std::memcpy(&x, (char*)&a + 32 * half, 32);
+    std::memcpy(&y, (char*)&w + 32 * half, 32);
+    std::memcpy(&z, (char*)&acc + 32 * half, 32);
+    __m256i even = _mm256_madd_epi16(_mm256_and_si256(x, _mm256_set1_epi16(255)),
+                                     _mm256_srai_epi16(_mm256_slli_epi16(y, 8), 8));
+    __m256i odd = _mm256_madd_epi16(_mm256_srli_epi16(x, 8), _mm256_srai_epi16(y, 8));
+    z = _mm256_add_epi32(z, _mm256_add_epi32(even, odd));
+    std::memcpy((char*)&acc + 32 * half, &z, 32);
+  }
+  return acc;
+#else
+  for (int byte = 0; byte < 4; byte++) {
+    I x = (I)(((U)a >> (8 * byte)) & 255u);
+    I y = (I)((U)w << (24 - 8 * byte)) >> 24;
+    acc += x * y;
+  }
+  return acc;
+#endif
+}
+
+// bfloat16: the upper half of a float, rounded to nearest even.
+inline F from_bf16(const uint16_t* p) {
+  return (F)(__builtin_convertvector(*reinterpret_cast<const HMem*>(p), U) << 16);
+}
+inline H to_bf16(F x) {
+  U bits = (U)x;
+  return __builtin_convertvector((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16, H);
+}
+
+typedef int8_t SMem __attribute__((vector_size(16), aligned(1), may_alias));
+inline F from_bytes(const int8_t* p) {
+#if defined(__AVX512F__)
+  return (F)_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))));
+#else
+  return to_float(__builtin_convertvector(*reinterpret_cast<const SMem*>(p), I));
+#endif
+}
+
+inline float sum(F x) {
+  float v[LANES];
+  store(v, x);
+  for (int step = LANES / 2; step; step /= 2)
+    for (int i = 0; i < step; i++) v[i] += v[i + step];
+  return v[0];
+}
+inline float largest(F x) {
+  float v[LANES];
+  store(v, x);
+  for (int step = LANES / 2; step; step /= 2)
+    for (int i = 0; i < step; i++) v[i] = v[i] > v[i + step] ? v[i] : v[i + step];
+  return v[0];
+}
+inline F absolute(F x) { return (F)((U)x & 0x7fffffffu); }
+
+// Nearest integer, by the trick of adding 1.5·2²³: |x| < 2²².
+inline F nearest(F x) {
+  constexpr float magic = 12582912.0f;
+  return (x + magic) - magic;
+}
+
+// e^x: 2^n · e^r with |r| ≤ ln 2 / 2 and a polynomial of degree 6 (Cephes' expf); 0 below -87.
+inline F exp(F x) {
+  F in = max(x, all(-87.0f));
+  F n = nearest(in * 1.44269504088896341f);
+  F r = fma(n, all(-0.693359375f), in);
+  r = fma(n, all(2.12194440e-4f), r);
+  F y = all(1.9875691500e-4f);
+  for (float c : {1.3981999507e-3f, 8.3334519073e-3f, 4.1665795894e-2f, 1.6666665459e-1f, 5.0000001201e-1f})
+    y = fma(y, r, all(c));
+  y = fma(y, r * r, r) + 1.0f;
+  F scale = (F)((__builtin_convertvector(n, I) + 127) << 23);
+  return x < -87.0f ? F{} : y * scale;
+}
+
+}  // namespace MAAS_ISA

@@ -1,0 +1,223 @@
+// A whole pass of a language model: rows of tokens → hidden states, with keys and values put into their blocks.
+// One source, compiled for each instruction set.
+#include <algorithm>
+#include <memory>
+#include <vector>
+
+#include "attention.h"
+#include "linear.h"
+#include "pass.h"
+#include "quantise.h"
+
+namespace MAAS_ISA {
+
+using maas::Batch;
+using maas::Layer;
+using maas::Model;
+using maas::Walker;
+
+namespace {
+
+// Neighbouring rows of one sequence whose query heads share the reading of a KV head.
+struct Group {
+  int first, count;
+};
+
+
+inline F silu(F x) { return x / (exp(-x) + 1.0f); }
+// GELU's tanh form (Hendrycks & Gimpel 2016), as GPT-2 has it.
+inline F gelu(F x) {
+  const F y = fma(x * x * x, all(0.044715f), x) * 0.79788456080286536f;
+  return x * (1.0f - 1.0f / (exp(y + y) + 1.0f));
+}
+
+class Pass {
+ public:
+  Pass(const Model& model, const Batch& batch, int threads)
+      : m(model), b(batch), bytes(room(int64_t(b.rows) * std::max({m.hidden, m.inner, m.heads * m.head_dim}))), scales(b.rows) {
+    width = m.layer[0].qkv.outputs;
+    mixed = room_f(int64_t(b.rows) * std::max(width, m.inner));
+    attended = room_f(int64_t(b.rows) * m.heads * m.head_dim);
+    share = std::max(1, std::min(QUERIES / (m.heads / m.kv_heads), 8));
+    for (int row = 0; row < b.rows; row++) join(row);
+    scores.resize(threads);
+  }
+
+  void walk(Walker& walker) {
+    walker.each(b.rows, 8, [&](int row) { embed(row); });
+    for (int layer = 0; layer < m.layers; layer++) {
+      const Layer& l = m.layer[layer];
+      normalise(walker);
+      multiply(walker, l.qkv, m.hidden, [&](int row, int at, F low, F high) { put(mixed, width, row, at, low, high); });
+      walker.each(b.rows, 8, [&](int row) { place(row, layer); });
+      walker.each(int(groups.size()) * m.kv_heads, 1, [&](int i) { attend(i, layer, scores[walker.index]); });
+      narrow(walker, attended.get(), m.heads * m.head_dim);
+      multiply(walker, l.out, m.heads * m.head_dim, [&](int row, int at, F low, F high) { add(row, at, low, high); });
+      normalise(walker);
+      multiply(walker, l.up, m.hidden, [&](int row, int at, F low, F high) { activate(row, at, low, high); });
+      narrow(walker, mixed.get(), m.inner);
+      multiply(walker, l.down, m.inner, [&](int row, int at, F low, F high) { add(row, at, low, high); });
+    }
+  }
+
+ private:
+  using Floats = std::unique_ptr<float[]>;
+  static Floats room_f(int64_t count) { return std::make_unique<float[]>(count); }
+  static std::unique_ptr<uint8_t[]> room(int64_t count) { return std::make_unique<uint8_t[]>(count); }
+
+  float* hidden(int row) const { return b.hidden + int64_t(row) * m.hidden; }
+
+  void join(int row) {
+    if (!groups.empty()) {
+      Group& last = groups.back();
+      const int before = last.first + last.count - 1;
+      if (last.count < share && b.sequences[before] == b.sequences[row] && b.positions[before] + 1 == b.positions[row]) {
+        last.count++;
+        return;
+      }
+    }
+    groups.push_back({row, 1});
+  }
+
+  void embed(int row) {
+    const uint16_t* token = m.embedding + int64_t(b.tokens[row]) * m.hidden;
+    const uint16_t* spot = m.places ? m.places + int64_t(b.positions[row]) * m.hidden : nullptr;
+    for (int i = 0; i < m.hidden; i += LANES)
+      store(hidden(row) + i, spot ? from_bf16(token + i) + from_bf16(spot + i) : from_bf16(token + i));
+  }
+
+  void normalise(Walker& walker) {
+    walker.each(b.rows, 4, [&](int row) {
+      scales[row] = norm_quantise(hidden(row), m.hidden, m.eps, bytes.get() + int64_t(row) * m.hidden);
+    });
+  }
+
+  void narrow(Walker& walker, const float* from, int size) {
+    walker.each(b.rows, 4, [&, from, size](int row) {
+      scales[row] = quantise(from + int64_t(row) * size, size, bytes.get() + int64_t(row) * size);
+    });
+  }
+
+  template <class Emit>
+  void multiply(Walker& walker, const maas::Linear& w, int size, Emit emit) {
+    const Rows rows{b.rows, size, bytes.get(), scales.data()};
+    walker.each(w.outputs / PANEL, 1, [&](int panel) {
+      product(w, panel, rows, [&](int row, F low, F high) { emit(row, panel * PANEL, low, high); });
+    });
+  }
+
+  void put(Floats& to, int stride, int row, int at, F low, F high) {
+    float* p = to.get() + int64_t(row) * stride + at;
+    store(p, low), store(p + LANES, high);
+  }
+  void add(int row, int at, F low, F high) {
+    float* p = hidden(row) + at;
+    store(p, load(p) + low), store(p + LANES, load(p + LANES) + high);
+  }
+  // A gated panel holds 16 gates and their 16 ups.
+  void activate(int row, int at, F low, F high) {
+    if (m.activation == maas::SILU_GATED)
+      store(mixed.get() + int64_t(row) * m.inner + at / 2, silu(low) * high);
+    else
+      put(mixed, m.inner, row, at, gelu(low), gelu(high));
+  }
+
+  // Turns queries and keys to their places (Su et al. 2021) and writes keys and values to the row's slot.
+  void place(int row, int layer) {
+    float* query = mixed.get() + int64_t(row) * width;
+    float* key = query + m.heads * m.head_dim;
+    for (int head = 0; head < m.heads; head++) turn(query + head * m.head_dim, m.layer[layer].q_norm, row);
+    for (int head = 0; head < m.kv_heads; head++) turn(key + head * m.head_dim, m.layer[layer].k_norm, row);
+    keep(key, key + m.kv_heads * m.head_dim, row, layer);
+  }
+
+  void turn(float* head, const float* weight, int row) {
+    if (weight) norm(head, m.head_dim, m.eps, weight);
+    if (!m.cosine) return;
+    const int half = m.head_dim / 2;
+    const float* cosine = m.cosine + int64_t(b.positions[row]) * half;
+    const float* sine = m.sine + int64_t(b.positions[row]) * half;
+    for (int i = 0; i < half; i++) {
+      const float first = head[i], second = head[i + half];
+      head[i] = first * cosine[i] - second * sine[i];
+      head[i + half] = second * cosine[i] + first * sine[i];
+    }
+  }
+
+  void keep(const float* key, const float* value, int row, int layer) {
+    const int place = b.positions[row], token = place % LANES, size = m.head_dim;
+    for (int head = 0; head < m.kv_heads; head++) {
+      int8_t* cell = b.cells[layer] + (int64_t(table(row)[place / LANES]) * m.kv_heads + head) * cell_size(size);
+      float* scales = reinterpret_cast<float*>(cell + 2 * LANES * size);
+      alignas(64) uint8_t narrow[WIDEST];
+      scales[token] = quantise(key + head * size, size, narrow);
+      for (int i = 0; i < size; i++) cell[i * LANES + token] = int8_t(narrow[i] - 128);
+      scales[LANES + token] = quantise(value + head * size, size, narrow);
+      for (int i = 0; i < size; i++) cell[LANES * size + token * size + i] = int8_t(narrow[i] - 128);
+    }
+  }
+
+  const int32_t* table(int row) const { return b.tables + int64_t(b.sequences[row]) * b.table_width; }
+
+  void attend(int item, int layer, std::vector<float>& scratch) {
+    const Group group = groups[item / m.kv_heads];
+    const int kv = item % m.kv_heads, each = m.heads / m.kv_heads;
+    const int first = b.positions[group.first], last = first + group.count - 1;
+    Glance g;
+    g.from = m.window ? std::max(0, first - m.window + 1) / LANES : 0;
+    g.to = last / LANES + 1;
+    g.table = table(group.first);
+    g.stride = m.kv_heads * cell_size(m.head_dim);
+    g.cells = b.cells[layer] + kv * cell_size(m.head_dim);
+    g.head_dim = m.head_dim, g.window = m.window;
+    const int queries = group.count * each, most = std::min(queries, QUERIES);
+    scratch.resize(std::max<size_t>(scratch.size(), size_t(most) * (g.to - g.from) * LANES));
+    g.scores = scratch.data();
+    for (int start = 0; start < queries; start += most) {
+      const int count = std::min(most, queries - start);
+      for (int n = 0; n < count; n++) {
+        const int row = group.first + (start + n) / each, head = kv * each + (start + n) % each;
+        g.query[n] = mixed.get() + int64_t(row) * width + head * m.head_dim;
+        g.out[n] = attended.get() + (int64_t(row) * m.heads + head) * m.head_dim;
+        g.place[n] = b.positions[row];
+      }
+      LOOKS.of[count](g);
+    }
+  }
+
+  const Model& m;
+  const Batch& b;
+  int width, share;
+  std::unique_ptr<uint8_t[]> bytes;
+  std::vector<float> scales;
+  Floats mixed, attended;  // q, k, v or the inner layer; what attention gives
+  std::vector<Group> groups;
+  std::vector<std::vector<float>> scores;  // a thread each
+};
+
+}  // namespace
+
+void forward(maas::Pool& pool, const Model& model, const Batch& batch) {
+  Pass pass(model, batch, pool.threads());
+  pool.run([&](Walker& walker) { pass.walk(walker); });
+}
+
+void logits(maas::Pool& pool, const Model& model, const float* hidden, int rows, float* out) {
+  std::vector<uint8_t> bytes(int64_t(rows) * model.hidden);
+  std::vector<float> scales(rows);
+  const Rows x{rows, model.hidden, bytes.data(), scales.data()};
+  pool.run([&](Walker& walker) {
+    walker.each(rows, 4, [&](int row) {
+      const int64_t at = int64_t(row) * model.hidden;
+      scales[row] = norm_quantise(hidden + at, model.hidden, model.eps, bytes.data() + at);
+    });
+    walker.each(model.head.outputs / PANEL, 8, [&](int panel) {
+      product(model.head, panel, x, [&](int row, F low, F high) {
+        float* p = out + int64_t(row) * model.head.outputs + panel * PANEL;
+        store(p, low), store(p + LANES, high);
+      });
+    });
+  });
+}
+
+}  // namespace MAAS_ISA
