@@ -111,8 +111,8 @@ def joined() -> Iterator[Team]:
         yield Team()
         return
     cuda = torch.cuda.is_available()
-    dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", timeout=MOST_WAIT)
     try:
+        dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", timeout=MOST_WAIT)
         yield present()
     except RuntimeError as error:
         if not _lost(error):
