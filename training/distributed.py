@@ -105,7 +105,7 @@ def present() -> Team:
 def joined() -> Iterator[Team]:
     """Joins the processes that torchrun started with this one; without torchrun it is alone.
 
-    Raises PeerLost when another one ends early. The group is left however the block ends.
+    Raises PeerLost when another one ends early or cannot be reached. The group is left however the block ends.
     """
     if not dist.is_torchelastic_launched():
         yield Team()
@@ -121,7 +121,8 @@ def joined() -> Iterator[Team]:
             "another process of this run has ended: see its message, then start the run again"
         ) from error
     finally:
-        dist.destroy_process_group()
+        if dist.is_initialized():
+            dist.destroy_process_group()
 
 
 def _lost(error: RuntimeError) -> bool:
