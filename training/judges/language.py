@@ -73,8 +73,12 @@ class Judged:
             "perplexity": metrics.perplexity(loss),
             "accuracy": float(self.hits[at].mean()),
             "bits_per_byte": bits_per_byte(self.nats[at & self.stream.spoken], self.stream.sizes[rows]),
-            "count": float(at.sum()),
         }
+
+    def group(self, rows: NDArray[np.bool_]) -> dict[str, float]:
+        """The same, how many texts told it, for they are what was drawn, and in how many tokens."""
+        count, tokens = float(rows.sum()), float(rows[self.stream.row].sum())
+        return {**self.told(rows), "count": count, "tokens": tokens}
 
 
 def bits_per_byte(nats: NDArray[Any], sizes: NDArray[np.int64]) -> float:
@@ -87,20 +91,19 @@ def judge(subject: Subject, question: Question) -> Report:
     """Loss, perplexity, accuracy and bits per byte of the text, beside what the best model that knows these very
     tokens' frequencies and no context would reach; the same by group."""
     _use_threads(question.threads)
+    found = _sampled(_read(subject, question), question.characters)
     net = registry.load(subject.manifest, subject.directory)
     words, context = tokenizers.load(subject.manifest, subject.directory), context_of(subject, question, net)
-    found = _sampled(_read(subject, question), question.characters)
     stream = stream_of([row.text for row in found.rows], words)
     judged = Judged(stream, *nats(net, stream.ids, context, subject.tell))
     every = judged.told(np.ones(len(found.rows), np.bool_))
     unigram = Judged(stream, *_unigram(stream)).told(np.ones(len(found.rows), np.bool_))
     details = {
         **found.details,
-        "tokens": int(every.pop("count")),
+        "tokens": len(judged.nats),
         "context": context,
         "unigram_entropy": unigram["loss"],
     }
-    unigram.pop("count")
     return Report(every, unigram, _slices(judged, found.rows), details)
 
 
@@ -179,7 +182,7 @@ def _slices(judged: Judged, rows: Sequence[TextRow]) -> dict[str, dict[str, dict
         groups = np.asarray(values)
         here = [group for group in dict.fromkeys(values) if (judged_rows & (groups == group)).any()]
         if len(here) > 1:
-            found[name] = {group: judged.told(groups == group) for group in here}
+            found[name] = {group: judged.group(groups == group) for group in here}
     return found
 
 

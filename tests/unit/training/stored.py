@@ -16,6 +16,7 @@ from services.sequence.models.lstm import LstmClassifier
 from services.sequence.models.rnn import RnnForecaster
 from services.sequence.models.scaling import Scaling
 from tests.unit.runtime.text import made
+from training.data.mnist import Fetch
 from training.evaluation import evaluate
 from training.judges.subject import Question
 from training.publish import write_weights
@@ -48,6 +49,7 @@ class Stored:
         fields: dict[str, Any],
         labels: Sequence[str] = (),
         library: Library | None = None,
+        source: str = "file:own",
         sha256: str = "",
         plan: dict[str, Any] | None = None,
     ) -> Manifest:
@@ -58,22 +60,28 @@ class Stored:
                 draft.fields["labels"] = "labels.txt"
             if library is not None:
                 library.save(str(draft.directory / "tokenizer.json"))
-            draft.fields.update(fields, provenance={"source": "file:own", "sha256": sha256})
+            draft.fields.update(fields, provenance={"source": source, "sha256": sha256})
             draft.card["plan"] = plan or {}
         assert draft.published is not None
         return draft.published
 
-    def evaluate(self, data: Path | str, **asked: Any) -> Report:
+    def evaluate(self, data: Path | str, fetcher: Fetch | None = None, **asked: Any) -> Report:
         question = Question(str(data), threads=1, **asked)
-        return evaluate(self.manifest, self.store.directory(self.manifest), question, NoFetch())
+        return evaluate(self.manifest, self.store.directory(self.manifest), question, fetcher or NoFetch())
 
 
-def series_classifier(root: Path, columns: Sequence[str] = (), **more: Any) -> Stored:
-    """Reads two features, tells falling from rising (or so it might, had it learnt)."""
+def series_classifier(
+    root: Path,
+    columns: Sequence[str] = (),
+    labels: Sequence[str] = ("falling", "rising"),
+    scaling: Scaling = SCALING,
+    **more: Any,
+) -> Stored:
+    """Tells falling from rising, or so it might, had it learnt."""
     torch.manual_seed(3)
-    config = {"features": 2, "hidden_sizes": [8, 5], "classes": 2}
-    fields = {"tasks": ["sequence.classify"], **series_fields(config, SCALING, columns)}
-    return Stored(root, LstmClassifier(config), fields, labels=("falling", "rising"), **more)
+    config = {"features": len(scaling.mean), "hidden_sizes": [8, 5], "classes": len(labels)}
+    fields = {"tasks": ["sequence.classify"], **series_fields(config, scaling, columns)}
+    return Stored(root, LstmClassifier(config), fields, labels=labels, **more)
 
 
 def text_classifier(root: Path, **more: Any) -> Stored:
