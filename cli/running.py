@@ -100,7 +100,7 @@ def publish_finished(store: ModelStore, name: str, finished: Any, plan: Any) -> 
             store, name, finished.trained, finished.model, finished.report, plan, choose_runner, finished.plots
         )
 
-    err().print("[dim]choosing the runner[/dim]")
+    err().print(f"[dim]publishing as {name}[/dim]")
     with told_when_full(store.root):
         return present().from_leader(made)
 

@@ -187,7 +187,7 @@ def _tokenizers(sides: Sequence[Side]) -> str:
     """Per token means little where tokens differ."""
     speakers = [side for side in sides if side.manifest.serves("generation") and side.metrics]
     files = {_tokenizer(side.manifest) for side in speakers}
-    told = f"tokenizers differ, and {', '.join(PER_TOKEN)} are per token: bits_per_byte (by --data) is comparable"
+    told = f"tokenizers differ, and {', '.join(PER_TOKEN)} are per token: compare bits_per_byte (--data tells it)"
     return told if len(files) > 1 else ""
 
 

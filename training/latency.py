@@ -38,8 +38,8 @@ class Latency:
 def measure(manifest: Manifest, directory: Path) -> Latency:
     """One row through the version's own runner, without queue, network and preprocessing.
 
-    Language models: the engine's net reads PROMPT_TOKENS tokens, then makes one step with their keys and values
-    kept. A version that runs nothing gives an empty Latency.
+    Language models: the net in fp32 reads PROMPT_TOKENS tokens, then makes one step with their keys and values
+    kept; the engine's own kernels are out of reach here. A version that runs nothing gives an empty Latency.
     """
     if manifest.runner == "none":
         return Latency(note="a tokenizer alone: no net is run")
@@ -68,7 +68,7 @@ def _language(manifest: Manifest, directory: Path) -> Latency:
         prefills.append(prefill)
         steps.append(step)
     median = {f"prefill of {length} tokens": statistics.median(prefills), "decode step": statistics.median(steps)}
-    return Latency(median, len(steps), "the engine's net alone, one sequence")
+    return Latency(median, len(steps), "fp32 in torch, one sequence: not the engine's int8")
 
 
 @torch.inference_mode()
