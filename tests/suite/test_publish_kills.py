@@ -20,7 +20,7 @@ from services.runtime.store.store import ModelStore
 pytestmark = [pytest.mark.models, pytest.mark.timeout(300)]
 
 # Kills of each command, and the longest time after it began to write a version; `train` writes for about a second.
-KILLS = {"train": (6, 1.0), "import": (14, 0.02)}
+KILLS = {"train": (6, 1.0), "import": (14, 0.08)}
 MANIFEST = 'tasks = ["vision.classify"]\narchitecture = "mnist_cnn"\n'
 # It has everything imported and forks: a fork runs `maas` again and again until its kill comes.
 PUBLISHER = """
@@ -149,7 +149,7 @@ def test_kills_leave_whole_versions_and_the_next_publisher_cleans_up(tmp_path: P
     before = shop.published()
     last = shop.maas(*shop.import_)
     assert last.returncode == 0, last.stderr
-    assert len(shop.published()["weights"]) == len(before["weights"]) + 1
+    assert len(shop.published()["weights"]) == len(before.get("weights", [])) + 1
     assert shop.drafts() == []
 
 

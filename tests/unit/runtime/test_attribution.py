@@ -70,6 +70,21 @@ async def test_one_step_of_a_bend_misses_and_says_by_how_much(turn: Turn) -> Non
     assert (found.values.tolist(), found.delta) == ([0.0], 1.0)
 
 
+@pytest.mark.parametrize("width", [1e-2, 1e-4, 1e-5])
+async def test_a_leap_is_found_however_narrow(turn: Turn, width: float) -> None:
+    def leap(rows: Tensor) -> Tensor:
+        return torch.sigmoid((rows[:, 0].double() - 0.3) / width) + rows[:, 1] / 2
+
+    found = await integrate(path(leap, 1.0, 1.0), 200, 8, turn)
+    np.testing.assert_allclose(found.values, [1, 0.5], atol=0.05)
+    assert found.delta == pytest.approx(abs(found.values.sum() - 1.5), abs=1e-4)
+
+
+async def test_a_step_without_a_slope_is_admitted(turn: Turn) -> None:
+    found = await integrate(path(lambda rows: (rows[:, 0] > 0.3) + 0 * rows[:, 0], 1.0), 50, 8, turn)
+    assert (found.values.tolist(), found.delta) == ([0], 1)
+
+
 async def test_spans_agree_with_captum_in_one_go_and_sum_to_the_rise(turn: Turn) -> None:
     torch.manual_seed(0)
     net = nn.Sequential(nn.Linear(6, 16), nn.Tanh(), nn.Linear(16, 1)).requires_grad_(False)
