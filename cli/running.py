@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import typer
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from cli.prepare import choose_runner
@@ -100,7 +101,7 @@ def publish_finished(store: ModelStore, name: str, finished: Any, plan: Any) -> 
             store, name, finished.trained, finished.model, finished.report, plan, choose_runner, finished.plots
         )
 
-    err().print(f"[dim]publishing as {name}[/dim]")
+    err().print(f"[dim]publishing as {escape(name)}[/dim]")
     with told_when_full(store.root):
         return present().from_leader(made)
 

@@ -12,6 +12,7 @@ from cli.running import Runs, publish_finished, told_data
 from cli.sweep import grid_of, train_sweep
 from cli.train_all import train_all
 from services.runtime.errors import InvalidInput
+from services.runtime.store.paths import check_name
 from services.runtime.store.store import ModelStore
 
 Setting = Annotated[list[str] | None, typer.Option("--set", help="key=value of the recipe's plan; repeatable.")]
@@ -55,6 +56,8 @@ def train(
             told = f"all takes no --publish, no --sweep, no --data and no --set but {', '.join(COMMON)}"
             raise InvalidInput("recipe", told)
         return train_all(runs, settings)
+    if publish:
+        check_name(publish)  # before hours of training, not after
     finished, plan = train_one(runs, recipe, settings, grid_of(swept or []), json)
     if not json:
         show_finished(finished)

@@ -152,4 +152,6 @@ def test_wrong_recipe_setting_and_pair_are_named(tmp_path: Path) -> None:
     )
     assert "is not key=value" in str(train(tmp_path, "lenet-rgb", "--set", "epochs").exception)
     assert "mlp-mnist" in train(tmp_path, "--list").output
+    assert "'No Name' must match" in str(train(tmp_path, "lenet-rgb", "--publish", "No Name").exception)
+    assert not (tmp_path / "home").exists()
     assert not (tmp_path / "store").exists()
