@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from services.runtime.errors import Overloaded
-from services.runtime.store.files import fsync
+from services.runtime.errors import Overloaded, PreconditionFailed
+from services.runtime.store.files import fsync, try_hold
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -32,6 +32,18 @@ def whole(path: Path) -> Iterator[Path]:
     finally:
         aside.unlink(missing_ok=True)
     fsync(path.parent)
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Keeps every other process out of `folder`. PreconditionFailed where one is at work; a killed one is not."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with try_hold(folder.with_name(f".{folder.name}.lock")) as free:
+        if not free:
+            raise PreconditionFailed(
+                f"another process trains in {folder}: wait for its end or choose another --home"
+            )
+        yield
 
 
 @contextmanager

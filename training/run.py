@@ -6,6 +6,7 @@ Training and the look at the test rows are two steps: who trains several nets lo
 import json
 import os
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from services.runtime.errors import InvalidInput
 from training import checkpoint
 from training.checkpoint import Place
 from training.data.mnist import Fetch
-from training.disk import whole
+from training.disk import alone_in, whole
 from training.distributed import Team, present
 from training.loop import Progress
 from training.plan import Plan
@@ -78,10 +79,11 @@ def train(
     job = trained.job
     job.model.to(team.device(plan.device))
     loop = loop_of(job, plan, folder, tell, team)
-    if team.leads:  # not before all was found fit: a command that is refused leaves the run before it alone
-        _forget_another_plan(folder, plan)
-        _forget_other_data(folder, {**provenance, **(trained.data() if isinstance(trained, Cut) else {})})
-    place = loop.run()
+    with alone_in(folder) if team.leads else nullcontext():
+        if team.leads:  # not before all was found fit: a command that is refused leaves the run before it alone
+            _forget_another_plan(folder, plan)
+            _forget_other_data(folder, {**provenance, **(trained.data() if isinstance(trained, Cut) else {})})
+        place = loop.run()
     job.model.to("cpu")  # where it is evaluated and published, as serving runs it
     return Fitted(trained, job.model, plan, folder, place, loop.details())
 

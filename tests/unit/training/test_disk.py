@@ -5,11 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from services.runtime.errors import PreconditionFailed
 from services.runtime.store.publish import Draft
 from services.runtime.store.store import ModelStore
 from tests.unit.training.painted import paint
 from tests.unit.training.test_picture_recipes import train
-from training.disk import DiskFull, told_when_full, whole
+from training.disk import DiskFull, alone_in, told_when_full, whole
 from training.journal import Journal
 from training.plan import plan_of
 from training.publish import publish
@@ -37,6 +38,14 @@ def test_a_curve_that_cannot_be_written_anew_stays(tmp_path: Path) -> None:
     with pytest.raises(DiskFull), told_when_full(tmp_path):
         Journal(tmp_path, 1)
     assert (tmp_path / "metrics.jsonl").read_text() == line
+
+
+def test_two_runs_never_share_a_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "training" / "lenet-rgb"
+    with alone_in(folder), pytest.raises(PreconditionFailed, match="another process trains in"), alone_in(folder):
+        pass
+    with alone_in(folder), alone_in(folder.with_name("mlp-mnist")):
+        pass
 
 
 def test_a_file_is_whole_or_as_it_was(tmp_path: Path) -> None:

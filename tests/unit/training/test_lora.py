@@ -6,6 +6,7 @@ from torch import nn
 
 from services.generation.models import registry
 from tests.engine.tiny import CONFIG, GPT2_CONFIG, tiny_model
+from training.checkpoint import load_trained, trained_state
 from training.lora import Lora, adapt, merged_state
 
 CONFIGS = {"LlamaForCausalLM": CONFIG, "GPT2LMHeadModel": GPT2_CONFIG}
@@ -55,3 +56,20 @@ def test_a_model_without_adapters_keeps_its_state() -> None:
     model = tiny_model()
     state = merged_state(model)
     assert all(torch.equal(state[name], value) for name, value in model.state_dict().items())
+
+
+def test_a_checkpoint_holds_the_adapters_alone() -> None:
+    model = tiny_model()
+    size = sum(value.numel() for value in model.state_dict().values())
+    adapt(model, rank=2, alpha=4)
+    for name, value in model.named_parameters():
+        if name.endswith(".up"):
+            torch.nn.init.normal_(value.data)
+    kept = {name: value.clone() for name, value in trained_state(model).items()}
+    assert {name.split(".")[-1] for name in kept} == {"down", "up"}
+    assert sum(value.numel() for value in kept.values()) < size / 2
+    fresh = tiny_model()
+    adapt(fresh, rank=2, alpha=4)
+    assert not torch.equal(fresh(TOKENS), model(TOKENS))
+    load_trained(fresh, kept)
+    assert torch.equal(fresh(TOKENS), model(TOKENS))
