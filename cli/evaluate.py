@@ -61,6 +61,7 @@ def evaluate(
         downloads() as report,
         bar(f"evaluating {manifest.name}/{manifest.version} on {data}") as tell,
     ):
+        store.verify(manifest)  # figures of a damaged version would be another's
         fetcher = Fetcher(cache.expanduser(), report)
         found = measure(manifest, store.directory(manifest), question, fetcher, tell)
     if save:

@@ -8,7 +8,7 @@ from rich.markup import escape
 from cli.render import out, table
 from training.slices import SMALL_GROUP, Groups, Worst, is_small, lower_is_better, metric_of, worst_of
 
-MOST_FILES = 10
+MOST_FILES, MOST_GROUPS = 10, 25
 FEW = f"under {SMALL_GROUP} rows"
 
 
@@ -49,7 +49,7 @@ def told_small(groups: Groups) -> str:
 
 
 def show_slices(report: Any) -> None:
-    """Every group of every slice, the worst first."""
+    """The groups of every slice, the worst first; of very many only those."""
     columns = ["slice", "group", "rows", "metric", "value", "95 %", ""]
     rows = [row for name, groups in report.slices.items() for row in slice_rows(name, groups, report.metrics)]
     if rows:
@@ -62,7 +62,9 @@ def slice_rows(name: str, groups: Groups, metrics: Mapping[str, float]) -> list[
     if metric is None:
         return []
     order = sorted(groups.items(), key=lambda item: item[1][metric], reverse=lower_is_better(metric))
-    return [[escape(name), escape(group), *_told_group(told, metric)] for group, told in order]
+    found = [[escape(name), escape(group), *_told_group(told, metric)] for group, told in order[:MOST_GROUPS]]
+    rest = len(order) - len(found)
+    return [*found, [escape(name), f"{rest} more, by --json", "", "", "", "", ""]] if rest else found
 
 
 def show_left_out(left_out: Mapping[str, list[str]]) -> None:

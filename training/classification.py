@@ -104,7 +104,7 @@ def report_of(
     groups: Mapping[str, Sequence[str]],
     majority: int,
 ) -> Report:
-    """Accuracy, macro F1 over the classes that occur, ECE; the same accuracy by class and by group; the confusion.
+    """Accuracy, macro F1 over the classes that occur, ECE; the same by class and by group; the confusion.
 
     `probabilities` [N, classes], `truth` [N]; the baseline always says class `majority`.
     """
@@ -113,29 +113,34 @@ def report_of(
     scores = dict(zip(names, metrics.class_scores(table), strict=True))
     found = {
         "accuracy": metrics.accuracy(predicted, truth),
-        "macro_f1": float(np.mean([score.f1 for score in scores.values() if score.support])),
+        "macro_f1": metrics.macro_f1(predicted, truth, len(names)),
         "ece": metrics.expected_calibration_error(probabilities, truth),
     }
     slices = {"label": [names[label] for label in truth], **groups}
     return Report(
         found,
         {"accuracy": float(np.mean(truth == majority))},
-        {name: slice_accuracy(values, predicted == truth) for name, values in slices.items()},
+        {name: slice_scores(values, probabilities, truth) for name, values in slices.items()},
         {"confusion": table.tolist(), "classes": {name: asdict(score) for name, score in scores.items()}},
     )
 
 
-def slice_accuracy(groups: Sequence[str], correct: Any) -> dict[str, dict[str, float]]:
-    """Accuracy of each group, the interval it lies in with 95 % confidence, and how many rows told."""
+def slice_scores(
+    groups: Sequence[str], probabilities: metrics.Floats, truth: metrics.Labels
+) -> dict[str, dict[str, float]]:
+    """Each group's accuracy and the interval it lies in with 95 % confidence, macro F1, ECE, and count of rows."""
     names = np.asarray(groups)
-    return {str(name): _told(correct[names == name]) for name in np.unique(names)}
+    return {str(name): _told(probabilities[names == name], truth[names == name]) for name in np.unique(names)}
 
 
-def _told(correct: Any) -> dict[str, float]:
-    low, high = metrics.wilson_interval(int(correct.sum()), len(correct))
+def _told(probabilities: metrics.Floats, truth: metrics.Labels) -> dict[str, float]:
+    predicted = probabilities.argmax(1)
+    low, high = metrics.wilson_interval(int((predicted == truth).sum()), len(truth))
     return {
-        "accuracy": float(correct.mean()),
+        "accuracy": metrics.accuracy(predicted, truth),
         "accuracy_low": low,
         "accuracy_high": high,
-        "count": float(len(correct)),
+        "macro_f1": metrics.macro_f1(predicted, truth, probabilities.shape[1]),
+        "ece": metrics.expected_calibration_error(probabilities, truth),
+        "count": float(len(truth)),
     }

@@ -58,6 +58,13 @@ def class_scores(table: npt.NDArray[np.int64]) -> list[ClassScore]:
     return [ClassScore(float(p), float(r), float(f), int(n)) for p, r, f, n in rows]
 
 
+def macro_f1(predicted: Labels, truth: Labels, classes: int) -> float:
+    """Mean F1 of the classes that occur in `truth`, each counted once (Manning et al. 2008, §13.6)."""
+    hits = np.bincount(truth[predicted == truth], minlength=classes).astype(float)
+    of_class, said = np.bincount(truth, minlength=classes), np.bincount(predicted, minlength=classes)
+    return float(_ratio(2 * hits, of_class + said)[of_class > 0].mean())
+
+
 def expected_calibration_error(probabilities: Floats, truth: Labels, bins: int = 15) -> float:
     """ECE = Σ_b |B_b|/N · |acc(B_b) − conf(B_b)| over equal-width bins of the top probability (Guo et al. 2017,
     arXiv:1706.04599, eq. 3). `probabilities` [N, classes], `truth` [N]."""

@@ -11,6 +11,7 @@ from typer.testing import CliRunner, Result
 from cli import evaluate as command
 from cli.__main__ import app
 from services.runtime.errors import InvalidInput, NotFound
+from services.runtime.store.manifest_file import DamagedModel
 from tests.unit.training import stored
 from training import evaluation
 
@@ -70,6 +71,20 @@ def test_what_cannot_be_measured_is_refused_and_nothing_saved(model: stored.Stor
         told = maas(model, *arguments, "--save")
         assert isinstance(told.exception, kind), told.output
     assert "evaluations" not in model.store.card(model.manifest)
+
+
+def test_a_damaged_version_is_not_measured(model: stored.Stored, data: Path) -> None:
+    weights = model.store.directory(model.manifest) / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"?")
+    assert isinstance(maas(model, "--data", str(data), "--save").exception, DamagedModel)
+    assert "evaluations" not in model.store.card(model.manifest)
+
+
+def test_of_very_many_groups_the_worst_are_shown(model: stored.Stored, tmp_path: Path) -> None:
+    lines = [f"{t},{(t * t) % 97},g{t % 40:02}\n" for t in range(200)]
+    (tmp_path / "many.csv").write_text("t,v,slice_group\n" + "".join(lines))
+    told = maas(model, "--data", str(tmp_path / "many.csv"), "--slice", "group").stdout
+    assert "15 more, by --json" in told and told.count("\ngroup") == 26
 
 
 def test_ctrl_c_ends_with_a_line_and_saves_nothing(

@@ -67,6 +67,11 @@ def test_series_of_a_file_are_read_scaled_and_told_by_class_and_column(tmp_path:
         assert told["count"] == count
         assert told["accuracy"] == pytest.approx(np.mean([right[n] for n, (_, s, _) in rows.items() if s == side]))
         assert told["accuracy_low"] < told["accuracy"] < told["accuracy_high"]
+        write_series(tmp_path / "part.csv", {n: row for n, row in rows.items() if row[1] == side})
+        alone = model.evaluate(tmp_path / "part.csv").metrics
+        assert {name: told[name] for name in alone} == pytest.approx(alone), (
+            "a group tells what its rows alone would"
+        )
     assert report.details["small_groups"] == {"label": ["falling", "rising"], "side": ["right"]}
     assert report.baseline["accuracy"] == 0.5
     assert set(model.evaluate(tmp_path / "own.csv", slices=("side",)).slices) == {"side"}

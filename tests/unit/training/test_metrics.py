@@ -17,6 +17,7 @@ def test_class_scores_of_a_small_table() -> None:
     assert (third.precision, third.recall, third.f1, third.support) == (0, 0, 0, 1)
     assert absent.support == 0
     assert metrics.accuracy(predicted, truth) == 0.5
+    assert metrics.macro_f1(predicted, truth, 4) == pytest.approx(np.mean([first.f1, second.f1, third.f1]))
 
 
 def test_calibration_is_the_gap_between_confidence_and_accuracy() -> None:
