@@ -55,7 +55,7 @@ def train(
         if publish or swept or settings.keys() - COMMON:
             told = f"all takes no --publish, no --sweep, no --data and no --set but {', '.join(COMMON)}"
             raise InvalidInput("recipe", told)
-        return train_all(runs, settings)
+        return train_all(runs, settings, json)
     if publish:
         check_name(publish)  # before hours of training, not after
     finished, plan = train_one(runs, recipe, settings, grid_of(swept or []), json)

@@ -6,7 +6,7 @@ from typing import Any
 import typer
 from rich.markup import escape
 
-from cli.render import err, out, table
+from cli.render import err, out, print_json, table
 from cli.reports import shown
 from cli.running import Runs, told_data, write_table
 from services.runtime.errors import ServiceError
@@ -18,7 +18,7 @@ RIGHT = ["rows", "seconds", "held out", "baseline"]
 VARIANTS: Mapping[str, tuple[Mapping[str, str], ...]] = {"cnn-mnist": ({}, {"dataset": "fashion"})}
 
 
-def train_all(runs: Runs, settings: Mapping[str, Any]) -> None:
+def train_all(runs: Runs, settings: Mapping[str, Any], json: bool = False) -> None:
     """One that cannot be trained stops no other, but the command fails. What is done is kept in `all.json`."""
     from training.recipes.table import RECIPES
 
@@ -27,7 +27,10 @@ def train_all(runs: Runs, settings: Mapping[str, Any]) -> None:
         for variant in VARIANTS.get(name, ({},)):
             done.append(entry(runs, recipe, {**variant, **settings}, variant))
             write_table(runs.folder(FILE), done)
-    out().print(table(COLUMNS, [row(one) for one in done], right=RIGHT))
+    if json:
+        print_json(done)
+    else:
+        out().print(table(COLUMNS, [row(one) for one in done], right=RIGHT))
     if any("error" in one for one in done):
         raise typer.Exit(1)
 

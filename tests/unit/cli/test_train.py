@@ -64,7 +64,8 @@ def test_all_trains_every_recipe_and_tells_which_could_not(
     assert [one["recipe"] for one in kept] == ["broken", "painted"] and kept[0]["error"] == "data: is not there"
     assert kept[1]["rows"] == 28 and kept[1]["metric"] == "accuracy" and kept[1]["baseline"] == 0.5
     monkeypatch.setattr(table, "RECIPES", {"painted": Painted()})
-    assert train(tmp_path, "all", "--quick").exit_code == 0
+    told = train(tmp_path, "all", "--quick", "--json")
+    assert told.exit_code == 0 and json.loads(told.stdout)[0]["held_out"] == kept[1]["held_out"]
 
 
 def test_all_trains_the_cnn_on_both_of_its_sets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
