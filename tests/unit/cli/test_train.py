@@ -7,6 +7,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from cli.__main__ import app
+from cli.train_all import package
 from services.runtime.errors import InvalidInput, NotFound
 from services.runtime.store.store import ModelStore
 from tests.unit.training.painted import paint
@@ -88,6 +89,11 @@ def test_all_trains_the_cnn_on_both_of_its_sets(tmp_path: Path, monkeypatch: pyt
     assert (home / "cnn-mnist" / "report.json").is_file() and (
         home / "cnn-mnist-fashion" / "report.json"
     ).is_file()
+
+
+def test_the_table_names_packages_without_their_versions() -> None:
+    sources = "npm:@std/mails@0.2.3:a/", "pypi:spots==0.15.0:x.csv", "deb:text=4.38:usr/lib/a", "folder own"
+    assert [package(source) for source in sources] == ["@std/mails", "spots", "text", "folder own"]
 
 
 def test_ctrl_c_keeps_the_checkpoint_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
