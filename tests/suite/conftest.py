@@ -13,12 +13,16 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc
 import pytest
 
+from services.runtime.store.sources.fetcher import Fetcher
 from services.runtime.store.store import ModelStore
+
+if TYPE_CHECKING:
+    from tests.suite.recipes import School
 
 PROGRAMS = ("gateway", "tokenization", "vision", "sequence", "generation")
 GRPCURL = Path(sys.executable).with_name("grpcurl")
@@ -160,3 +164,11 @@ def suite(tmp_path_factory: pytest.TempPathFactory, model_store: ModelStore) -> 
     with running.stack:
         yield running
     running.down()
+
+
+@pytest.fixture(scope="session")
+def school(suite: Suite, fetcher: Fetcher) -> "School":
+    """Recipes trained for some seconds and published while the suite runs."""
+    from tests.suite.recipes import open_school
+
+    return open_school(suite, fetcher)
