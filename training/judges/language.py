@@ -1,6 +1,6 @@
 """Language models on held-out text, whatever their tokenizer. Knows no service and no architecture.
 
-The net is the one that the engine serves, fed whole rows instead of step by step.
+The net is the one that the engine serves in full precision, fed whole rows instead of step by step.
 """
 
 import os
