@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 
 from services.runtime.store.store import ModelStore
 from tests.unit.training.painted import paint
+from tests.unit.training.test_language_recipes import SHEEP
 from training import journal
 
 BIN = Path(sys.executable).parent
@@ -133,3 +134,23 @@ def test_digits_are_learnt_as_well_by_two(tmp_path: Path) -> None:
     assert_like(*curves)
     assert accuracy[0] == pytest.approx(accuracy[1], abs=0.01)
     assert min(accuracy) > 0.85
+
+
+@pytest.mark.slow
+def test_adapters_on_frozen_weights_are_learnt_by_two_as_by_one(tmp_path: Path) -> None:
+    (tmp_path / "sheep.txt").write_text(SHEEP)
+    common = ["--data", str(tmp_path / "sheep.txt"), "--store", str(tmp_path / "store")]
+    common += [f"--set={key}={value}" for key, value in {"context": 32, "threads": 1, "epochs": 2}.items()]
+    tiny = ["--set=preset=small", "--set=vocab_size=300", "--publish", "base", "--home", str(tmp_path)]
+    with maas(1, "train", "transformer-lm", *common, *tiny) as process:
+        ended(process)
+    curves = []
+    for processes in (1, 2):
+        home = tmp_path / str(processes)
+        chosen = ["--set=base=base", "--set=steps=5", "--set=batch_size=3", "--home", str(home)]
+        with maas(processes, "train", "gpt2-finetune", *common, *chosen) as process:
+            ended(process)
+        curves.append(journal.read(home / "training" / "gpt2-finetune"))
+        kept = load_file(home / "training" / "gpt2-finetune" / "best.safetensors")
+        assert {name.split(".")[-1] for name in kept} == {"up", "down"}
+    assert_like(*curves)

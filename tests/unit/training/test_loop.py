@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from services.runtime.errors import InvalidInput, PreconditionFailed
 from training import checkpoint, journal
 from training.checkpoint import seed_everything
+from training.distributed import Team
 from training.loop import BEST, Diverged, Job, Loop, Progress, epoch_order, moved
 from training.plan import Plan, plan_of
 
@@ -182,6 +183,22 @@ def test_unknown_and_wrong_settings_are_named() -> None:
     with pytest.raises(InvalidInput, match="epochs"):
         plan_of(Plan, {"epochs": "many"})
     assert plan_of(Plan, {"epochs": "3"}).epochs == 3
+
+
+class Second(Team):
+    """The second process of a run whose first one it need not wait for."""
+
+    def share(self, rows: Tensor) -> tuple[Tensor, float]:
+        return rows, 1.0
+
+
+def test_dropout_is_drawn_by_seed_and_process_and_the_leader_alone_writes(tmp_path: Path) -> None:
+    seeds = []
+    for team, folder in ((Team(), tmp_path / "first"), (Second(rank=1), tmp_path / "second")):
+        Loop(job(), PLAN.model_copy(update={"seed": 5}), folder, team=team).run()
+        seeds.append(torch.initial_seed())
+    assert seeds[0] == 5 != seeds[1]
+    assert (tmp_path / "first" / BEST).is_file() and not list((tmp_path / "second").glob("*"))
 
 
 def test_a_batch_is_moved_whole() -> None:
