@@ -115,7 +115,10 @@ def served(int8: Int8, tokens: list[int], cuts: list[int]) -> tuple[Tensor, Tens
         parts.append(runner.run(Step((Chunk(one, start, count),))).hidden)
         start += count
     hidden = torch.cat(parts)
-    logits = runner.logits(hidden)
+    rows = runner.logits(hidden)
+    logits = torch.stack([row.logits for row in rows])
+    assert [row.best for row in rows] == logits.argmax(-1).tolist()
+    assert torch.allclose(torch.tensor([row.log_sum for row in rows]), logits.logsumexp(-1), atol=1e-5, rtol=1e-6)
     runner.close()
     return hidden, logits
 

@@ -10,6 +10,7 @@ from services.generation.engine import sampler
 from services.generation.engine.bad_words import BadWords, Vocabulary
 from services.generation.engine.processors import candidates
 from services.generation.engine.request import Request, SamplingParams, Sequence, Stopping
+from services.generation.engine.row import Row
 from services.runtime.errors import InvalidInput
 from tests.engine.tiny import text_sink
 
@@ -50,6 +51,11 @@ def keep(probabilities: Weights, kept: list[int]) -> Weights:
     return cut / cut.sum()
 
 
+def logits_row() -> Row:
+    logits = torch.tensor(LOGITS, dtype=torch.float32)
+    return Row(logits, int(logits.argmax()), float(logits.logsumexp(0)))
+
+
 def smallest_set(probabilities: Weights, order: list[int], mass: float) -> list[int]:
     kept, total = [], 0.0
     for token in order:
@@ -62,7 +68,7 @@ def smallest_set(probabilities: Weights, order: list[int], mass: float) -> list[
 
 def check(sampling: SamplingParams, expected: Weights, output: tuple[int, ...] = (), **stopping: object) -> None:
     """Draws of many seeds follow `expected` (chi-square) and never leave its support."""
-    row = torch.tensor(LOGITS, dtype=torch.float32)
+    row = logits_row()
     drawn = [sampler.choose(row, sequence(sampling, output, seed, **stopping)) for seed in range(DRAWS)]
     counts = np.bincount(drawn, minlength=8)
     support = expected > 0
@@ -186,18 +192,18 @@ def test_min_tokens_holds_off_every_end_token() -> None:
 def test_greedy_takes_the_likeliest_of_what_is_left(
     sampling: SamplingParams, output: tuple[int, ...], expected: int
 ) -> None:
-    row = torch.tensor(LOGITS, dtype=torch.float32)
+    row = logits_row()
     assert sampler.choose(row, sequence(sampling, output)) == expected
-    assert row.tolist() == pytest.approx(LOGITS.tolist())  # the row itself is left alone
+    assert row.logits.tolist() == pytest.approx(LOGITS.tolist())  # the row itself is left alone
 
 
 def test_greedy_leaves_bad_words_out() -> None:
-    row = torch.tensor(LOGITS, dtype=torch.float32)
+    row = logits_row()
     assert sampler.choose(row, sequence(SamplingParams(), bad_words=(b"d", b"a"))) == 6
 
 
 def test_no_token_left_is_said() -> None:
-    row = torch.tensor(LOGITS, dtype=torch.float32)
+    row = logits_row()
     with pytest.raises(InvalidInput, match="no token is left"):
         sampler.choose(row, sequence(SamplingParams(allowed_token_ids=(3,)), bad_words=(b"d",)))
 
@@ -205,13 +211,13 @@ def test_no_token_left_is_said() -> None:
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
 @pytest.mark.parametrize("factor", [1e-42, math.nan])
 def test_edits_that_make_a_row_infinite_are_refused(temperature: float, factor: float) -> None:
-    row = torch.tensor(LOGITS, dtype=torch.float32)
+    row = logits_row()
     with pytest.raises(InvalidInput, match="not finite"):
         sampler.choose(row, sequence(SamplingParams(temperature=temperature, repetition_penalty=factor)))
 
 
 def test_seed_index_and_step_each_matter_and_decide_alone() -> None:
-    row, warm = torch.tensor(LOGITS, dtype=torch.float32), SamplingParams(temperature=2.0)
+    row, warm = logits_row(), SamplingParams(temperature=2.0)
 
     def line(seed: int, index: int, first: int = 0) -> list[int]:
         steps = (sequence(warm, (1,) * step, seed, index) for step in range(first, first + 40))
@@ -222,7 +228,7 @@ def test_seed_index_and_step_each_matter_and_decide_alone() -> None:
 
 
 def test_reported_log_probabilities_are_the_models_own() -> None:
-    known = sampler.log_probabilities(torch.tensor(LOGITS, dtype=torch.float32).unsqueeze(0))[0]
+    known = logits_row().log_probabilities()
     report = sampler.report(known, 4, 3)
     exact = np.log(softmax(LOGITS))
     assert [one.token_id for one in report.top] == [3, 0, 6] and [one.rank for one in report.top] == [1, 2, 3]

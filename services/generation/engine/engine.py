@@ -11,6 +11,7 @@ from services.generation.engine import sampler
 from services.generation.engine.advance import advance
 from services.generation.engine.output import Delta, FinishReason
 from services.generation.engine.request import Request, Sequence
+from services.generation.engine.row import Row
 from services.generation.engine.runner import Computed, Runner
 from services.generation.engine.scheduler import Scheduler
 from services.generation.engine.step import Chunk, Step
@@ -100,31 +101,31 @@ class Engine:
         ]
         complete = [(chunk.sequence, end - 1) for chunk, end in scored if chunk.completes]
         if complete:
-            logits = self.runner.logits(computed.hidden[[row for _, row in complete]])
-            known = sampler.log_probabilities(logits)
-            for (sequence, _), row, logprobs in zip(complete, logits, known, strict=True):
-                self._news.append(self._advance(sequence, row, logprobs))
+            found = self.runner.logits(computed.hidden[[place for _, place in complete]])
+            self._news += [
+                self._advance(sequence, row) for (sequence, _), row in zip(complete, found, strict=True)
+            ]
 
-    def _advance(self, sequence: Sequence, logits: Tensor, logprobs: Tensor) -> Delta:
+    def _advance(self, sequence: Sequence, row: Row) -> Delta:
         """One token further, or only the end where none is wanted; what goes wrong ends this sequence alone."""
         if sequence.request.stopping.max_tokens == 0:
             return self._close(Delta(sequence, finish=FinishReason.LENGTH))
         try:
-            delta = self._next(sequence, logits, logprobs)
+            delta = self._next(sequence, row)
         except Exception as error:
             return self._drop(sequence, error)
         return self._close(delta)
 
-    def _next(self, sequence: Sequence, logits: Tensor, logprobs: Tensor) -> Delta:
-        token = sampler.choose(logits, sequence)
+    def _next(self, sequence: Sequence, row: Row) -> Delta:
+        token = sampler.choose(row, sequence)
         text = advance(sequence, token, self.context)
         wanted = sequence.request.logprobs
         return Delta(
             sequence,
             text=text,
             token_ids=(token,),
-            logprob=float(logprobs[token]),
-            logprobs=() if wanted is None else (sampler.report(logprobs, token, wanted),),
+            logprob=row.log_probability(token),
+            logprobs=() if wanted is None else (sampler.report(row.log_probabilities(), token, wanted),),
             finish=sequence.finish,
             batch_size=len(self._step.chunks),
         )
@@ -148,8 +149,11 @@ class Engine:
         """Log probabilities of the prompt tokens that follow the chunk's rows."""
         request = chunk.sequence.request
         for start in range(0, chunk.count, SCORED_ROWS):
-            rows = sampler.log_probabilities(self.runner.logits(hidden[start : start + SCORED_ROWS]))
-            for place, row in enumerate(rows, start=chunk.start + start + 1):
+            for place, row in enumerate(
+                self.runner.logits(hidden[start : start + SCORED_ROWS]), start=chunk.start + start + 1
+            ):
                 if place < len(request.prompt):
                     token = request.prompt[place]
-                    request.prompt_scores[place] = sampler.report(row, token, request.prompt_logprobs or 0)
+                    request.prompt_scores[place] = sampler.report(
+                        row.log_probabilities(), token, request.prompt_logprobs or 0
+                    )

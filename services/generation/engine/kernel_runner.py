@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from services.generation.engine.row import Row
 from services.generation.engine.runner import Computed
 from services.generation.engine.step import Chunk, Step
 from services.generation.kernels.native import Batch, Kernels
@@ -23,6 +24,7 @@ class KernelRunner:
         self._packed, self._kernels, self._config = packed, kernels, config
         self._cells = zero_cells(config, num_blocks)
         self._cell_pointers = cell_pointers(self._cells)
+        self._logits = np.empty((0, 0), np.float32)
         self._cells_at = ctypes.addressof(self._cell_pointers)
 
     def run(self, step: Step) -> Computed:
@@ -46,10 +48,15 @@ class KernelRunner:
         self._kernels.forward(self._packed.model, batch)
         return Computed(chunks, list(accumulate(counts)), torch.from_numpy(hidden))
 
-    def logits(self, hidden: Tensor) -> Tensor:
-        """hidden: [rows, hidden_size] before the last norm → [rows, vocab] float32."""
-        found = self._kernels.logits(self._packed.model, hidden.contiguous().numpy())
-        return torch.from_numpy(found)[:, : self._config.vocab_size]
+    def logits(self, hidden: Tensor) -> list[Row]:
+        """hidden: [rows, hidden_size] before the last norm. The rows lie where those of the next call will."""
+        count, vocab = len(hidden), self._config.vocab_size
+        if count > len(self._logits):
+            self._logits = np.empty((count, self._packed.model.head.outputs), np.float32)
+        rows = np.ascontiguousarray(hidden.numpy())
+        best, log_sums = self._kernels.logits(self._packed.model, rows, vocab, self._logits)
+        found = torch.from_numpy(self._logits[:count, :vocab])
+        return list(map(Row, found, best.tolist(), log_sums.tolist()))
 
     def close(self) -> None:
         """Ends the threads."""

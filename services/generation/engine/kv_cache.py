@@ -1,5 +1,6 @@
 """The tensors behind the KV blocks of one model. Knows block numbers, not sequences."""
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -28,8 +29,8 @@ class KVCache:
         shape = (num_blocks * config.num_key_value_heads, block_size, config.head_dim)
         self.kv_heads = config.num_key_value_heads
         self.block_size = block_size
-        self.keys = [torch.zeros(shape) for _ in range(config.num_hidden_layers)]
-        self.values = [torch.zeros(shape) for _ in range(config.num_hidden_layers)]
+        self.keys = [_untouched(shape) for _ in range(config.num_hidden_layers)]
+        self.values = [_untouched(shape) for _ in range(config.num_hidden_layers)]
 
     def slots(self, blocks: Tensor, offsets: Tensor) -> Tensor:
         """Where tokens go: [tokens] block numbers and offsets in them → [tokens · kv heads] flat rows."""
@@ -57,3 +58,8 @@ class KVCache:
             self.keys[layer].index_select(0, rows).view(shape),
             self.values[layer].index_select(0, rows).view(shape),
         )
+
+
+def _untouched(shape: tuple[int, ...]) -> Tensor:
+    """Zeros whose memory comes with use: numpy's are pages nobody has written, torch's are written."""
+    return torch.from_numpy(np.zeros(shape, np.float32))

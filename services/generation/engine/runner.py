@@ -10,6 +10,7 @@ from torch import Tensor
 
 from services.generation.engine.inputs import Inputs, prepare
 from services.generation.engine.kv_cache import KVCache
+from services.generation.engine.row import Row
 from services.generation.engine.step import Chunk, Step
 from services.generation.models.attention import ROW_MULTIPLE, block_attention
 from services.generation.models.causal_lm import CausalLM
@@ -49,8 +50,8 @@ class Runner(Protocol):
     def run(self, step: Step) -> Computed:
         """One forward pass; the chunks' keys and values are in the cache afterwards."""
 
-    def logits(self, hidden: Tensor) -> Tensor:
-        """hidden: [rows, hidden_size], any rows of `Computed.hidden` → [rows, vocab] float32."""
+    def logits(self, hidden: Tensor) -> list[Row]:
+        """hidden: [rows, hidden_size], any rows of `Computed.hidden`."""
 
     def close(self) -> None:
         """Frees what the garbage collector does not."""
@@ -69,10 +70,11 @@ class ModelRunner:
         attend = PagedAttention(inputs, self.cache)
         return Computed(inputs.chunks, inputs.ends, self.model.hidden(inputs.tokens, inputs.positions, attend))
 
-    def logits(self, hidden: Tensor) -> Tensor:
-        """hidden: [rows, hidden_size], any number of rows → [rows, vocab] float32."""
-        rows = hidden.shape[0]
-        return self.model.logits(F.pad(hidden, (0, 0, 0, -rows % ROW_MULTIPLE)))[:rows]
+    def logits(self, hidden: Tensor) -> list[Row]:
+        """hidden: [rows, hidden_size], any number of rows."""
+        count = hidden.shape[0]
+        rows = self.model.logits(F.pad(hidden, (0, 0, 0, -count % ROW_MULTIPLE)))[:count]
+        return list(map(Row, rows, rows.argmax(-1).tolist(), rows.logsumexp(-1).tolist()))
 
     def close(self) -> None:
         """Tensors free themselves."""

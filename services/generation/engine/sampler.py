@@ -3,25 +3,27 @@
 import math
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from services.generation.engine.draws import uniform
 from services.generation.engine.output import PositionLogprobs, TokenLogprob
 from services.generation.engine.processors import candidates, edit
 from services.generation.engine.request import Sequence
+from services.generation.engine.row import Row
 from services.runtime.errors import InvalidInput
 
 
-def choose(logits: Tensor, sequence: Sequence) -> int:
-    """The next token of `sequence` from its row [vocab] float32.
+def choose(row: Row, sequence: Sequence) -> int:
+    """The next token of `sequence`.
 
     InvalidInput if the request's changes leave no token, or a row whose numbers are not finite.
     """
-    request = sequence.request
+    request, logits = sequence.request, row.logits
     if sequence.edits_logits:
         logits = edit(logits, sequence)
         _check_edited(logits)
+    elif request.sampling.greedy:
+        return row.best
     if request.sampling.greedy:
         return int(logits.argmax())
     ids, probabilities = candidates(logits, request.sampling)
@@ -48,11 +50,6 @@ def _invert(cumulative: Tensor, draw: float) -> int:
     total = cumulative[-1]
     last = torch.searchsorted(cumulative, total)
     return int(torch.searchsorted(cumulative, total * draw, right=True).clamp_max(last))
-
-
-def log_probabilities(logits: Tensor) -> Tensor:
-    """[rows, vocab] → natural log of the model's own distribution."""
-    return F.log_softmax(logits, dim=-1)
 
 
 def report(row: Tensor, token: int, alternatives: int) -> PositionLogprobs:

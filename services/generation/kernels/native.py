@@ -6,13 +6,15 @@ Calls release the GIL. Every array handed over stays the caller's and must outli
 import ctypes
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 I32, F32, POINTER = ctypes.c_int32, ctypes.c_float, ctypes.c_void_p
 SETS = ("avx512", "avx2", "portable")
+Floats: TypeAlias = NDArray[np.float32]
+Integers: TypeAlias = NDArray[np.int32]
 BLOCK = 16  # tokens of a KV block
 PANEL = 32  # outputs of a packed panel
 
@@ -65,29 +67,31 @@ class Kernels:
         self._set = SETS.index(isa) if isa else self._library.maas_best()
         self.isa = SETS[self._set]
         places = (I32 * threads)(*(cpus or [-1] * threads))
-        self._pool = self._library.maas_pool(threads, places)
+        self._crew = self._library.maas_crew(threads, places)
 
     def forward(self, model: Model, batch: Batch) -> None:
         """Fills `batch.hidden` and the KV cells of its rows."""
-        self._library.maas_forward(self._set, self._pool, ctypes.byref(model), ctypes.byref(batch))
+        self._library.maas_forward(self._set, self._crew, ctypes.byref(model), ctypes.byref(batch))
 
-    def logits(self, model: Model, hidden: NDArray[np.float32]) -> NDArray[np.float32]:
-        """float32 [rows, hidden], contiguous → [rows, head.outputs]."""
-        out = np.empty((len(hidden), model.head.outputs), np.float32)
-        self._library.maas_logits(
-            self._set, self._pool, ctypes.byref(model), hidden.ctypes.data, len(hidden), out.ctypes.data
-        )
-        return out
+    def logits(self, model: Model, hidden: Floats, vocab: int, out: Floats) -> tuple[Integers, Floats]:
+        """float32 [rows, hidden], contiguous → `out` [rows or more, head.outputs].
+
+        Returns, of the first `vocab` of each row, the place of the largest and ln Σ e^logit.
+        """
+        best, log_sum = np.empty(len(hidden), np.int32), np.empty(len(hidden), np.float32)
+        arrays = (hidden.ctypes.data, len(hidden), vocab, out.ctypes.data, best.ctypes.data, log_sum.ctypes.data)
+        self._library.maas_logits(self._set, self._crew, ctypes.byref(model), *arrays)
+        return best, log_sum
 
     def close(self) -> None:
         """Ends the threads; nothing may be called any more."""
-        self._library.maas_pool_end(self._pool)
+        self._library.maas_crew_end(self._crew)
 
 
 def _signed(library: ctypes.CDLL) -> Any:
-    library.maas_pool.restype = POINTER
-    library.maas_pool.argtypes = [I32, POINTER]
-    library.maas_pool_end.argtypes = [POINTER]
+    library.maas_crew.restype = POINTER
+    library.maas_crew.argtypes = [I32, POINTER]
+    library.maas_crew_end.argtypes = [POINTER]
     library.maas_forward.argtypes = [I32, POINTER, POINTER, POINTER]
-    library.maas_logits.argtypes = [I32, POINTER, POINTER, POINTER, I32, POINTER]
+    library.maas_logits.argtypes = [I32, POINTER, POINTER, POINTER, I32, I32, POINTER, POINTER, POINTER]
     return library

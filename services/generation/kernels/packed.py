@@ -4,6 +4,7 @@ import ctypes
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import safe_open
 from torch import Tensor
@@ -63,9 +64,12 @@ class PackedModel:
 
 
 def zero_cells(config: ModelConfig, num_blocks: int) -> Tensor:
-    """KV cells, int8 [layers, blocks, kv heads, cell]; `attention.h` says what a cell holds."""
+    """KV cells, int8 [layers, blocks, kv heads, cell]; `attention.h` says what a cell holds.
+
+    Their memory comes with use: numpy's zeros are pages nobody has written, torch's are written.
+    """
     shape = (config.num_hidden_layers, num_blocks, config.num_key_value_heads, cell_bytes(config))
-    return torch.zeros(shape, dtype=torch.int8)
+    return torch.from_numpy(np.zeros(shape, np.int8))
 
 
 def cell_pointers(cells: Tensor) -> Any:

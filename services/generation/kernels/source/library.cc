@@ -5,39 +5,46 @@
 #undef MAAS_ISA
 
 #define SETS(X) X(avx512) X(avx2) X(portable)
-#define DECLARE(set)                                                              \
-  namespace set {                                                                 \
-  void forward(maas::Pool&, const maas::Model&, const maas::Batch&);              \
-  void logits(maas::Pool&, const maas::Model&, const float*, int, float*);        \
+#define DECLARE(set)                                \
+  namespace set {                                   \
+  decltype(portable::forward) forward;              \
+  decltype(portable::logits) logits;                \
   }
-SETS(DECLARE)
+DECLARE(avx512)
+DECLARE(avx2)
 
 namespace {
 struct Set {
-  const char* name;
   decltype(&portable::forward) forward;
   decltype(&portable::logits) logits;
 };
-#define ENTRY(set) {#set, set::forward, set::logits},
+#define ENTRY(set) {set::forward, set::logits},
 constexpr Set ALL[] = {SETS(ENTRY)};
+
+struct Crew {
+  maas::Pool pool;
+  maas::Workspace room;
+};
 }  // namespace
 
 #pragma GCC visibility push(default)
 extern "C" {
-// Index of the best set of this processor.
+// Place of the best set of this processor in SETS.
 int maas_best() {
   __builtin_cpu_init();
   if (__builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl"))
     return 0;
   return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") ? 1 : 2;
 }
-const char* maas_name(int set) { return ALL[set].name; }
-void* maas_pool(int threads, const int* cpus) { return new maas::Pool(threads, cpus); }
-void maas_pool_end(void* pool) { delete static_cast<maas::Pool*>(pool); }
-void maas_forward(int set, void* pool, const maas::Model* model, const maas::Batch* batch) {
-  ALL[set].forward(*static_cast<maas::Pool*>(pool), *model, *batch);
+void* maas_crew(int threads, const int* cpus) { return new Crew{{threads, cpus}, {}}; }
+void maas_crew_end(void* crew) { delete static_cast<Crew*>(crew); }
+void maas_forward(int set, void* crew, const maas::Model* model, const maas::Batch* batch) {
+  auto& [pool, room] = *static_cast<Crew*>(crew);
+  ALL[set].forward(pool, room, *model, *batch);
 }
-void maas_logits(int set, void* pool, const maas::Model* model, const float* hidden, int rows, float* out) {
-  ALL[set].logits(*static_cast<maas::Pool*>(pool), *model, hidden, rows, out);
+void maas_logits(int set, void* crew, const maas::Model* model, const float* hidden, int rows, int vocab, float* out,
+                 int32_t* best, float* log_sum) {
+  auto& [pool, room] = *static_cast<Crew*>(crew);
+  ALL[set].logits(pool, room, *model, hidden, rows, vocab, out, best, log_sum);
 }
 }

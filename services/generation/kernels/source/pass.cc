@@ -8,6 +8,7 @@
 #include "linear.h"
 #include "pass.h"
 #include "quantise.h"
+#include "survey.h"
 
 namespace MAAS_ISA {
 
@@ -33,14 +34,16 @@ inline F gelu(F x) {
 
 class Pass {
  public:
-  Pass(const Model& model, const Batch& batch, int threads)
-      : m(model), b(batch), bytes(room(int64_t(b.rows) * std::max({m.hidden, m.inner, m.heads * m.head_dim}))), scales(b.rows) {
-    width = m.layer[0].qkv.outputs;
-    mixed = room_f(int64_t(b.rows) * std::max(width, m.inner));
-    attended = room_f(int64_t(b.rows) * m.heads * m.head_dim);
+  Pass(const Model& model, const Batch& batch, maas::Workspace& room, int threads)
+      : m(model), b(batch), width(model.layer[0].qkv.outputs), wide(model.heads * model.head_dim), scores(room.scores) {
+    const int64_t rows = b.rows;
+    bytes = maas::at_least(room.bytes, rows * std::max({m.hidden, m.inner, wide}));
+    scales = maas::at_least(room.scales, rows);
+    mixed = maas::at_least(room.mixed, rows * std::max(width, m.inner));
+    attended = maas::at_least(room.attended, rows * wide);
+    maas::at_least(scores, threads);
     share = std::max(1, std::min(QUERIES / (m.heads / m.kv_heads), 8));
     for (int row = 0; row < b.rows; row++) join(row);
-    scores.resize(threads);
   }
 
   void walk(Walker& walker) {
@@ -48,23 +51,19 @@ class Pass {
     for (int layer = 0; layer < m.layers; layer++) {
       const Layer& l = m.layer[layer];
       normalise(walker);
-      multiply(walker, l.qkv, m.hidden, [&](int row, int at, F low, F high) { put(mixed, width, row, at, low, high); });
+      multiply(walker, l.qkv, m.hidden, [&](int row, int at, F low, F high) { put(width, row, at, low, high); });
       walker.each(b.rows, 8, [&](int row) { place(row, layer); });
       walker.each(int(groups.size()) * m.kv_heads, 1, [&](int i) { attend(i, layer, scores[walker.index]); });
-      narrow(walker, attended.get(), m.heads * m.head_dim);
-      multiply(walker, l.out, m.heads * m.head_dim, [&](int row, int at, F low, F high) { add(row, at, low, high); });
+      narrow(walker, attended, wide);
+      multiply(walker, l.out, wide, [&](int row, int at, F low, F high) { add(row, at, low, high); });
       normalise(walker);
       multiply(walker, l.up, m.hidden, [&](int row, int at, F low, F high) { activate(row, at, low, high); });
-      narrow(walker, mixed.get(), m.inner);
+      narrow(walker, mixed, m.inner);
       multiply(walker, l.down, m.inner, [&](int row, int at, F low, F high) { add(row, at, low, high); });
     }
   }
 
  private:
-  using Floats = std::unique_ptr<float[]>;
-  static Floats room_f(int64_t count) { return std::make_unique<float[]>(count); }
-  static std::unique_ptr<uint8_t[]> room(int64_t count) { return std::make_unique<uint8_t[]>(count); }
-
   float* hidden(int row) const { return b.hidden + int64_t(row) * m.hidden; }
 
   void join(int row) {
@@ -88,26 +87,26 @@ class Pass {
 
   void normalise(Walker& walker) {
     walker.each(b.rows, 4, [&](int row) {
-      scales[row] = norm_quantise(hidden(row), m.hidden, m.eps, bytes.get() + int64_t(row) * m.hidden);
+      scales[row] = norm_quantise(hidden(row), m.hidden, m.eps, bytes + int64_t(row) * m.hidden);
     });
   }
 
   void narrow(Walker& walker, const float* from, int size) {
     walker.each(b.rows, 4, [&, from, size](int row) {
-      scales[row] = quantise(from + int64_t(row) * size, size, bytes.get() + int64_t(row) * size);
+      scales[row] = quantise(from + int64_t(row) * size, size, bytes + int64_t(row) * size);
     });
   }
 
   template <class Emit>
   void multiply(Walker& walker, const maas::Linear& w, int size, Emit emit) {
-    const Rows rows{b.rows, size, bytes.get(), scales.data()};
+    const Rows rows{b.rows, size, bytes, scales};
     walker.each(w.outputs / PANEL, 1, [&](int panel) {
       product(w, panel, rows, [&](int row, F low, F high) { emit(row, panel * PANEL, low, high); });
     });
   }
 
-  void put(Floats& to, int stride, int row, int at, F low, F high) {
-    float* p = to.get() + int64_t(row) * stride + at;
+  void put(int stride, int row, int at, F low, F high) {
+    float* p = mixed + int64_t(row) * stride + at;
     store(p, low), store(p + LANES, high);
   }
   void add(int row, int at, F low, F high) {
@@ -117,15 +116,15 @@ class Pass {
   // A gated panel holds 16 gates and their 16 ups.
   void activate(int row, int at, F low, F high) {
     if (m.activation == maas::SILU_GATED)
-      store(mixed.get() + int64_t(row) * m.inner + at / 2, silu(low) * high);
+      store(mixed + int64_t(row) * m.inner + at / 2, silu(low) * high);
     else
-      put(mixed, m.inner, row, at, gelu(low), gelu(high));
+      put(m.inner, row, at, gelu(low), gelu(high));
   }
 
   // Turns queries and keys to their places (Su et al. 2021) and writes keys and values to the row's slot.
   void place(int row, int layer) {
-    float* query = mixed.get() + int64_t(row) * width;
-    float* key = query + m.heads * m.head_dim;
+    float* query = mixed + int64_t(row) * width;
+    float* key = query + wide;
     for (int head = 0; head < m.heads; head++) turn(query + head * m.head_dim, m.layer[layer].q_norm, row);
     for (int head = 0; head < m.kv_heads; head++) turn(key + head * m.head_dim, m.layer[layer].k_norm, row);
     keep(key, key + m.kv_heads * m.head_dim, row, layer);
@@ -177,8 +176,8 @@ class Pass {
       const int count = std::min(most, queries - start);
       for (int n = 0; n < count; n++) {
         const int row = group.first + (start + n) / each, head = kv * each + (start + n) % each;
-        g.query[n] = mixed.get() + int64_t(row) * width + head * m.head_dim;
-        g.out[n] = attended.get() + (int64_t(row) * m.heads + head) * m.head_dim;
+        g.query[n] = mixed + int64_t(row) * width + head * m.head_dim;
+        g.out[n] = attended + (int64_t(row) * m.heads + head) * m.head_dim;
         g.place[n] = b.positions[row];
       }
       LOOKS.of[count](g);
@@ -187,36 +186,38 @@ class Pass {
 
   const Model& m;
   const Batch& b;
-  int width, share;
-  std::unique_ptr<uint8_t[]> bytes;
-  std::vector<float> scales;
-  Floats mixed, attended;  // q, k, v or the inner layer; what attention gives
+  const int width, wide;  // of q, k and v together; of all query heads
+  int share;
+  uint8_t* bytes;
+  float *scales, *mixed, *attended;  // mixed: q, k and v, or the inner layer
+  std::vector<std::vector<float>>& scores;
   std::vector<Group> groups;
-  std::vector<std::vector<float>> scores;  // a thread each
 };
 
 }  // namespace
 
-void forward(maas::Pool& pool, const Model& model, const Batch& batch) {
-  Pass pass(model, batch, pool.threads());
+void forward(maas::Pool& pool, maas::Workspace& room, const Model& model, const Batch& batch) {
+  Pass pass(model, batch, room, pool.threads());
   pool.run([&](Walker& walker) { pass.walk(walker); });
 }
 
-void logits(maas::Pool& pool, const Model& model, const float* hidden, int rows, float* out) {
-  std::vector<uint8_t> bytes(int64_t(rows) * model.hidden);
-  std::vector<float> scales(rows);
-  const Rows x{rows, model.hidden, bytes.data(), scales.data()};
+void logits(maas::Pool& pool, maas::Workspace& room, const Model& model, const float* hidden, int rows, int vocab,
+            float* out, int32_t* best, float* log_sum) {
+  uint8_t* bytes = maas::at_least(room.bytes, int64_t(rows) * model.hidden);
+  const Rows x{rows, model.hidden, bytes, maas::at_least(room.scales, rows)};
+  const int64_t stride = model.head.outputs;
   pool.run([&](Walker& walker) {
     walker.each(rows, 4, [&](int row) {
       const int64_t at = int64_t(row) * model.hidden;
-      scales[row] = norm_quantise(hidden + at, model.hidden, model.eps, bytes.data() + at);
+      room.scales[row] = norm_quantise(hidden + at, model.hidden, model.eps, bytes + at);
     });
     walker.each(model.head.outputs / PANEL, 8, [&](int panel) {
       product(model.head, panel, x, [&](int row, F low, F high) {
-        float* p = out + int64_t(row) * model.head.outputs + panel * PANEL;
+        float* p = out + row * stride + panel * PANEL;
         store(p, low), store(p + LANES, high);
       });
     });
+    walker.each(rows, 1, [&](int row) { log_sum[row] = survey(out + row * stride, vocab, best + row); });
   });
 }
 
