@@ -9,6 +9,8 @@ from google.protobuf.message import Message
 from services.runtime.redaction import LONGEST, Redactor, clipped
 
 MOST = 2048
+# Escaped, they would hang a letter before what follows, which then no longer begins a word.
+CONTROLS = dict.fromkeys(range(32), " ")
 
 
 def told(request: Any, redactor: Redactor) -> str:
@@ -60,5 +62,5 @@ def _scalar(field: Any, value: Any) -> str:
         return f"<{len(value)} bytes>"
     if field.type == field.TYPE_STRING:
         # A little more than is shown, so that the cut is made where the redactor has seen both sides.
-        return json.dumps(value[: MOST + LONGEST], ensure_ascii=False)
+        return json.dumps(value[: MOST + LONGEST].translate(CONTROLS), ensure_ascii=False)
     return str(value)

@@ -12,6 +12,7 @@ import time
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
+from typing import Any
 
 from services.runtime.context import current
 from services.runtime.redaction import Redactor, clipped
@@ -21,7 +22,9 @@ _PLAIN = set(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName
 MOST = 16 * 1024
 MOST_CAUSES = 8
 
-log = logging.getLogger("maas.server")
+log, lost = logging.getLogger("maas.server"), logging.getLogger("maas.lost")
+# They tell errors of calls when the call itself is no more to be seen.
+FOREIGN = ("asyncio", lost.name)
 
 
 class JsonFormatter(logging.Formatter):
@@ -35,9 +38,20 @@ class JsonFormatter(logging.Formatter):
         self._service, self._redactor, self._bodies = service, redactor or str, bodies
 
     def format(self, record: logging.LogRecord) -> str:
+        try:
+            return json.dumps(self._line(record), ensure_ascii=False)
+        # The library would print the record itself, as it is.
+        except Exception as error:
+            told = f"a record could not be told: {type(error).__qualname__}"
+            return json.dumps(
+                {"level": "error", "service": self._service, "logger": record.name, "message": told}
+                | {"at": f"{record.module}:{record.lineno}"}
+            )
+
+    def _line(self, record: logging.LogRecord) -> dict[str, object]:
         request = current()
         # asyncio's own words for a lost error repeat it, in lines after the first.
-        foreign = record.name == "asyncio"
+        foreign = record.name in FOREIGN
         line: dict[str, object] = {
             "time": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{record.msecs:03.0f}Z",
             "level": record.levelname.lower(),
@@ -53,13 +67,13 @@ class JsonFormatter(logging.Formatter):
         if record.exc_info and record.exc_info[1]:
             quiet = (foreign or bool(request.method)) and not self._bodies
             line["exception"] = self._clean(stack(record.exc_info[1], quiet))
-        return json.dumps(line, ensure_ascii=False)
+        return line
 
     def _clean(self, value: object) -> object:
         if value is None or isinstance(value, bool | int | float):
             return value
         if isinstance(value, Mapping):
-            return {str(key): self._clean(item) for key, item in value.items()}
+            return {str(self._clean(key)): self._clean(item) for key, item in value.items()}
         if isinstance(value, Sequence | set | frozenset) and not isinstance(value, str | bytes):
             return [self._clean(item) for item in value]
         return clipped(self._redactor, str(value), MOST)
@@ -82,14 +96,21 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def configure(service: str, level: str, redactor: Redactor | None = None, bodies: bool = False) -> None:
-    """Sends the root logger's records, and errors that nobody caught, to stderr as JSON lines."""
+    """Sends the root logger's records, warnings, and errors that nobody caught, to stderr as JSON lines."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter(service, redactor, bodies))
     logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
     logging.getLogger("asyncio").setLevel(logging.WARNING)
+    logging.captureWarnings(True)
     sys.excepthook = _uncaught
-    threading.excepthook = lambda lost: _uncaught(lost.exc_type, lost.exc_value, lost.exc_traceback)
+    threading.excepthook = lambda told: _uncaught(told.exc_type, told.exc_value, told.exc_traceback)
+    sys.unraisablehook = _unraisable
 
 
 def _uncaught(kind: type[BaseException], error: BaseException | None, frames: TracebackType | None) -> None:
     log.critical("uncaught", exc_info=(kind, error or kind(), frames))
+
+
+def _unraisable(told: Any) -> None:
+    """An error of a destructor or a generator that nobody reads to its end."""
+    lost.error("unraisable", exc_info=(told.exc_type, told.exc_value or told.exc_type(), told.exc_traceback))

@@ -27,8 +27,11 @@ _IBAN_LENGTHS = dict(
         "SO23ST25SV28TL23TN24TR26UA29VA22VG24XK20YE30",
     )
 )
+# The letter of an escaped line break or tab, as in quoted text, belongs to no word.
+_ESCAPE = r"(?<=\\[nrt])"
+_WORD = rf"(?:\b|{_ESCAPE})"
 # Neither within a word nor the decimals of a number.
-_BEGIN, _END = r"(?<!\w)(?<!\d\.)", r"(?!\w)(?!\.\d)"
+_BEGIN, _END = rf"(?:(?<!\w)(?<!\d\.)|{_ESCAPE})", r"(?!\w)(?!\.\d)"
 _GAP = "[ .\u00a0\u2010-\u2015-]"
 
 
@@ -141,21 +144,28 @@ _WORDS: tuple[Rule, ...] = (
         "[SECRET]",
     ),
     _rule(r"(?<=://)[^\s/@:\[\]]{0,64}:[^\s/@\[\]]{1,256}@", "[SECRET]@"),
-    _rule(r"\b(bearer|basic) {1,3}[\w.~+/=-]{8,}", r"\1 [SECRET]", re.I),
+    # After "basic" a word of small letters is English, no base64.
     _rule(
-        r"\b(api[_-]?key|passw(?:or)?d|(?:client[_-])?secret|(?:access|refresh|auth|id|api)[_-]token|authorization)"
+        rf"{_WORD}(bearer|basic(?! +(?-i:[a-z]+)[.,;:!?]?(?:\s|$))) {{1,3}}[\w.~+/=-]{{8,}}",
+        r"\1 [SECRET]",
+        re.I,
+    ),
+    _rule(
+        rf"(?:(?<![^\W_])|{_ESCAPE})(api[_-]?key|passw(?:or)?d|secret(?:[_-](?:access[_-])?key)?|authorization"
+        r"|(?:access|refresh|auth|id|api)[_-]token)"
         r"([\"']?\s{0,3}[:=]\s{0,3}[\"']?)(?!bearer\b|basic\b)[^\s\"',;&\[\]]{4,}",
         r"\1\2[SECRET]",
         re.I,
     ),
     _rule(
-        r"\b(?:sk-|gh[pousr]_|github_pat_|glpat-|hf_|xox[abprs]-|AKIA|ASIA|AIza)[\w-]{16,}"
-        r"|(?<![\w-])eyJ[\w-]{8,}\.[\w-]{8,}(?:\.[\w-]+)?",
+        rf"{_WORD}(?:sk-|gh[pousr]_|github_pat_|glpat-|hf_|xox[abprs]-|AKIA|ASIA|AIza)[\w-]{{16,}}"
+        rf"|(?:(?<![\w-])|{_ESCAPE})eyJ[\w-]{{8,}}\.[\w-]{{8,}}(?:\.[\w-]+)?",
         "[SECRET]",
     ),
     _rule(r"[\w.%+-]{1,64}@(?:[\w-]{1,63}\.){1,8}[^\W\d_]{2,24}", "[EMAIL]"),
     _rule(
-        r"(?<![\w:.])(?=[0-9a-f]{0,4}:[0-9a-f]{0,4}:)[0-9a-f:]{2,39}(?:\d{0,3}(?:\.\d{1,3}){3})?(?!\w)",
+        rf"(?:(?<![\w:.])|{_ESCAPE})(?=[0-9a-f]{{0,4}}:[0-9a-f]{{0,4}}:)[0-9a-f:]{{2,39}}"
+        r"(?:\d{0,3}(?:\.\d{1,3}){3})?(?!\w)",
         _address,
         re.I | re.A,
     ),
@@ -163,19 +173,20 @@ _WORDS: tuple[Rule, ...] = (
 # Three digits nearly side by side: all of the following have them.
 _DIGITS = re.compile(r"\d\D{0,3}\d\D{0,3}\d")
 _NUMBERS: tuple[Rule, ...] = (
-    _rule(r"\b[A-Z]{2}\d{2}(?:[ -]?[A-Z0-9]){11,40}", _iban, re.I | re.A),
+    _rule(rf"{_WORD}[A-Z]{{2}}\d{{2}}(?:[ -]?[A-Z0-9]){{11,40}}", _iban, re.I | re.A),
     _rule(rf"{_BEGIN}\d{{4}}({_GAP})\d{{4}}\1\d{{4}}\1\d{{4}}\1\d{{3}}{_END}", _card),
     _rule(rf"{_BEGIN}\d{{4}}({_GAP})(?:\d{{4}}\1\d{{4}}\1\d{{4}}|\d{{6}}\1\d{{4,5}}){_END}", _card),
     _rule(rf"{_BEGIN}\d{{13,19}}{_END}", _card),
     # US social security, UK national insurance, Italian tax code.
     _rule(
-        r"(?<![\w-])(?!000|666|9)\d{3}([ -])(?!00)\d\d\1(?!0000)\d{4}(?![\w-])"
-        r"|\b[A-CEGHJ-PR-TW-Z]{2} ?\d\d ?\d\d ?\d\d ?[A-D]\b|\b[A-Z]{6}\d\d[A-Z]\d\d[A-Z]\d{3}[A-Z]\b",
+        rf"(?:(?<![\w-])|{_ESCAPE})(?!000|666|9)\d{{3}}([ -])(?!00)\d\d\1(?!0000)\d{{4}}(?![\w-])"
+        rf"|{_WORD}[A-CEGHJ-PR-TW-Z]{{2}} ?\d\d ?\d\d ?\d\d ?[A-D]\b"
+        rf"|{_WORD}[A-Z]{{6}}\d\d[A-Z]\d\d[A-Z]\d{{3}}[A-Z]\b",
         "[ID]",
     ),
-    _rule(r"(?<![\w.])(?:\d{1,3}\.){3}\d{1,3}(?![\w-]|\.\w)", _address, re.A),
+    _rule(rf"(?:(?<![\w.])|{_ESCAPE})(?:\d{{1,3}}\.){{3}}\d{{1,3}}(?![\w-]|\.\w)", _address, re.A),
     # E.164 with its plus; North America's 3-3-4; others by their leading zero.
-    _rule(rf"(?<![\w+])\+[1-9](?:[ ()./\u00a0-]{{0,2}}\d){{6,14}}{_END}", "[PHONE]"),
+    _rule(rf"(?:(?<![\w+])|{_ESCAPE})\+[1-9](?:[ ()./\u00a0-]{{0,2}}\d){{6,14}}{_END}", "[PHONE]"),
     _rule(
         rf"{_BEGIN}(?<!\d-)(?:1[ .-])?(?:\([2-9]\d\d\) ?|[2-9]\d\d[ .-])[2-9]\d\d[ .-]\d{{4}}(?!-){_END}",
         "[PHONE]",

@@ -41,11 +41,15 @@ def logger(
 
 def test_every_text_is_redacted_and_every_number_kept():
     with logger() as (log, last):
-        extra = {"to": "alice@example.com", "n": 4111111111111111, "deep": {"list": ["10.1.2.3", 1, None, True]}}
+        extra = {
+            "to": "alice@example.com",
+            "n": 4111111111111111,
+            "deep": {"10.1.2.3": ["10.1.2.3", 1, None, True]},
+        }
         log.info("mail for %s", "alice@example.com", extra=extra)
         line = last()
     assert line["message"] == "mail for [EMAIL]" and line["to"] == "[EMAIL]"
-    assert line["n"] == 4111111111111111 and line["deep"] == {"list": ["[IP]", 1, None, True]}
+    assert line["n"] == 4111111111111111 and line["deep"] == {"[IP]": ["[IP]", 1, None, True]}
 
 
 def test_exceptions_are_redacted_and_keep_their_frames():
@@ -81,6 +85,13 @@ def test_asyncios_words_for_a_lost_error_do_not_repeat_it():
     with logger(name="asyncio") as (log, last):
         log.error(f"Task exception was never retrieved\nfuture: <Task exception=ValueError({CANARY!r})>")
         assert last()["message"] == "Task exception was never retrieved"
+
+
+def test_a_record_that_cannot_be_told_repeats_nothing():
+    record = logging.LogRecord("x", logging.INFO, "/a/b.py", 7, "%d rows", (CANARY,), None)
+    line = json.loads(JsonFormatter("tests", redact).format(record))
+    assert line["message"] == "a record could not be told: TypeError" and line["at"] == "b:7"
+    assert CANARY not in json.dumps(line)
 
 
 def test_without_a_redactor_texts_are_as_they_are():
@@ -131,15 +142,34 @@ def test_a_body_is_bounded(request_: list[str]):
     assert len(told) <= bodies.MOST and "a@b.co" not in told
 
 
+@pytest.mark.parametrize("between", ["\n", "\t", "\r\n", "\x01"])
+@pytest.mark.parametrize(
+    "personal", ["415-555-2671", "4111 1111 1111 1111", "203.0.113.9", "536-90-4399", "a@b.co"]
+)
+def test_a_body_of_several_lines_is_redacted_in_each(between: str, personal: str):
+    told = body(tokenization_service_pb2.TokenizeRequest(texts=[f"call{between}{personal}"]))
+    assert personal not in told and told.startswith('texts: "call ')
+
+
 def test_an_error_that_nobody_caught_is_a_line_too():
     script = (
         "from services.runtime import logs, redaction\n"
         "logs.configure('tests', 'info', redaction.redact)\n"
-        "import threading\n"
+        "import threading, warnings\n"
+        "class Broken:\n"
+        "    def __del__(self): raise ValueError('of alice@example.com')\n"
+        "warnings.warn('from alice@example.com')\n"
+        "Broken()\n"
         "thread = threading.Thread(target=lambda: 1 / 0); thread.start(); thread.join()\n"
         "raise ValueError('to alice@example.com')\n"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
-    first, second = (json.loads(line) for line in done.stderr.splitlines())
-    assert done.returncode == 1 and "ZeroDivisionError" in first["exception"]
-    assert second["message"] == "uncaught" and "ValueError: to [EMAIL]" in second["exception"]
+    warned, unraised, thread, last = (json.loads(line) for line in done.stderr.splitlines())
+    assert "UserWarning: from [EMAIL]" in warned["message"]
+    assert (
+        unraised["message"] == "unraisable"
+        and "__del__" in unraised["exception"]
+        and "alice" not in unraised["exception"]
+    )
+    assert done.returncode == 1 and "ZeroDivisionError" in thread["exception"]
+    assert last["message"] == "uncaught" and "ValueError: to [EMAIL]" in last["exception"]

