@@ -49,7 +49,9 @@ class PrivatePlan(Plan):
     """A recipe that can be trained with differential privacy (DP-SGD) subclasses it."""
 
     dp_noise: float = Field(0.0, ge=0, le=MOST_NOISE, description="DP-SGD: noise multiplier; 0 = not private")
-    dp_epsilon: float = Field(0.0, ge=0, description="DP-SGD: largest ε at the end, instead of dp_noise; 0 = off")
+    dp_epsilon: float = Field(
+        0.0, ge=0, le=1e6, description="DP-SGD: largest ε at the end, instead of dp_noise; 0 = off"
+    )
     dp_delta: float = Field(1e-5, gt=0, lt=1, description="DP-SGD: δ; less than one of the rows")
     dp_clip: float = Field(1.0, gt=0, description="DP-SGD: largest gradient norm of one row")
 

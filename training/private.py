@@ -36,6 +36,7 @@ from training.plan import MOST_NOISE, Plan, PrivatePlan
 # Rényi orders: fine where ε is large, far out where it is small.
 ORDERS = [*(1 + tenths / 10 for tenths in range(1, 100)), *range(12, 64), *(2**power for power in range(6, 12))]
 
+LEAST_NOISE = 1e-12
 NOT_COVERED = (
     "training losses and plots, baseline, counts and digest of the rows, validation rows, choice among runs"
 )
@@ -167,6 +168,8 @@ def _check(job: Job, plan: PrivatePlan, team: Team) -> None:
 
     if plan.dp_noise and plan.dp_epsilon:
         raise InvalidInput("dp_noise", "dp_noise and dp_epsilon are both set; one decides the other, set one")
+    if 0 < plan.dp_noise < LEAST_NOISE:
+        raise InvalidInput("dp_noise", f"{plan.dp_noise:g} hides nothing; at least {LEAST_NOISE:g}, or 0 for none")
     if plan.dp_delta >= 1 / len(job.rows):
         most = f"{len(job.rows)} rows need less than {1 / len(job.rows):.2g}"
         raise InvalidInput("dp_delta", f"{plan.dp_delta:g} would allow to tell a whole row; {most}")

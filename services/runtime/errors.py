@@ -29,9 +29,10 @@ MOST_TOLD = 1536
 
 def shortened(text: str, most: int = MOST_NAME) -> str:
     """`text` in at most `most` UTF-8 bytes. The middle gives way: the fix stands at the end."""
-    data = text.encode()
+    # A file's name can hold half characters, which no message carries.
+    data = text.encode(errors="replace")
     if len(data) <= most:
-        return text
+        return data.decode()
     tail = most // 4
     return f"{data[: most - tail - 3].decode(errors='ignore')}…{data[-tail:].decode(errors='ignore')}"
 

@@ -23,19 +23,25 @@ class TextFile:
         return f"file:{self.name}"
 
 
+def shown(path: Path) -> str:
+    """The last part of a path, `.` included, as text can carry it."""
+    return path.absolute().name.encode(errors="replace").decode()
+
+
 def read(path: Path, most_bytes: int = MOST_BYTES) -> TextFile:
     """InvalidInput for a file that cannot be read, is too large, or is not UTF-8 (naming the line)."""
+    name = shown(path)
     try:
         size = path.stat().st_size
         data = path.read_bytes() if size <= most_bytes else b""
     except OSError as error:
-        raise InvalidInput("data", f"{path.name} cannot be read: {error.strerror}") from None
+        raise InvalidInput("data", f"{name} cannot be read: {error.strerror}") from None
     if size > most_bytes:
         limit = f"{size:,} bytes; at most {most_bytes:,} are read: take a part of it"
-        raise InvalidInput("data", f"{path.name} has {limit}")
+        raise InvalidInput("data", f"{name} has {limit}")
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
-        raise InvalidInput("data", f"{path.name} line {line} is not UTF-8 text: save the file as UTF-8") from None
-    return TextFile(path.name, text.replace("\r\n", "\n").replace("\r", "\n"), hashlib.sha256(data).hexdigest())
+        raise InvalidInput("data", f"{name} line {line} is not UTF-8 text: save the file as UTF-8") from None
+    return TextFile(name, text.replace("\r\n", "\n").replace("\r", "\n"), hashlib.sha256(data).hexdigest())

@@ -19,6 +19,7 @@ from services.runtime.errors import InvalidInput, NotFound
 from services.runtime.pictures.decode import decode
 from services.runtime.pictures.preprocess import ImagePreprocessing
 from training.data import cut
+from training.data.files import shown
 from training.data.pictures import Pictures, Split, without_leaks
 from training.data.table import read_table
 from training.data.texts import UNKNOWN
@@ -61,17 +62,20 @@ class Folder:
     rejected: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
 
     def labels(self) -> tuple[str, ...]:
-        """Names of the sub-folders, sorted. NotFound where no folder is."""
+        """Names of the sub-folders, sorted. NotFound: no folder; InvalidInput: a name that is no label."""
         if not self.root.is_dir():
             raise NotFound("folder", str(self.root))
-        return tuple(sorted(p.name for p in self.root.iterdir() if p.is_dir() and not p.name.startswith(".")))
+        names = sorted(p.name for p in self.root.iterdir() if p.is_dir() and not p.name.startswith("."))
+        if bad := [name for name in names if not name.isprintable()]:
+            raise InvalidInput("data", f"sub-folder {bad[0]!a}: a label is one line of UTF-8 text; rename it")
+        return tuple(names)
 
     def rows(self, channels: int) -> Iterator[Row]:
         """The pictures of mode RGB (`channels` 3) or L (1), sorted by path, each once."""
         seen: dict[bytes, str] = {}
         for label in self.labels():
             for path in sorted(p for p in (self.root / label).iterdir() if not p.name.startswith(".")):
-                file = f"{label}/{path.name}"
+                file = f"{label}/{shown(path)}"
                 row = self._read(path, file, label, channels)
                 if row is None:
                     continue
@@ -118,14 +122,14 @@ def load(root: Path, size: int, channels: int) -> Split:
     folder = Folder(root)
     names = folder.labels()
     if len(names) < 2:
-        raise InvalidInput("data", f"{root.name} has {len(names)} sub-folders; two classes are needed")
+        raise InvalidInput("data", f"{shown(root)} has {len(names)} sub-folders; two classes are needed")
     every = _pictures(folder, names, size, channels)
     digests = [hashlib.sha256(pixels.tobytes()).digest() for pixels in every.pixels]
     parts = cut.by_content(digests, every.labels, names, "pictures")
     train, validation, test = (every.select(rows) for rows in parts)
     train, leaked = without_leaks(train, validation, test)
     folder.rejected["equal to a held-out row once scaled"] += leaked
-    return Split(train, validation, test, names, f"folder {root.name}", dict(folder.rejected))
+    return Split(train, validation, test, names, f"folder {shown(root)}", dict(folder.rejected))
 
 
 def _pictures(folder: Folder, names: tuple[str, ...], size: int, channels: int) -> Pictures:
@@ -136,7 +140,7 @@ def _pictures(folder: Folder, names: tuple[str, ...], size: int, channels: int) 
         labels.append(names.index(row.label))
         files.append(row.file)
     if not files:
-        raise InvalidInput("data", f"{folder.root.name} holds no picture that can be read")
+        raise InvalidInput("data", f"{shown(folder.root)} holds no picture that can be read")
     return Pictures(np.stack(pixels), np.array(labels, np.int64), folder.slices(files))
 
 

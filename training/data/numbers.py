@@ -1,19 +1,19 @@
 """Numbers and moments out of a table's cells. Knows no table."""
 
-import math
 import re
 from datetime import UTC, datetime
 
+MOST = 1e30  # beyond, squares and sums leave what float32 and float64 hold
 MONTH = re.compile(r"\d{4}-\d{2}")
 
 
 def finite(cell: str) -> float | None:
-    """The finite number that a cell spells, if it does."""
+    """The finite number of a size to compute with that a cell spells, if it does."""
     try:
         value = float(cell)
     except ValueError:
         return None
-    return value if math.isfinite(value) else None
+    return value if abs(value) <= MOST else None
 
 
 def years(cell: str) -> float | None:

@@ -71,8 +71,13 @@ def _groups(table: Table, places: Sequence[int], rows: Sequence["Row"]) -> dict[
 
 
 def split(found: Series, window: int, horizon: int, season: int) -> SplitSeries:
-    """70/10/20 by time. `season` 0 = none: the seasonal naive forecast is then the last value."""
+    """70/10/20 by time. `season` 0 = none: the seasonal naive forecast is then the last value.
+
+    InvalidInput for too few rows, or a season that is not over when the test begins.
+    """
     validation_from, test_from = cut(len(found.values), window, horizon)
+    if season > test_from:
+        raise InvalidInput("season", f"is {season}; {test_from} steps lie before the test: set a smaller one")
     return SplitSeries(
         found.values,
         validation_from,

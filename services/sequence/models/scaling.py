@@ -19,10 +19,12 @@ class Scaling:
 
     @classmethod
     def of(cls, values: NDArray[Any]) -> "Scaling":
-        """Statistics of training rows [..., features]; a constant feature gets std 1."""
+        """Statistics of training rows [..., features]; one that float32 cannot tell from a constant gets std 1."""
         flat = values.reshape(-1, values.shape[-1]).astype(np.float64)
         std = flat.std(0)
-        return cls(tuple(flat.mean(0).tolist()), tuple(np.where(std > 0, std, 1.0).tolist()))
+        return cls(
+            tuple(flat.mean(0).tolist()), tuple(np.where(std >= np.finfo(np.float32).tiny, std, 1.0).tolist())
+        )
 
     @classmethod
     def read(cls, preprocessing: Mapping[str, Any]) -> "Scaling":

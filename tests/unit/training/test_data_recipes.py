@@ -254,6 +254,7 @@ def test_a_run_writes_down_its_parts_and_what_it_left_out(tmp_path: Path) -> Non
     [
         ({"window": 130}, "199 rows are too few for a window of 130"),
         ({"horizon": 50}, "20 % must hold 50"),
+        ({"season": 160}, "season: is 160; 159 steps lie before the test"),
         ({"column": "west"}, "column: tides.csv has no column 'west'; it has time, slice_tide, north, south"),
         ({"column": "slice_tide"}, "no row of use"),
     ],

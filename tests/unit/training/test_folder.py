@@ -1,5 +1,6 @@
 """A user's folder: what is left out and why, a split that no name decides, and the tensors that serving makes."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -110,6 +111,22 @@ def test_folders_that_cannot_be_learnt_from_are_refused(tmp_path: Path) -> None:
         folder.load(tmp_path / "one", 16, 3)
     with pytest.raises(InvalidInput, match="class blue has 4 pictures"):
         folder.load(paint(tmp_path / "few", 4), 16, 3)
+
+
+@pytest.mark.parametrize(("name", "told"), [(b"caf\xe9", r"caf\\udce9"), (b"two\nlines", r"two\\nlines")])
+def test_a_class_that_is_no_label_is_refused(tmp_path: Path, name: bytes, told: str) -> None:
+    root = paint(tmp_path / "own")
+    (root / "red").rename(root / os.fsdecode(name))
+    with pytest.raises(InvalidInput, match=rf"sub-folder '{told}': .*rename it"):
+        folder.load(root, 16, 3)
+
+
+def test_names_that_are_no_text_are_told_as_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = paint(tmp_path / os.fsdecode(b"\xff"))
+    (root / "red" / os.fsdecode(b"\xfe.png")).write_bytes(b"no picture")
+    monkeypatch.chdir(root)
+    split = folder.load(Path(), 16, 3)
+    assert split.source == "folder ?" and split.dropped["not a readable picture"] == ["red/?.png"]
 
 
 def test_channels_without_spread_stay_finite() -> None:

@@ -226,6 +226,7 @@ def test_the_model_is_left_as_it_came(tmp_path: Path) -> None:
     ("settings", "named"),
     [
         ({"dp_epsilon": 1.0}, "dp_noise: .*set one"),
+        ({"dp_noise": 1e-200}, "dp_noise: 1e-200 hides nothing"),
         ({"dp_delta": 0.025}, "dp_delta: .*40 rows need less than 0.025"),
         ({"clip_norm": 1.0}, "clip_norm: .*set dp_clip"),
         ({"precision": "bf16"}, "precision: .*use fp32"),

@@ -170,3 +170,8 @@ def test_parts_are_balanced_and_disjoint() -> None:
     assert parts == spam.split(mails, (10, 3, 5), 1)
     with pytest.raises(InvalidInput, match="ham are needed"):
         spam.split(mails, (10, 3, 8), 1)
+
+
+def test_a_feature_without_spread_in_float32_stays_finite() -> None:
+    values = np.array([[1.0, 0.0], [1.0, 1e-50]])
+    assert np.isfinite(Scaling.of(values).apply(values)).all()
