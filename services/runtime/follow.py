@@ -19,8 +19,8 @@ log = logging.getLogger("maas.models")
 class Follower:
     """Compares store and desired state with what is loaded; `sync` makes them equal."""
 
-    def __init__(self, host: ModelHost[Any], only: frozenset[str] = frozenset()) -> None:
-        self.host, self._only = host, only
+    def __init__(self, host: ModelHost[Any]) -> None:
+        self.host = host
         self.desired = Desired(host.store.root, host.area)
         # Per model the wish last followed, and the versions that failed since: not tried again until it changes.
         self._wishes: dict[str, Wish] = {}
@@ -35,9 +35,8 @@ class Follower:
     async def sync(self) -> None:
         """Loads what should serve and is not, points calls at it, unloads what should not."""
         for name in await asyncio.to_thread(self.host.store.names):
-            if not self._only or name in self._only:
-                async with self._acting:
-                    await self._act(name)
+            async with self._acting:
+                await self._act(name)
         self.host.settled = True
 
     async def run(self, every_s: float) -> None:
@@ -56,9 +55,11 @@ class Follower:
         """
         async with self._acting:
             manifest = await asyncio.to_thread(self._meant, name, version)
+            # Before the load: what is published during it is newer than this choice.
+            choice = Choice(manifest.version, self._newest(name))
             await self.host.load(name, str(manifest.version))
             if version:
-                await self._record(name, manifest.version)
+                await asyncio.to_thread(self.desired.write, name, choice)
             else:
                 await asyncio.to_thread(self.desired.forget, name)
             await self._act(name)
@@ -71,7 +72,7 @@ class Follower:
         async with self._acting:
             self._check_alone(name, version)
             await self.host.unload(name)
-            await self._record(name, None)
+            await asyncio.to_thread(self.desired.write, name, Choice(None, self._newest(name)))
 
     async def label(self, name: str, label: str, version: str) -> None:
         """Points a label at a version (empty: drops it): here now, elsewhere at the next look.
@@ -81,16 +82,16 @@ class Follower:
         """
         check_label(label)
         async with self._acting:
-            number = None
+            manifest = await asyncio.to_thread(self._meant, name, version)
+            self.host.check_area(manifest)
             if version:
-                manifest = await asyncio.to_thread(self.host.store.resolve, name, version)
-                number = (await self.host.load(name, str(manifest.version))).version
-            await asyncio.to_thread(self.host.store.set_label, name, label, number)
+                await self.host.load(name, str(manifest.version))
+            await asyncio.to_thread(self.host.store.set_label, name, label, manifest.version if version else None)
             await self._act(name)
 
-    async def _record(self, name: str, version: int | None) -> None:
-        choice = Choice(version, self.host.store.versions(name)[-1])
-        await asyncio.to_thread(self.desired.write, name, choice)
+    def _newest(self, name: str) -> int:
+        """The newest version in the store; 0 where all are removed."""
+        return max(self.host.store.versions(name), default=0)
 
     async def _act(self, name: str) -> None:
         wanted = await asyncio.to_thread(self._wish, name)
@@ -143,7 +144,7 @@ class Follower:
     def _wish(self, name: str) -> Wish | None:
         """What should be loaded of a model; None if it is not this area's or nothing of it can be read."""
         versions = [version for version in self.host.store.versions(name) if self._is_mine(name, version)]
-        return wish(versions, self._labels(name), self.desired.choice(name)) if versions else None
+        return wish(versions, self._labels(name), self._choice(name)) if versions else None
 
     def _meant(self, name: str, version: str) -> Manifest:
         """The version that an administrator's load means."""
@@ -169,6 +170,14 @@ class Follower:
         except ServiceError as error:
             self._log_once(name, error)
             return self.host.route(name).labels
+
+    def _choice(self, name: str) -> Choice | None:
+        """What an administrator chose; nothing while that cannot be read."""
+        try:
+            return self.desired.choice(name)
+        except ServiceError as error:
+            self._log_once(name, error)
+            return None
 
     def _check_alone(self, name: str, version: str) -> None:
         """Raises unless the version (empty: any) is all that is loaded of the model."""

@@ -58,6 +58,8 @@ class ModelHost(Generic[M]):
         self._slots: dict[Key, _Slot[M]] = {}
         self._routes = Routes()
         self._states = States(listener)
+        # Manifests of what was never loaded; a published one never changes, so each is read once.
+        self._unused: dict[Key, Manifest | None] = {}
         self._draining: set[asyncio.Task[None]] = set()
         self._loading: set[asyncio.Task[Manifest]] = set()
         self._lock = asyncio.Lock()
@@ -144,13 +146,25 @@ class ModelHost(Generic[M]):
         """Every version of the store that this area can serve, and every other one that is still in use."""
         known = self._states.all()
         stored = [(name, version) for name in self.store.names() for version in self.store.versions(name)]
+        self._unused = {key: self._unused.get(key) or self._readable(*key) for key in stored if key not in known}
         for key in known.keys() - set(stored):
             if known[key].state not in (State.LOADING, State.SERVING, State.DRAINING):
                 del known[key]
-        for key in stored:
-            if key not in known and (found := self._available(*key)):
-                known[key] = found
+        for key, manifest in self._unused.items():
+            if manifest and manifest.serves(self.area):
+                known[key] = Status(manifest, State.AVAILABLE)
         return [known[key] for key in sorted(known)]
+
+    def status(self, manifest: Manifest) -> Status:
+        """That of one version of the store. Raises InvalidInput for a version of another area."""
+        self.check_area(manifest)
+        return self._states.get(manifest.name, manifest.version) or Status(manifest, State.AVAILABLE)
+
+    def check_area(self, manifest: Manifest) -> None:
+        """Raises InvalidInput unless this area serves the version."""
+        if not manifest.serves(self.area):
+            tasks = ", ".join(manifest.tasks)
+            raise InvalidInput("model", f"{manifest.name} serves {tasks}, nothing of {self.area}")
 
     def watch(self) -> AbstractContextManager[AsyncIterator[Status]]:
         """Each change from the moment the block is entered, until the watches are ended."""
@@ -201,8 +215,7 @@ class ModelHost(Generic[M]):
     async def _load_beside(self, name: str, version: str) -> Manifest:
         async with self._lock:
             manifest = self.store.resolve(name, version)
-            if not manifest.serves(self.area):
-                raise InvalidInput("model", f"{name} serves {', '.join(manifest.tasks)}, nothing of {self.area}")
+            self.check_area(manifest)
             key = (manifest.name, manifest.version)
             if key not in self._slots:
                 self._slots[key] = slot = _Slot(await self._open(manifest))
@@ -253,16 +266,17 @@ class ModelHost(Generic[M]):
             await slot.idle.wait()
         await slot.model.close()
         manifest = slot.model.manifest
-        if (manifest.name, manifest.version) not in self._slots:
+        status = self._states.get(manifest.name, manifest.version)
+        # Unless it is loaded again by now, or about to be.
+        if status and status.state is State.DRAINING:
             self._states.set(Status(manifest, after))
 
-    def _available(self, name: str, version: int) -> Status | None:
+    def _readable(self, name: str, version: int) -> Manifest | None:
         try:
-            manifest = self.store.manifest(name, version)
+            return self.store.manifest(name, version)
         except ServiceError:
-            # Removed between listing and reading.
+            # Damaged, or removed between listing and reading.
             return None
-        return Status(manifest, State.AVAILABLE) if manifest.serves(self.area) else None
 
 
 def _load_failed(manifest: Manifest, reason: str) -> PreconditionFailed:

@@ -10,7 +10,7 @@ from grpc import aio
 from maas.model.v1 import model_pb2, model_service_pb2, model_service_pb2_grpc
 from services.runtime.errors import Denied, Unavailable
 from services.runtime.follow import Follower
-from services.runtime.states import State, Status
+from services.runtime.states import Status
 
 _LOOPBACK = ("ipv4:127.", "ipv6:[::1]", "ipv6:%5B::1%5D", "unix:")
 
@@ -71,11 +71,7 @@ class ModelService(model_service_pb2_grpc.ModelServiceServicer):
 
     def _status(self, name: str, version: str) -> Status:
         number = self._host.number(name, version)
-        manifest = self._host.store.resolve(name, version if number is None else str(number))
-        for status in self._host.statuses():
-            if status.manifest.name == name and status.manifest.version == manifest.version:
-                return status
-        return Status(manifest, State.AVAILABLE)
+        return self._host.status(self._host.store.resolve(name, version if number is None else str(number)))
 
     def _model(self, status: Status, whole: bool = False) -> model_pb2.Model:
         manifest, store = status.manifest, self._host.store

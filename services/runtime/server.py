@@ -75,16 +75,15 @@ class Floor(Generic[S]):
         area: str,
         load: Callable[[Manifest, Path], Awaitable[M]],
         defaults: Mapping[str, str],
-        only: Sequence[str] = (),
         reads: Callable[[Manifest], Collection[str]] = lambda manifest: manifest.files,
     ) -> ModelHost[M]:
         """A host that follows the store, with its ModelService and per-model health.
 
-        `only` limits it to these models; `reads` names the files of a version that `load` opens.
+        `reads` names the files of a version that `load` opens.
         """
         store = ModelStore(self.settings.store)
         host = ModelHost(store, area, load, defaults, self._model_changed, reads)
-        follower = Follower(host, frozenset(only))
+        follower = Follower(host)
         self._hosts.append(follower)
         self.add(model_service_pb2_grpc.add_ModelServiceServicer_to_server, ModelService(follower), admitted=False)
         self.on_close(host.close)

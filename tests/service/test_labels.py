@@ -135,3 +135,18 @@ async def test_one_of_several_loaded_versions_is_not_unloaded_alone(channel: aio
     with pytest.raises(aio.AioRpcError) as caught:
         await served(channel)
     assert caught.value.code() is grpc.StatusCode.NOT_FOUND
+
+
+async def test_a_model_of_another_service_is_not_shown_here(channel: aio.Channel, store: ModelStore) -> None:
+    with store.publish("digits") as draft:
+        (draft.directory / "weights.bin").write_bytes(b"1")
+        draft.fields.update(tasks=["vision.classify"])
+    store.set_label("digits", "canary", 1)
+    for call in (
+        models(channel).GetModel(model_service_pb2.GetModelRequest(model="digits")),
+        models(channel).SetLabel(model_service_pb2.SetLabelRequest(model="digits", label="canary")),
+    ):
+        with pytest.raises(aio.AioRpcError, match=r"serves vision\.classify, nothing of tokenization") as caught:
+            await call
+        assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert store.labels("digits") == {"canary": 1}

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from services.runtime.store.files import hold, replace
+from services.runtime.store.manifest_file import DamagedModel
 
 
 class Choice(NamedTuple):
@@ -26,14 +27,13 @@ class Desired:
         return [cls(root, path.stem) for path in sorted((root / ".admin").glob("*.json"))]
 
     def choice(self, model: str) -> Choice | None:
-        """None where nobody chose."""
-        found = self._read().get(model)
-        return Choice(found["version"], found["newest"] or 0) if found else None
+        """None where nobody chose. DamagedModel if the file cannot be read."""
+        return self._read().get(model)
 
     def write(self, model: str, choice: Choice) -> None:
         """Records a choice."""
         with hold(self._path.parent / ".lock"):
-            self._write(self._read() | {model: choice._asdict()})
+            self._write(self._read() | {model: choice})
 
     def forget(self, model: str) -> None:
         """Takes a choice back, if there is one."""
@@ -42,12 +42,15 @@ class Desired:
             if table.pop(model, None) is not None:
                 self._write(table)
 
-    def _read(self) -> dict[str, dict[str, int | None]]:
+    def _read(self) -> dict[str, Choice]:
         try:
-            found: dict[str, dict[str, int | None]] = json.loads(self._path.read_text())
+            table = json.loads(self._path.read_text())
+            return {model: Choice(told["version"], int(told["newest"])) for model, told in table.items()}
         except FileNotFoundError:
             return {}
-        return found
+        except (OSError, ValueError, TypeError, LookupError, AttributeError) as error:
+            raise DamagedModel(f".admin/{self._path.name} is unreadable: {error}; mend it or delete it") from error
 
-    def _write(self, table: dict[str, dict[str, int | None]]) -> None:
-        replace(self._path, json.dumps(table, sort_keys=True).encode())
+    def _write(self, table: dict[str, Choice]) -> None:
+        content = {model: choice._asdict() for model, choice in table.items()}
+        replace(self._path, json.dumps(content, sort_keys=True).encode())

@@ -6,7 +6,7 @@ Knows directories, locks and the manifest; not where the files came from.
 import json
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -66,6 +66,19 @@ def numbered(model_directory: Path) -> list[Path]:
     return [path for path in model_directory.iterdir() if path.name.isascii() and path.name.isdecimal()]
 
 
+def last_number(root: Path, name: str) -> int:
+    """The highest number that was ever given to a version of the model; the caller holds its lock."""
+    given = [int(path.name) for path in numbered(root / name)]
+    with suppress(FileNotFoundError, ValueError):
+        given.append(int((root / LOCKS / f"{name}.last").read_text()))
+    return max(given, default=0)
+
+
+def remember_number(root: Path, name: str) -> None:
+    """Before a version is removed: who serves it, or chose it, must not take a later one for it."""
+    replace(root / LOCKS / f"{name}.last", str(last_number(root, name)).encode())
+
+
 def is_version(path: Path) -> bool:
     """Whether `path` holds a published version under its canonical number."""
     return path.name == str(int(path.name)) and real_directory(path) and (path / manifest_file.FILE).is_file()
@@ -108,7 +121,7 @@ def sweep(staging: Path) -> None:
 
 
 def commit(root: Path, draft: Draft) -> Manifest:
-    """Make the draft durable, then visible under the next free number by one rename."""
+    """Make the draft durable, then visible under a number that no version ever had by one rename."""
     members = seal(draft.directory)
     files = sha256_files(draft.directory, members)
     draft.manifest(1, files)
@@ -116,8 +129,7 @@ def commit(root: Path, draft: Draft) -> Manifest:
     with hold(model_lock(root, draft.name)):
         model_directory = root / draft.name
         model_directory.mkdir(exist_ok=True)
-        taken = max((int(path.name) for path in numbered(model_directory)), default=0)
-        manifest = draft.manifest(taken + 1, files)
+        manifest = draft.manifest(last_number(root, draft.name) + 1, files)
         replace(draft.directory / manifest_file.FILE, manifest_file.dumps(manifest))
         draft.directory.rename(model_directory / str(manifest.version))
         fsync(model_directory)

@@ -13,7 +13,15 @@ from services.runtime.store.files import fsync, hold, replace, sha256_files
 from services.runtime.store.manifest import Manifest
 from services.runtime.store.manifest_file import AGAIN, DamagedModel
 from services.runtime.store.paths import check_label, is_name, real_directory, real_file
-from services.runtime.store.publish import CARD, Draft, model_lock, publishing, version_numbers, workspace
+from services.runtime.store.publish import (
+    CARD,
+    Draft,
+    model_lock,
+    publishing,
+    remember_number,
+    version_numbers,
+    workspace,
+)
 
 
 class ModelStore:
@@ -125,6 +133,7 @@ class ModelStore:
                 raise PreconditionFailed(
                     f"{name}/{version} is labelled {', '.join(holding)}: move the label first"
                 )
+            remember_number(self.root, name)
             directory.rename(aside / "removed")
             fsync(directory.parent)
             labels.drop_empty(directory.parent)

@@ -233,3 +233,19 @@ async def test_watchers_see_each_change(store: ModelStore) -> None:
     with suppress(asyncio.CancelledError):
         await task
     assert [s for s, _ in seen][:3] == [State.LOADING, State.SERVING, State.DRAINING]
+
+
+async def test_manifests_of_what_is_not_loaded_are_read_once(
+    store: ModelStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in (1, 2):
+        publish(store, "net", a=number)
+    publish(store, "speech", task="sequence.session")
+    host = host_of(store)
+    await Follower(host).sync()
+    first = host.statuses()
+    assert [(s.manifest.version, s.state) for s in first] == [(1, State.AVAILABLE), (2, State.SERVING)]
+    monkeypatch.setattr(store, "manifest", None)
+    assert host.statuses() == first
+    store.remove("net", 1)
+    assert host.statuses() == first[1:]

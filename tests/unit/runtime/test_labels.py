@@ -8,6 +8,8 @@ import pytest
 from services.runtime.errors import InvalidInput, ModelNotFound, PreconditionFailed, Unavailable
 from services.runtime.follow import Follower
 from services.runtime.states import State
+from services.runtime.store.desired import Choice
+from services.runtime.store.manifest_file import DamagedModel
 from services.runtime.store.store import ModelStore
 from tests.unit.runtime.test_host import TASK, Counting, host_of, publish
 
@@ -268,3 +270,89 @@ async def test_a_version_that_left_is_gone_even_while_another_loads(
     gate.set()
     await syncing
     assert answering(follower) == 4
+
+
+async def test_what_is_published_in_the_place_of_a_removed_version_is_loaded(store: ModelStore) -> None:
+    follower = Follower(host_of(store))
+    await follower.sync()
+    store.remove("net", 3)
+    anew = publish(store, "net", a=99)
+    await follower.sync()
+    with follower.host.lease("net", "", TASK) as model:
+        assert model.manifest.digest == anew.digest
+
+
+async def test_a_version_that_drains_while_it_loads_again_is_loading(
+    store: ModelStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.set_label("net", "canary", 1)
+    follower = Follower(host_of(store))
+    await follower.sync()
+    gate = asyncio.Event()
+    with follower.host.lease("net", "1", TASK) as old:
+        store.set_label("net", "canary", None)
+        await follower.sync()
+        monkeypatch.setattr(Counting, "gate", gate)
+        store.set_label("net", "canary", 1)
+        syncing = asyncio.create_task(follower.sync())
+        while not follower.host._states.any_is(State.LOADING, "net"):
+            await asyncio.sleep(0.01)
+    while not old.closed:
+        await asyncio.sleep(0.01)
+    with pytest.raises(Unavailable, match="loading"):
+        answering(follower, "canary")
+    gate.set()
+    await syncing
+    assert answering(follower, "canary") == 1
+
+
+async def test_what_is_published_during_a_load_by_hand_is_newer_than_the_choice(
+    store: ModelStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    follower = Follower(host_of(store))
+    await follower.sync()
+    gate = asyncio.Event()
+    monkeypatch.setattr(Counting, "gate", gate)
+    choosing = asyncio.create_task(follower.choose("net", "1"))
+    while not follower.host._states.any_is(State.LOADING, "net"):
+        await asyncio.sleep(0.01)
+    publish(store, "net", a=4)
+    gate.set()
+    await choosing
+    await follower.sync()
+    assert answering(follower) == 4
+
+
+async def test_a_model_whose_versions_are_all_removed_can_be_unloaded(store: ModelStore) -> None:
+    follower = Follower(host_of(store))
+    await follower.sync()
+    for version in (1, 2, 3):
+        store.remove("net", version)
+    await follower.sync()
+    assert answering(follower) == 3
+    await follower.drop("net", "")
+    assert follower.host.loaded() == []
+    publish(store, "net", a=4)
+    await follower.sync()
+    assert answering(follower) == 4
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"net": 3}', '{"net": {"version": 1, "newest": null}}'])
+async def test_unreadable_choices_stop_no_model_and_are_told_to_administrators(
+    store: ModelStore, content: str
+) -> None:
+    follower = Follower(host_of(store))
+    follower.desired.write("net", Choice(1, 3))
+    (store.root / ".admin" / "vision.json").write_text(content)
+    await follower.sync()
+    assert answering(follower) == 3
+    with pytest.raises(DamagedModel, match=r"vision\.json is unreadable.*delete it"):
+        await follower.choose("net", "1")
+
+
+async def test_a_label_of_another_areas_model_is_not_changed_here(store: ModelStore) -> None:
+    publish(store, "speech", task="sequence.session")
+    store.set_label("speech", "canary", 1)
+    with pytest.raises(InvalidInput, match="nothing of vision"):
+        await Follower(host_of(store)).label("speech", "canary", "")
+    assert store.labels("speech") == {"canary": 1}

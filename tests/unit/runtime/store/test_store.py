@@ -186,3 +186,14 @@ def test_remove_spares_the_labelled_and_takes_the_rest(store: ModelStore) -> Non
     assert store.names() == [] and not (store.root / "net").exists()
     with pytest.raises(ModelNotFound):
         store.remove("net", 1)
+
+
+def test_the_number_of_a_removed_version_is_never_given_again(store: ModelStore) -> None:
+    publish(store), publish(store)
+    store.remove("net", 2)
+    assert publish(store).version == 3
+    for version in (1, 3):
+        store.remove("net", version)
+    assert publish(store).version == 4
+    store.remove("net", 4)
+    assert publish(store, "other").version == 1
