@@ -16,17 +16,14 @@ def answering(store: ModelStore, name: str) -> int:
     Where the services of a model were told different ones, the oldest. Damaged versions do not count, as they do
     not load. ModelNotFound; DamagedModel if every version is.
     """
-    versions = _readable(store, name)
-    newest = store.manifest(name, versions[-1]) if versions else store.resolve(name)
-    choices = [Desired(store.root, task.partition(".")[0]).choice(name) for task in newest.tasks]
-    policy = wish(versions, store.labels(name), None).unversioned or newest.version
-    return min(wish(versions, store.labels(name), choice).unversioned or policy for choice in choices)
+    return min(_answers(store, name) or _answers(store, name, chosen=False))
 
 
 def effect(store: ModelStore, name: str) -> str:
     """One line: the labels, and what calls that name no version are answered by."""
     labels = ", ".join(f"{label} → {version}" for label, version in store.labels(name).items()) or "no labels"
-    return f"{name}: {labels}; calls without a version get {answering(store, name)}"
+    unloaded = "nothing: it was unloaded by hand; load it, or set stable"
+    return f"{name}: {labels}; calls without a version get {min(_answers(store, name), default=unloaded)}"
 
 
 def rollback(store: ModelStore, name: str, to: str = "") -> tuple[int, int]:
@@ -39,6 +36,19 @@ def rollback(store: ModelStore, name: str, to: str = "") -> tuple[int, int]:
     store.verify(manifest)
     store.set_label(name, STABLE, manifest.version)
     return now, manifest.version
+
+
+def _answers(store: ModelStore, name: str, chosen: bool = True) -> set[int]:
+    """What services give to calls without a version, none where the model was unloaded by hand.
+
+    `chosen` false: what they would if nobody had chosen anything by hand.
+    """
+    versions = _readable(store, name)
+    newest = store.manifest(name, versions[-1]) if versions else store.resolve(name)
+    areas = [task.partition(".")[0] for task in newest.tasks]
+    choices = {Desired(store.root, area).choice(name) if chosen else None for area in areas}
+    wished = {wish(versions, store.labels(name), choice).unversioned for choice in choices}
+    return {version for version in wished if version is not None}
 
 
 def _readable(store: ModelStore, name: str) -> list[int]:

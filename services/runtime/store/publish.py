@@ -63,7 +63,9 @@ def version_numbers(model_directory: Path) -> list[int]:
 
 def numbered(model_directory: Path) -> list[Path]:
     """Everything under a number, published versions and what is left of damaged ones."""
-    return [path for path in model_directory.iterdir() if path.name.isascii() and path.name.isdecimal()]
+    with suppress(FileNotFoundError):  # the last version may be removed meanwhile
+        return [path for path in model_directory.iterdir() if path.name.isascii() and path.name.isdecimal()]
+    return []
 
 
 def last_number(root: Path, name: str) -> int:

@@ -82,3 +82,12 @@ def test_a_rollback_from_a_version_whose_manifest_is_damaged(store: ModelStore) 
     (store.root / "net" / "3" / "model.toml").write_text("tasks = 3")
     assert "got 2, now get 1" in said(store, "rollback", "net")
     assert "got 1, now get 2" in said(store, "rollback", "net", "--to", "2")
+
+
+def test_a_label_of_an_unloaded_model_says_that_nothing_answers(store: ModelStore) -> None:
+    desired = Desired(store.root, "vision")
+    desired.write("net", Choice(None, 3))
+    assert "canary → 1; calls without a version get nothing" in said(store, "label", "net", "canary", "1")
+    assert "canary → 1, stable → 2; calls without a version get 2" in said(store, "label", "net", "stable", "2")
+    desired.write("net", Choice(None, 3))
+    assert "got 2, now get 1" in said(store, "rollback", "net")

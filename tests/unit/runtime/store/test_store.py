@@ -197,3 +197,10 @@ def test_the_number_of_a_removed_version_is_never_given_again(store: ModelStore)
     assert publish(store).version == 4
     store.remove("net", 4)
     assert publish(store, "other").version == 1
+
+
+def test_a_model_that_is_removed_while_it_is_looked_at_has_no_versions(
+    store: ModelStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("services.runtime.store.publish.real_directory", lambda path: True)
+    assert store.versions("net") == []
