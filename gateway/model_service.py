@@ -110,12 +110,19 @@ class ModelService(model_service_pb2_grpc.ModelServiceServicer):
         return list(await asyncio.gather(*(one(area) for area in areas)))
 
     async def _change(self, request: Any, method: str, reply: Any) -> list[Any]:
-        """Every service that can, does; raises if one that knows the model fails, or if none can."""
-        answers = await self._ask(self._areas(request.model), method, request, reply)
+        """Every service that can, does; raises at the first that knows the model and fails, or if none can.
+
+        One after the other, tokenization last: it reads the least, and must not move to what others cannot load.
+        """
+        answers: list[Any] = []
+        for area in reversed(self._areas(request.model)):
+            (answer,) = await self._ask([area], method, request, reply)
+            answers.insert(0, answer)
+            if isinstance(answer, ServiceError) and answer.code not in _NOT_MINE:
+                raise answer
         done = [answer for answer in answers if not isinstance(answer, ServiceError)]
-        serious = [a for a in answers if isinstance(a, ServiceError) and a.code not in _NOT_MINE]
-        if serious or not done:
-            raise serious[0] if serious else self._why(request.model, answers)
+        if not done:
+            raise self._why(request.model, answers)
         return done
 
     def _why(self, model: str, answers: Sequence[ServiceError]) -> ServiceError:

@@ -4,11 +4,12 @@ import asyncio
 from collections import Counter
 
 import pytest
-from grpc import aio
+from grpc import StatusCode, aio
 
 from maas.generation.v1 import generation_service_pb2, generation_service_pb2_grpc
 from maas.model.v1 import model_pb2, model_service_pb2, model_service_pb2_grpc
 from maas.vision.v1 import vision_service_pb2, vision_service_pb2_grpc
+from services.runtime.errors import PreconditionFailed
 from tests.suite.gateway_fakes import Behind, behind, gateway, model, outcome
 
 
@@ -117,3 +118,20 @@ async def test_a_label_is_set_through_the_gateway_at_every_service_that_has_the_
         reply = await stub.SetLabel(request)
         assert reply.model.name == "lite"
         assert service.seen[-1] == ("SetLabel", request)
+
+
+async def test_a_label_that_one_of_two_services_refuses_moves_at_neither():
+    words, texts = behind("tokenization"), behind("generation")
+    words.models = [model("lm", 1, "tokenization", "tokenization.tokenize")]
+    texts.models = [model("lm", 1, "generation", "generation.generate")]
+    texts.failure = PreconditionFailed("loading lm version 2 failed", reason="LOAD_FAILED")
+    async with gateway(words, texts) as (channel, _):
+        stub = model_service_pb2_grpc.ModelServiceStub(channel)
+        request = model_service_pb2.SetLabelRequest(model="lm", label="stable", version="2")
+        with pytest.raises(aio.AioRpcError, match="loading lm version 2 failed") as caught:
+            await stub.SetLabel(request)
+        assert caught.value.code() is StatusCode.FAILED_PRECONDITION
+        assert not words.calls["SetLabel"]
+        texts.failure = None
+        assert (await stub.SetLabel(request)).model.service == "tokenization,generation"
+        assert words.calls["SetLabel"] == 1
