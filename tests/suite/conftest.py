@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import secrets
 import shutil
 import signal
 import socket
@@ -40,11 +41,12 @@ class Reply:
 
 @dataclass
 class Suite:
-    """A running suite: its ports, its home folder, and a person's tools."""
+    """A running suite: its ports, its home folder, the key that seals its cache, and a person's tools."""
 
     home: Path
     store: Path
     ports: dict[str, int]
+    key: str = field(default_factory=lambda: secrets.token_hex(32), repr=False)
     stack: ExitStack = field(default_factory=ExitStack)
 
     def maas(self, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -53,7 +55,9 @@ class Suite:
 
     def up(self) -> None:
         ports = [f"--{name}-port={port}" for name, port in self.ports.items()]
-        done = self.maas("up", "--detach", "--no-pull", f"--root={self.store}", *ports)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("MAAS_CACHE_KEY", self.key)
+            done = self.maas("up", "--detach", "--no-pull", f"--root={self.store}", *ports)
         assert done.returncode == 0, done.stdout + done.stderr
 
     def down(self) -> None:
