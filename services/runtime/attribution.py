@@ -24,7 +24,7 @@ Function = Callable[[Tensor], Tensor]
 Floats = NDArray[np.float64]
 
 PROBES = 16  # even parts of the path whose rise is looked at first
-DOMINANT = 0.15  # share of all movement within one part that makes it worth a closer look
+DOMINANT = 0.25  # share of all movement within one part that makes it worth a closer look
 LOOKS = 12
 FINEST = 2.0**-22  # of the path: places closer than this are nearly the same in float32
 EVEN = 0.25
@@ -66,7 +66,7 @@ class StraightPath:
 
 async def integrate(path: StraightPath, steps: int, rows: int, turn: Turn) -> Attribution:
     """All of `path` by `steps` gradients, at most `rows` of them in one turn. Raises DeadlinePassed between."""
-    places, heights = await outline(path, rows, turn)
+    places, heights = await outline(path, steps, rows, turn)
     total = torch.zeros_like(path.inputs)
     for start, stop, count in spans(steps, rows, places, heights):
         total += await turn.run(path.attribute, start, stop, count)
@@ -74,14 +74,14 @@ async def integrate(path: StraightPath, steps: int, rows: int, turn: Turn) -> At
     return Attribution(total[0].cpu().numpy(), abs(float(total.double().sum() - rise)))
 
 
-async def outline(path: StraightPath, rows: int, turn: Turn) -> tuple[Floats, Floats]:
-    """Places of the path and F there: even ones, then closer ones wherever a single part holds most movement.
+async def outline(path: StraightPath, steps: int, rows: int, turn: Turn) -> tuple[Floats, Floats]:
+    """Places of the path and F there: even ones, and close ones around a leap that `steps` would step over.
 
     A recurrent net may leap within a thousandth of the path; even places tell only between which of them.
     """
-    places = np.linspace(0, 1, PROBES + 1)
+    even = places = np.linspace(0, 1, PROBES + 1)
     parts = [places[first : first + rows].tolist() for first in range(0, len(places), rows)]
-    heights = np.concatenate([await turn.run(path.values, part) for part in parts])
+    known = heights = np.concatenate([await turn.run(path.values, part) for part in parts])
     for _ in range(LOOKS):
         moves = np.abs(np.diff(heights))
         part = int(moves.argmax())
@@ -92,7 +92,8 @@ async def outline(path: StraightPath, rows: int, turn: Turn) -> tuple[Floats, Fl
         closer = np.linspace(start, stop, rows + 2)[1:-1]
         heights = np.insert(heights, part + 1, await turn.run(path.values, closer.tolist()))
         places = np.insert(places, part + 1, closer)
-    return places, heights
+    leaps = np.diff(places).min() * PROBES * steps < 1
+    return (places, heights) if leaps else (even, known)
 
 
 def spans(steps: int, most: int, places: Floats, heights: Floats) -> list[tuple[float, float, int]]:
