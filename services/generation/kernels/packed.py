@@ -1,11 +1,14 @@
 """A packed file as the structures that the kernels read. Knows no net."""
 
 import ctypes
+import math
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors import safe_open
 from torch import Tensor
 
@@ -13,14 +16,16 @@ from services.generation.kernels.native import BLOCK, Layer, Linear, Model
 from services.generation.models.config import ModelConfig
 
 SILU_GATED, GELU_TANH = 0, 1
+TABLES = frozenset({"embedding", "places", "cosine", "sine"})
+CACHE_LINE, LARGE_PAGE = 64, 1 << 21
+MADV_HUGEPAGE = 14  # advice alone: where it is not taken, pages are small
 
 
 class PackedModel:
     """Holds the file's tensors, mapped, for as long as `model` points into them."""
 
     def __init__(self, path: Path, config: ModelConfig) -> None:
-        with safe_open(path, framework="pt", device="cpu") as file:
-            self._tensors: dict[str, Tensor] = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        self._tensors = _resident(path)
         self._config = config
         self._layers = (Layer * config.num_hidden_layers)(*map(self._layer, range(config.num_hidden_layers)))
         self.model = Model(
@@ -63,13 +68,37 @@ class PackedModel:
         return None if tensor is None else tensor.data_ptr()
 
 
-def zero_cells(config: ModelConfig, num_blocks: int) -> Tensor:
-    """KV cells, int8 [layers, blocks, kv heads, cell]; `attention.h` says what a cell holds.
+def _resident(path: Path) -> dict[str, Tensor]:
+    """The file's tensors on whole cache lines of one piece of memory, in large pages where the system has them:
+    a pass reads all of it. Tables, of which it reads rows, stay mapped."""
+    with safe_open(path, framework="pt", device="cpu") as file:
+        tensors: dict[str, Tensor] = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    read = {name: tensor for name, tensor in tensors.items() if name not in TABLES}
+    places = list(accumulate((_lines(tensor.nbytes) for tensor in read.values()), initial=0))
+    memory = torch.from_numpy(large_pages(places[-1]))
+    for place, (name, tensor) in zip(places, read.items(), strict=False):
+        there = memory[place : place + tensor.nbytes].view(tensor.dtype).view(tensor.shape)
+        tensors[name] = there.copy_(tensor)
+    return tensors
 
-    Their memory comes with use: numpy's zeros are pages nobody has written, torch's are written.
-    """
+
+def _lines(count: int) -> int:
+    return -(-count // CACHE_LINE) * CACHE_LINE
+
+
+def large_pages(count: int) -> NDArray[np.uint8]:
+    """So many zeros, in large pages where the system has them. Memory comes with use: numpy's zeros are pages
+    nobody has written, torch's are written."""
+    whole = np.zeros(count + LARGE_PAGE, np.uint8)
+    found = whole[-whole.ctypes.data % LARGE_PAGE :][:count]
+    ctypes.CDLL(None).madvise(ctypes.c_void_p(found.ctypes.data), ctypes.c_size_t(count), MADV_HUGEPAGE)
+    return found
+
+
+def zero_cells(config: ModelConfig, num_blocks: int) -> Tensor:
+    """KV cells, int8 [layers, blocks, kv heads, cell]; `attention.h` says what a cell holds."""
     shape = (config.num_hidden_layers, num_blocks, config.num_key_value_heads, cell_bytes(config))
-    return torch.from_numpy(np.zeros(shape, np.int8))
+    return torch.from_numpy(large_pages(math.prod(shape))).view(torch.int8).view(shape)
 
 
 def cell_pointers(cells: Tensor) -> Any:
@@ -78,5 +107,5 @@ def cell_pointers(cells: Tensor) -> Any:
 
 
 def cell_bytes(config: ModelConfig) -> int:
-    """16 tokens of one KV head: keys, values, and a float scale of each."""
-    return 2 * BLOCK * (config.head_dim + 4)
+    """16 tokens of one KV head: keys, values, and a float scale each; whole cache lines."""
+    return _lines(2 * BLOCK * (config.head_dim + 4))

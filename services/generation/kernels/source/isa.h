@@ -86,13 +86,11 @@ inline H to_bf16(F x) {
   return __builtin_convertvector((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16, H);
 }
 
-typedef int8_t SMem __attribute__((vector_size(16), aligned(1), may_alias));
-inline F from_bytes(const int8_t* p) {
-#if defined(__AVX512F__)
-  return (F)_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))));
-#else
-  return to_float(__builtin_convertvector(*reinterpret_cast<const SMem*>(p), I));
-#endif
+// The same four bytes in every lane.
+inline I four_bytes(const uint8_t* p) {
+  int32_t four;
+  std::memcpy(&four, p, 4);
+  return all(four);
 }
 
 inline float sum(F x) {

@@ -33,9 +33,7 @@ void tile(const uint8_t* rows, int stride, const int8_t* weights, int quads, con
     I second = load(reinterpret_cast<const int32_t*>(weights) + LANES);
 #pragma GCC unroll 12
     for (int r = 0; r < R; r++) {
-      int32_t four;
-      std::memcpy(&four, rows + r * stride + 4 * q, 4);
-      I x = all(four);
+      I x = four_bytes(rows + r * stride + 4 * q);
       low[r] = dot4(low[r], x, first);
       high[r] = dot4(high[r], x, second);
     }

@@ -37,11 +37,11 @@ class Pass {
   Pass(const Model& model, const Batch& batch, maas::Workspace& room, int threads)
       : m(model), b(batch), width(model.layer[0].qkv.outputs), wide(model.heads * model.head_dim), scores(room.scores) {
     const int64_t rows = b.rows;
-    bytes = maas::at_least(room.bytes, rows * std::max({m.hidden, m.inner, wide}));
-    scales = maas::at_least(room.scales, rows);
-    mixed = maas::at_least(room.mixed, rows * std::max(width, m.inner));
-    attended = maas::at_least(room.attended, rows * wide);
-    maas::at_least(scores, threads);
+    bytes = room.bytes.at_least(rows * std::max({m.hidden, m.inner, wide}));
+    scales = room.scales.at_least(rows);
+    mixed = room.mixed.at_least(rows * std::max(width, m.inner));
+    attended = room.attended.at_least(rows * wide);
+    scores.resize(threads);
     share = std::max(1, std::min(QUERIES / (m.heads / m.kv_heads), 8));
     for (int row = 0; row < b.rows; row++) join(row);
   }
@@ -147,18 +147,18 @@ class Pass {
     const int place = b.positions[row], token = place % LANES, size = m.head_dim;
     for (int head = 0; head < m.kv_heads; head++) {
       int8_t* cell = b.cells[layer] + (int64_t(table(row)[place / LANES]) * m.kv_heads + head) * cell_size(size);
-      float* scales = reinterpret_cast<float*>(cell + 2 * LANES * size);
+      float* scales = scales_at(cell, size);
       alignas(64) uint8_t narrow[WIDEST];
       scales[token] = quantise(key + head * size, size, narrow);
-      for (int i = 0; i < size; i++) cell[i * LANES + token] = int8_t(narrow[i] - 128);
+      for (int i = 0; i < size; i++) cell[key_at(token, i)] = int8_t(narrow[i]);
       scales[LANES + token] = quantise(value + head * size, size, narrow);
-      for (int i = 0; i < size; i++) cell[LANES * size + token * size + i] = int8_t(narrow[i] - 128);
+      for (int i = 0; i < size; i++) cell[value_at(size, token, i)] = int8_t(narrow[i] - 128);
     }
   }
 
   const int32_t* table(int row) const { return b.tables + int64_t(b.sequences[row]) * b.table_width; }
 
-  void attend(int item, int layer, std::vector<float>& scratch) {
+  void attend(int item, int layer, maas::Room<float>& scratch) {
     const Group group = groups[item / m.kv_heads];
     const int kv = item % m.kv_heads, each = m.heads / m.kv_heads;
     const int first = b.positions[group.first], last = first + group.count - 1;
@@ -170,8 +170,9 @@ class Pass {
     g.cells = b.cells[layer] + kv * cell_size(m.head_dim);
     g.head_dim = m.head_dim, g.window = m.window;
     const int queries = group.count * each, most = std::min(queries, QUERIES);
-    scratch.resize(std::max<size_t>(scratch.size(), size_t(most) * (g.to - g.from) * LANES));
-    g.scores = scratch.data();
+    const int64_t weights = int64_t(most) * (g.to - g.from) * LANES;
+    g.scores = scratch.at_least(weights + weights / 2);
+    g.steps = reinterpret_cast<uint8_t*>(g.scores + weights);
     for (int start = 0; start < queries; start += most) {
       const int count = std::min(most, queries - start);
       for (int n = 0; n < count; n++) {
@@ -190,7 +191,7 @@ class Pass {
   int share;
   uint8_t* bytes;
   float *scales, *mixed, *attended;  // mixed: q, k and v, or the inner layer
-  std::vector<std::vector<float>>& scores;
+  std::vector<maas::Room<float>>& scores;
   std::vector<Group> groups;
 };
 
@@ -203,13 +204,14 @@ void forward(maas::Pool& pool, maas::Workspace& room, const Model& model, const 
 
 void logits(maas::Pool& pool, maas::Workspace& room, const Model& model, const float* hidden, int rows, int vocab,
             float* out, int32_t* best, float* log_sum) {
-  uint8_t* bytes = maas::at_least(room.bytes, int64_t(rows) * model.hidden);
-  const Rows x{rows, model.hidden, bytes, maas::at_least(room.scales, rows)};
+  uint8_t* bytes = room.bytes.at_least(int64_t(rows) * model.hidden);
+  float* scales = room.scales.at_least(rows);
+  const Rows x{rows, model.hidden, bytes, scales};
   const int64_t stride = model.head.outputs;
   pool.run([&](Walker& walker) {
     walker.each(rows, 4, [&](int row) {
       const int64_t at = int64_t(row) * model.hidden;
-      room.scales[row] = norm_quantise(hidden + at, model.hidden, model.eps, bytes + at);
+      scales[row] = norm_quantise(hidden + at, model.hidden, model.eps, bytes + at);
     });
     walker.each(model.head.outputs / PANEL, 8, [&](int panel) {
       product(model.head, panel, x, [&](int row, F low, F high) {

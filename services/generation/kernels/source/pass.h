@@ -1,5 +1,7 @@
 // A pass, its logits and what is told of them, for one instruction set.
 #pragma once
+#include <memory>
+#include <new>
 #include <vector>
 
 #include "model.h"
@@ -7,18 +9,28 @@
 
 namespace maas {
 
-// Memory that passes leave to the next: fresh pages cost more than most loops here.
-struct Workspace {
-  std::vector<uint8_t> bytes;
-  std::vector<float> scales, mixed, attended;
-  std::vector<std::vector<float>> scores;  // a thread each
+// Memory that a pass leaves to the next, since fresh pages cost more than most loops here; on whole cache lines.
+template <class T>
+class Room {
+ public:
+  T* at_least(int64_t count) {
+    if (count > count_) memory_.reset(new (std::align_val_t(64)) T[count_ = count]);
+    return memory_.get();
+  }
+
+ private:
+  struct Free {
+    void operator()(T* memory) const { operator delete[](memory, std::align_val_t(64)); }
+  };
+  std::unique_ptr<T[], Free> memory_;
+  int64_t count_ = 0;
 };
 
-template <class T>
-T* at_least(std::vector<T>& room, int64_t count) {
-  if (static_cast<int64_t>(room.size()) < count) room.resize(count);
-  return room.data();
-}
+struct Workspace {
+  Room<uint8_t> bytes;
+  Room<float> scales, mixed, attended;
+  std::vector<Room<float>> scores;  // a thread each
+};
 
 }  // namespace maas
 
