@@ -93,15 +93,13 @@ def command(suite: Suite, *arguments: str) -> str:
 def labelled(suite: Suite) -> Iterator[Suite]:
     """Version 1 is stable, 2 the canary."""
     store = ModelStore(suite.store)
-    publish(store)
-    command(suite, "label", NAME, "stable", "1")
-    publish(store)
-    command(suite, "label", NAME, "canary", "2")
+    for label in ("stable", "canary"):
+        store.set_label(NAME, label, publish(store))
     await_answer(suite, 2, "canary")
     await_answer(suite, 1)
     yield suite
     for label in ("stable", "canary"):
-        command(suite, "label", NAME, label)
+        store.set_label(NAME, label, None)
 
 
 def test_stable_answers_and_the_canary_is_asked_for_by_name(labelled: Suite) -> None:
@@ -174,7 +172,7 @@ def test_a_label_by_rpc_holds_at_once_and_is_told_to_watchers(labelled: Suite) -
 def test_a_broken_canary_says_why_and_the_rest_serves(labelled: Suite) -> None:
     store = ModelStore(labelled.store)
     version = publish(store, broken=True)
-    command(labelled, "label", NAME, "broken", str(version))
+    store.set_label(NAME, "broken", version)
     stub = models_grpc.ModelServiceStub(labelled.channel())
     end = time.monotonic() + PATIENCE_S
     asked = models.GetModelRequest(model=NAME, version=str(version))
@@ -186,5 +184,5 @@ def test_a_broken_canary_says_why_and_the_rest_serves(labelled: Suite) -> None:
         answering(labelled, "broken")
     assert caught.value.code() is grpc.StatusCode.FAILED_PRECONDITION
     assert [answering(labelled, label) for label in ("", "stable", "canary")] == [1, 1, 2]
-    command(labelled, "label", NAME, "broken")
-    command(labelled, "remove", NAME, str(version))
+    store.set_label(NAME, "broken", None)
+    store.remove(NAME, version)
