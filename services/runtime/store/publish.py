@@ -78,7 +78,8 @@ def last_number(root: Path, name: str) -> int:
 
 def remember_number(root: Path, name: str) -> None:
     """Before a version is removed: who serves it, or chose it, must not take a later one for it."""
-    replace(root / LOCKS / f"{name}.last", str(last_number(root, name)).encode())
+    with suppress(OSError):  # a full disk must not keep what fills it
+        replace(root / LOCKS / f"{name}.last", str(last_number(root, name)).encode())
 
 
 def is_version(path: Path) -> bool:

@@ -1,5 +1,6 @@
 """The store's law: what is published is whole, verified, named safely and never changes."""
 
+import errno
 import threading
 from pathlib import Path
 
@@ -204,3 +205,13 @@ def test_a_model_that_is_removed_while_it_is_looked_at_has_no_versions(
 ) -> None:
     monkeypatch.setattr("services.runtime.store.publish.real_directory", lambda path: True)
     assert store.versions("net") == []
+
+
+def test_a_full_disk_keeps_nothing_from_being_removed(store: ModelStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(path: Path, content: bytes) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    publish(store)
+    monkeypatch.setattr("services.runtime.store.publish.replace", full)
+    store.remove("net", 1)
+    assert store.names() == []
