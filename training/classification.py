@@ -110,7 +110,8 @@ def report_of(
     """
     predicted = probabilities.argmax(1)
     table = metrics.confusion(predicted, truth, len(names))
-    scores = dict(zip(names, metrics.class_scores(table), strict=True))
+    # A row of a name that two classes have is one of the first of them.
+    scores = dict(reversed(list(zip(names, metrics.class_scores(table), strict=True))))
     found = {
         "accuracy": metrics.accuracy(predicted, truth),
         "macro_f1": metrics.macro_f1(predicted, truth, len(names)),
@@ -121,7 +122,7 @@ def report_of(
         found,
         {"accuracy": float(np.mean(truth == majority))},
         {name: slice_scores(values, probabilities, truth) for name, values in slices.items()},
-        {"confusion": table.tolist(), "classes": {name: asdict(score) for name, score in scores.items()}},
+        {"confusion": table.tolist(), "classes": {name: asdict(scores[name]) for name in dict.fromkeys(names)}},
     )
 
 

@@ -6,7 +6,7 @@ from typing import Any
 # The rows that are held out, or the unit of a loss: nats a token mean little beside another tokenizer's.
 DECISIVE = frozenset(
     {
-        *("data", "dataset", "time", "column", "rows", "test_rows", "held_out_tokens"),
+        *("data", "dataset", "size", "time", "column", "rows", "test_rows", "held_out_tokens"),
         *("vocab_size", "preset", "store", "base", "version"),
     }
 )

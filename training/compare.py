@@ -74,9 +74,11 @@ class Side:
 
 
 def side_of(store: ModelStore, told: str) -> Side:
-    """`NAME` or `NAME@VERSION`, a number or a label. ModelNotFound names what exists."""
+    """`NAME` or `NAME@VERSION`, a number or a label. ModelNotFound names what exists; PreconditionFailed: a
+    damaged file."""
     name, _, version = told.partition("@")
     manifest = store.resolve(name, version)
+    store.verify(manifest)  # figures of a damaged version would be another's
     directory = store.directory(manifest)
     size = sum((directory / member).stat().st_size for member in manifest.files)
     return Side(manifest, store.card(manifest), parameters_of(manifest, directory), size)

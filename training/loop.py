@@ -93,7 +93,8 @@ class Loop:
     def run(self) -> Place:
         """Trains to the end (or the end of patience or time) and leaves the best weights in the leader's model.
 
-        Raises Diverged if the loss is no number any more.
+        Raises Diverged if the loss, or every validation score, is no number; PreconditionFailed if time was over
+        before the first step.
         """
         self._resume()
         self._began, self._saved = time.monotonic() - self.place.seconds, time.monotonic()
@@ -102,9 +103,16 @@ class Loop:
                 self._epoch(journal)
                 self._end_epoch(journal)
                 self._save(journal)
-        if (self.folder / BEST).is_file() and self.team.leads:
+        self._check_learnt()
+        if self.team.leads:
             checkpoint.load_trained(self.job.model, load_file(self.folder / BEST))
         return self.place
+
+    def _check_learnt(self) -> None:
+        if not self.place.step:
+            raise PreconditionFailed(f"max_seconds={self.plan.max_seconds:g} was over before the first step")
+        if self.place.best_epoch < 0:
+            raise Diverged("no validation score was finite: a smaller learning_rate or a clip_norm may help")
 
     def details(self) -> dict[str, Any]:
         """What a report says of how it was trained, beside the plan."""

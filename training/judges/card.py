@@ -24,7 +24,7 @@ def save(store: ModelStore, manifest: Manifest, data: str, report: Report) -> No
     with hold(store.root / LOCKS / f"{manifest.name}.card.lock"):
         card = store.card(manifest)
         kept = card.get(EVALUATIONS, {})
-        store.set_card(manifest, {**card, EVALUATIONS: {**kept, Path(data).name: entry(report)}})
+        store.set_card(manifest, {**card, EVALUATIONS: {**kept, Path(data).absolute().name: entry(report)}})
 
 
 def entry(report: Report) -> dict[str, Any]:

@@ -18,7 +18,15 @@ from training.classification import report_of
 from training.data import basic_motions, json_lines, labelled_csv, spam, texts
 from training.data.labelled import Row, Sequences
 from training.data.texts import TextRow
-from training.judges.subject import LEARNT, Question, Subject, label_indices, learnt_from, runner_settings
+from training.judges.subject import (
+    LEARNT,
+    Question,
+    Subject,
+    label_indices,
+    learnt_from,
+    places_of,
+    runner_settings,
+)
 from training.metrics import Floats
 from training.recipe import Report
 from training.recipes.bert_classify import BertPlan, spam_parts
@@ -64,11 +72,7 @@ def series_rows(subject: Subject, question: Question) -> Rows:
 
 def _in_order(subject: Subject, features: Sequence[str], rows: Sequences) -> Sequences:
     """The features in the order that the model learnt them in, where it knows their names."""
-    wanted = subject.manifest.preprocessing.get("columns", features)
-    if sorted(wanted) != sorted(features):
-        told = f"has the features {', '.join(features)}; the model reads {', '.join(wanted)}"
-        raise InvalidInput("data", told)
-    places = [features.index(name) for name in wanted]
+    places = places_of(subject, features)
     return Sequences([row[:, places] for row in rows.rows], rows.labels, rows.groups)
 
 

@@ -18,7 +18,7 @@ from training import metrics
 from training.data import series, series_csv, sunspots
 from training.data.table import read_table
 from training.forecasting import last_value, seasonal_naive
-from training.judges.subject import LEARNT, Question, Subject, learnt_from, runner_settings
+from training.judges.subject import LEARNT, Question, Subject, learnt_from, places_of, runner_settings
 from training.recipe import Report
 
 Values = NDArray[np.float64]
@@ -109,7 +109,10 @@ def _known(subject: Subject, question: Question) -> Known:
     if learnt_from(subject, question, found.file.sha256):
         first = series_csv.split(found, window, int(subject.plan.get("horizon", 1)), season).test_from
         details["note"] = LEARNT
-    return Known(found.values, first, season, found.times, found.columns, found.groups, details)
+    # One column of another name is another series of the kind; several are known by their names.
+    places = places_of(subject, found.columns) if len(found.columns) > 1 else [0]
+    columns = tuple(found.columns[place] for place in places)
+    return Known(found.values[:, places], first, season, found.times, columns, found.groups, details)
 
 
 def _compare(subject: Subject, net: Net, known: Known, steps: int) -> Compared:

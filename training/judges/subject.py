@@ -69,6 +69,15 @@ def learnt_from(subject: Subject, question: Question, sha256: str) -> bool:
     return bool(sha256) and sha256 in (subject.manifest.provenance.sha256, *question.seen)
 
 
+def places_of(subject: Subject, columns: Sequence[str]) -> list[int]:
+    """Where the columns that the model learnt stand, in its order; of unnamed ones as they come. InvalidInput for
+    other ones."""
+    wanted = subject.manifest.preprocessing.get("columns", columns)
+    if sorted(wanted) != sorted(columns):
+        raise InvalidInput("data", f"has the columns {', '.join(columns)}; the model reads {', '.join(wanted)}")
+    return [columns.index(name) for name in wanted]
+
+
 def runner_settings(question: Question) -> RunnerSettings:
     """The manifest's own runner, on as many threads as asked for."""
     return RunnerSettings(threads=question.threads or len(os.sched_getaffinity(0)))

@@ -98,7 +98,7 @@ def text_classifier(root: Path, **more: Any) -> Stored:
     )
 
 
-def forecaster(root: Path, features: int = 1, **more: Any) -> Stored:
+def forecaster(root: Path, features: int = 1, columns: Sequence[str] = (), **more: Any) -> Stored:
     """Looks at four steps."""
     torch.manual_seed(5)
     config = {"features": features, "hidden_size": 6}
@@ -107,7 +107,9 @@ def forecaster(root: Path, features: int = 1, **more: Any) -> Stored:
         "tasks": ["sequence.forecast"], "architecture": "rnn_forecaster", "config": config,
         "inputs": [{"name": "window", "dtype": "float32", "shape": [-1, WINDOW, features]}],
         "outputs": [{"name": "next", "dtype": "float32", "shape": [-1, features]}],
-        "preprocessing": {"kind": "series", **scaling.fields()},
+        "preprocessing": {
+            "kind": "series", **scaling.fields(), **({"columns": list(columns)} if columns else {}),
+        },
     }  # fmt: skip
     return Stored(root, RnnForecaster(config), fields, **more)
 

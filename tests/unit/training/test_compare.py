@@ -9,6 +9,7 @@ from safetensors.torch import save_file
 
 from services.generation.models import registry as language_models
 from services.runtime.errors import InvalidInput, ModelNotFound
+from services.runtime.store.manifest_file import DamagedModel
 from services.runtime.store.store import ModelStore
 from tests.unit.training.painted import paint
 from training import latency
@@ -160,3 +161,10 @@ def test_names_are_two_or_more_different_versions(store: ModelStore) -> None:
             sides_of(store, names)
     with pytest.raises(ModelNotFound, match="a/7"):
         sides_of(store, ["a", "a@7"])
+
+
+def test_a_damaged_version_has_no_figures(store: ModelStore) -> None:
+    store_card(store, "a", {})
+    save_file({"a": torch.ones(3)}, store.directory(store.resolve("a")) / "model.safetensors")
+    with pytest.raises(DamagedModel, match="has sha256"):
+        side_of(store, "a")

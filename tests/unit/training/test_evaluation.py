@@ -84,7 +84,7 @@ def test_features_come_in_the_order_of_training_and_no_other(tmp_path: Path) -> 
     )
     assert right.evaluate(path).metrics["ece"] != pytest.approx(swapped.evaluate(path).metrics["ece"], rel=1e-3)
     other = stored.series_classifier(tmp_path / "other", ["a", "c"])
-    with pytest.raises(InvalidInput, match="features b, a; the model reads a, c"):
+    with pytest.raises(InvalidInput, match="columns b, a; the model reads a, c"):
         other.evaluate(path)
 
 
@@ -235,6 +235,22 @@ def test_each_column_of_a_series_is_a_group(tmp_path: Path) -> None:
         stored.forecaster(tmp_path / "one", 1).evaluate(path)
 
 
+def test_columns_to_forecast_come_in_the_order_of_training_and_no_other(tmp_path: Path) -> None:
+    rows = np.random.default_rng(2).normal(10, 4, (20, 2)).tolist()
+    model = stored.forecaster(tmp_path / "store", 2, columns=("a", "b"))
+    files = {"a,b": rows, "b,a": [row[::-1] for row in rows], "a,c": rows}
+    for names, values in files.items():
+        lines = "".join(f"{t},{x!r},{y!r}\n" for t, (x, y) in enumerate(values))
+        (tmp_path / f"{names}.csv").write_text(f"t,{names}\n{lines}")
+    same, swapped = (model.evaluate(tmp_path / f"{names}.csv") for names in ("a,b", "b,a"))
+    assert swapped.metrics == same.metrics and swapped.slices == same.slices
+    with pytest.raises(InvalidInput, match="columns a, c; the model reads a, b"):
+        model.evaluate(tmp_path / "a,c.csv")
+    one = stored.forecaster(tmp_path / "one", columns=("sales",))
+    (tmp_path / "own.csv").write_text("t,rain\n" + "".join(f"{t},{x!r}\n" for t, (x, _) in enumerate(rows)))
+    assert set(one.evaluate(tmp_path / "own.csv").slices) == {"period"}
+
+
 def test_of_the_series_it_learnt_from_only_the_last_years_are_judged(tmp_path: Path) -> None:
     values = np.random.default_rng(2).normal(10, 4, (60, 1))
     path = write_table(tmp_path / "own.csv", values)
@@ -251,6 +267,14 @@ def test_a_series_that_never_moves_has_no_skill_to_tell(tmp_path: Path) -> None:
     path = write_table(tmp_path / "own.csv", np.full((12, 1), 7.0))
     report = stored.forecaster(tmp_path / "store").evaluate(path, slices=("mood",), season=2)
     assert report.baseline["mse"] == 0.0 and not [name for name in report.metrics if name.startswith("skill")]
+
+
+def test_a_card_names_the_folder_that_is_the_present_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = stored.forecaster(tmp_path / "store")
+    (tmp_path / "pictures").mkdir()
+    monkeypatch.chdir(tmp_path / "pictures")
+    card.save(model.store, model.manifest, ".", Report({"mse": 1.0}, {}))
+    assert set(model.store.card(model.manifest)["evaluations"]) == {"pictures"}
 
 
 def test_a_card_keeps_the_last_report_of_each_data_set_and_the_digest(tmp_path: Path) -> None:

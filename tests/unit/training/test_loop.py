@@ -133,6 +133,13 @@ def test_a_loss_that_is_no_number_ends_the_run_and_leaves_the_checkpoint(tmp_pat
     assert state is not None and state["place"]["step"] == 8
 
 
+def test_a_net_that_was_never_scored_or_never_trained_is_no_result(tmp_path: Path) -> None:
+    with pytest.raises(Diverged, match="no validation score was finite: a smaller learning_rate"):
+        Loop(job([float("-inf"), float("nan")]), PLAN.model_copy(update={"epochs": 2}), tmp_path / "wild").run()
+    with pytest.raises(PreconditionFailed, match="max_seconds=1e-09 was over before the first step"):
+        Loop(job(), PLAN.model_copy(update={"max_seconds": 1e-9}), tmp_path / "hasty").run()
+
+
 def test_mixed_precision_is_for_training_alone(tmp_path: Path) -> None:
     sound, trained, validated = job(), set(), set()
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from training import metrics
+from training.classification import report_of
 
 
 def test_class_scores_of_a_small_table() -> None:
@@ -41,3 +42,9 @@ def test_skill_perplexity_and_entropy() -> None:
 def test_wilson_interval(hits: int, count: int, low: float, high: float) -> None:
     assert metrics.wilson_interval(hits, count) == pytest.approx((low, high), abs=1e-4)
     assert metrics.wilson_interval(count - hits, count) == pytest.approx((1 - high, 1 - low), abs=1e-4)
+
+
+def test_a_name_of_two_classes_is_told_by_the_first_which_its_rows_are_of() -> None:
+    probabilities = np.eye(3, dtype=np.float32)[[0, 0, 2]]
+    report = report_of(probabilities, np.array([0, 0, 2]), ["crane", "crane", "owl"], {}, 0)
+    assert {name: told["support"] for name, told in report.details["classes"].items()} == {"crane": 2, "owl": 1}

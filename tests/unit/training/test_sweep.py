@@ -153,6 +153,7 @@ def test_a_grid_has_every_combination_in_a_folder_of_its_own() -> None:
         ({"learning_rate": ("0.1", "")}, {}, "wants values"),
         ({"learning_rate": ("0.1",)}, {"learning_rate": "1"}, "both set and swept"),
         ({"data": ("a", "b")}, {}, "data decides what the score is measured on"),
+        ({"size": ("16", "32")}, {}, "size decides what the score is measured on"),
         ({"seed": tuple(map(str, range(MOST_POINTS + 1)))}, {}, f"{MOST_POINTS} are the most"),
     ],
 )
