@@ -5,12 +5,14 @@ from collections.abc import Mapping
 from typing import Annotated
 
 from pydantic import AfterValidator, Field, SecretStr
+from redis.asyncio.connection import parse_url
 
 from gateway.sealing import keys_of
 from services.runtime.settings import ServerSettings
 
 MIB = 1024 * 1024
 
+_REDIS = re.compile(r"(rediss?|unix)://.+")
 _ADDRESS = re.compile(r"unix:.+|.+:\d{1,5}")
 
 
@@ -30,7 +32,20 @@ def _are_keys(secret: SecretStr) -> SecretStr:
     return secret
 
 
+def _opens(url: str) -> str:
+    """Refused here, where it is named: the library's error repeats what stands where a port should."""
+    try:
+        good = not url or (_REDIS.fullmatch(url) and parse_url(url) is not None)
+    except ValueError:
+        good = False
+    if not good:
+        form = "no redis://[[USER]:PASSWORD@]HOST[:PORT][/DB], rediss:// likewise, or unix://PATH"
+        raise ValueError(f"{form}; in a password, / @ : are %2F %40 %3A")
+    return url
+
+
 Addresses = Annotated[str, AfterValidator(_checked)]
+RedisUrl = Annotated[str, AfterValidator(_opens)]
 Keys = Annotated[SecretStr, AfterValidator(_are_keys)]
 
 
@@ -51,9 +66,8 @@ class GatewaySettings(ServerSettings):
     canary_percent: float = Field(
         0, ge=0, le=100, description="share of unary calls without a version that try the canary"
     )
-    redis_url: str = Field(
+    redis_url: RedisUrl = Field(
         "",
-        pattern=r"^((rediss?|unix)://.+)?$",
         description="redis:// or unix:// of the shared cache; empty = none",
     )
     cache_key: Keys | None = Field(

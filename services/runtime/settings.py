@@ -86,8 +86,11 @@ def load(cls: type[S], argv: Sequence[str], prog: str) -> S:
     except ValidationError as error:
         for problem in error.errors():
             key = "_".join(str(part) for part in problem["loc"])
-            value = "(hidden)" if problem["loc"][0] in hidden else redaction.redact(repr(problem["input"]))
-            print(f"{prog}: {_variable(key)}={value}: {problem['msg']}", file=sys.stderr)
+            value = repr(problem["input"])
+            # Not every form of a bad URL tells where its password is.
+            secret = problem["loc"][0] in hidden or (key.endswith("_url") and "@" in value)
+            shown = "(hidden)" if secret else redaction.redact(value)
+            print(f"{prog}: {_variable(key)}={shown}: {problem['msg']}", file=sys.stderr)
         raise SystemExit(2) from None
 
 

@@ -39,6 +39,26 @@ def test_a_bad_value_names_its_key(flag: str, value: str, key: str, capsys: pyte
     assert f"{key}={value!r}" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://:hunter2/x@cache:6379",
+        "redis:/:hunter2@cache",
+        "redis://me:hunter2@[::1",
+        "redis://:hunter2@cache:port",
+        "http://:hunter2@cache",
+    ],
+)
+def test_a_bad_url_of_redis_is_named_without_its_password(
+    url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setenv("MAAS_REDIS_URL", url)
+    with pytest.raises(SystemExit):
+        load(GatewaySettings, [], "gateway")
+    said = capsys.readouterr().err
+    assert "MAAS_REDIS_URL=(hidden): " in said and "HOST[:PORT]" in said and "hunter2" not in said
+
+
 KEY = "00112233445566778899aabbccddeeff" * 2
 
 
