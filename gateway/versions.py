@@ -1,13 +1,14 @@
 """What the services serve right now: which model a request means, and under which digest. Pure."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
 from gateway.methods import Method
 from maas.model.v1 import model_pb2
 from services.runtime.store.labels import CANARY
+from services.runtime.watchers import Watchers
 
 Key = tuple[str, str]
 Listener = Callable[[model_pb2.Model], None]
@@ -28,9 +29,8 @@ class ModelIndex:
     def __init__(self, listener: Listener = lambda _: None) -> None:
         self._areas: dict[str, dict[Key, model_pb2.Model]] = {}
         self._listener = listener
-        self._watchers: set[asyncio.Queue[model_pb2.Model | None]] = set()
+        self._watchers: Watchers[model_pb2.Model] = Watchers()
         self._told: dict[str, asyncio.Event] = {}
-        self._ended = False
 
     def replace(self, area: str, models: Iterable[model_pb2.Model]) -> None:
         """Takes a whole list; watchers hear only what differs."""
@@ -87,23 +87,13 @@ class ModelIndex:
         """All entries, service by service."""
         return [model for area in sorted(self._areas) for _, model in sorted(self._areas[area].items())]
 
-    @contextmanager
-    def changes(self) -> Iterator[AsyncIterator[model_pb2.Model]]:
+    def changes(self) -> AbstractContextManager[AsyncIterator[model_pb2.Model]]:
         """Every change from the moment the block is entered, until the watches are ended."""
-        queue: asyncio.Queue[model_pb2.Model | None] = asyncio.Queue()
-        self._watchers.add(queue)
-        if self._ended:
-            queue.put_nowait(None)
-        try:
-            yield _until_none(queue)
-        finally:
-            self._watchers.discard(queue)
+        return self._watchers.watch()
 
     def end_watches(self) -> None:
         """Ends every `changes`, also those that begin later."""
-        self._ended = True
-        for queue in self._watchers:
-            queue.put_nowait(None)
+        self._watchers.end()
 
     def _first(self, area: str) -> asyncio.Event:
         return self._told.setdefault(area, asyncio.Event())
@@ -121,13 +111,7 @@ class ModelIndex:
 
     def _tell(self, model: model_pb2.Model) -> None:
         self._listener(model)
-        for queue in self._watchers:
-            queue.put_nowait(model)
-
-
-async def _until_none(queue: "asyncio.Queue[model_pb2.Model | None]") -> AsyncIterator[model_pb2.Model]:
-    while (model := await queue.get()) is not None:
-        yield model
+        self._watchers.tell(model)
 
 
 def _key(model: model_pb2.Model) -> Key:

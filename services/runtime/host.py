@@ -168,11 +168,11 @@ class ModelHost(Generic[M]):
 
     def watch(self) -> AbstractContextManager[AsyncIterator[Status]]:
         """Each change from the moment the block is entered, until the watches are ended."""
-        return self._states.watch()
+        return self._states.watchers.watch()
 
     def end_watches(self) -> None:
         """Ends every `watch`, also those begun later."""
-        self._states.end_watches()
+        self._states.watchers.end()
 
     async def close(self) -> None:
         """Retires everything and waits for it."""

@@ -1,12 +1,11 @@
 """Life of the model versions of one area, and who watches it. Knows no store and no model in memory."""
 
-import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
 from services.runtime.store.manifest import Manifest
+from services.runtime.watchers import Watchers
 
 Key = tuple[str, int]
 
@@ -40,8 +39,7 @@ class States:
     def __init__(self, listener: Listener) -> None:
         self._listener = listener
         self._known: dict[Key, Status] = {}
-        self._watchers: set[asyncio.Queue[Status | None]] = set()
-        self._ended = False
+        self.watchers: Watchers[Status] = Watchers()
 
     def all(self) -> dict[Key, Status]:
         return dict(self._known)
@@ -62,30 +60,6 @@ class States:
         if known := self._known.get((name, version)):
             self._tell(known)
 
-    @contextmanager
-    def watch(self) -> Iterator[AsyncIterator[Status]]:
-        """Each change from the moment the block is entered, until the watches are ended."""
-        queue: asyncio.Queue[Status | None] = asyncio.Queue()
-        self._watchers.add(queue)
-        if self._ended:
-            queue.put_nowait(None)
-        try:
-            yield _until_none(queue)
-        finally:
-            self._watchers.discard(queue)
-
-    def end_watches(self) -> None:
-        """Ends every `watch`, also those begun later."""
-        self._ended = True
-        for queue in self._watchers:
-            queue.put_nowait(None)
-
     def _tell(self, status: Status) -> None:
         self._listener(status)
-        for queue in self._watchers:
-            queue.put_nowait(status)
-
-
-async def _until_none(queue: "asyncio.Queue[Status | None]") -> AsyncIterator[Status]:
-    while (status := await queue.get()) is not None:
-        yield status
+        self.watchers.tell(status)

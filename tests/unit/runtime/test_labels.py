@@ -28,6 +28,12 @@ def answering(follower: Follower, version: str = "") -> int:
         return int(model.manifest.version)
 
 
+async def loading(follower: Follower) -> None:
+    """Returns once a version of `net` loads."""
+    while not follower.host._states.any_is(State.LOADING, "net"):
+        await asyncio.sleep(0.01)
+
+
 async def test_stable_answers_and_every_labelled_version_stays_beside_the_newest(store: ModelStore) -> None:
     store.set_label("net", "stable", 1)
     store.set_label("net", "canary", 2)
@@ -87,8 +93,7 @@ async def test_a_label_moves_only_once_its_version_is_loaded(
     monkeypatch.setattr(Counting, "gate", gate)
     store.set_label("net", "canary", 2)
     syncing = asyncio.create_task(follower.sync())
-    while not follower.host._states.any_is(State.LOADING, "net"):
-        await asyncio.sleep(0.01)
+    await loading(follower)
     assert answering(follower, "canary") == 3
     gate.set()
     await syncing
@@ -104,8 +109,7 @@ async def test_a_first_label_whose_version_is_loading_says_retry(
     monkeypatch.setattr(Counting, "gate", gate)
     store.set_label("net", "canary", 2)
     syncing = asyncio.create_task(follower.sync())
-    while not follower.host._states.any_is(State.LOADING, "net"):
-        await asyncio.sleep(0.01)
+    await loading(follower)
     with pytest.raises(Unavailable, match="loading"):
         answering(follower, "canary")
     assert answering(follower) == 3
@@ -263,8 +267,7 @@ async def test_a_version_that_left_is_gone_even_while_another_loads(
     monkeypatch.setattr(Counting, "gate", gate)
     publish(store, "net", a=4)
     syncing = asyncio.create_task(follower.sync())
-    while not follower.host._states.any_is(State.LOADING, "net"):
-        await asyncio.sleep(0.01)
+    await loading(follower)
     with pytest.raises(ModelNotFound, match="available: 3"):
         answering(follower, "1")
     gate.set()
@@ -295,8 +298,7 @@ async def test_a_version_that_drains_while_it_loads_again_is_loading(
         monkeypatch.setattr(Counting, "gate", gate)
         store.set_label("net", "canary", 1)
         syncing = asyncio.create_task(follower.sync())
-        while not follower.host._states.any_is(State.LOADING, "net"):
-            await asyncio.sleep(0.01)
+        await loading(follower)
     while not old.closed:
         await asyncio.sleep(0.01)
     with pytest.raises(Unavailable, match="loading"):
@@ -314,8 +316,7 @@ async def test_what_is_published_during_a_load_by_hand_is_newer_than_the_choice(
     gate = asyncio.Event()
     monkeypatch.setattr(Counting, "gate", gate)
     choosing = asyncio.create_task(follower.choose("net", "1"))
-    while not follower.host._states.any_is(State.LOADING, "net"):
-        await asyncio.sleep(0.01)
+    await loading(follower)
     publish(store, "net", a=4)
     gate.set()
     await choosing
