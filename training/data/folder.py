@@ -125,7 +125,7 @@ def load(root: Path, size: int, channels: int) -> Split:
         raise InvalidInput("data", f"{shown(root)} has {len(names)} sub-folders; two classes are needed")
     every = _pictures(folder, names, size, channels)
     digests = [hashlib.sha256(pixels.tobytes()).digest() for pixels in every.pixels]
-    parts = cut.by_content(digests, every.labels, names, "pictures")
+    parts = cut.by_content(digests, every.labels, names, "pictures", folder.rejected)
     train, validation, test = (every.select(rows) for rows in parts)
     train, leaked = without_leaks(train, validation, test)
     folder.rejected["equal to a held-out row once scaled"] += leaked

@@ -61,7 +61,7 @@ def split(found: Texts) -> tuple[list[TextRow], list[TextRow], list[TextRow]]:
     labels = np.array([names.index(row.label) for row in found.rows], np.int64)
     digests = [hashlib.sha256(texts.words(row.text).encode()).digest() for row in found.rows]
     train, validation, test = (
-        [found.rows[i] for i in part] for part in cut.by_content(digests, labels, names, "texts")
+        [found.rows[i] for i in part] for part in cut.by_content(digests, labels, names, "texts", found.left_out)
     )
     return train, validation, test
 

@@ -71,7 +71,7 @@ def load(path: Path) -> LabelledSeries:
 def split(found: LabelledSeries) -> SequenceSplit:
     """70/10/20 of each class by the hash of the values."""
     digests = [hashlib.sha256(row.tobytes()).digest() for row in found.every.rows]
-    parts = cut.by_content(digests, found.every.labels, found.class_names, "series")
+    parts = cut.by_content(digests, found.every.labels, found.class_names, "series", found.left_out)
     train, validation, test = (found.every.select(part) for part in parts)
     return SequenceSplit(
         train, validation, test, found.class_names, found.file.source, found.left_out, found.file.sha256

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from services.runtime.errors import InvalidInput
-from training.data.cut import LeftOut, fingerprint
+from training.data.cut import LeftOut, because, fingerprint
 
 TEST_SHARE, VALIDATION_SHARE = 0.2, 0.1
 LEAST_WINDOWS, MOST_GAPS = 10, 5
@@ -60,7 +60,7 @@ class SplitSeries:
         }
 
 
-def cut(steps: int, window: int, horizon: int) -> tuple[int, int]:
+def cut(steps: int, window: int, horizon: int, left_out: LeftOut) -> tuple[int, int]:
     """(first validation step, first test step): the last 20 % are the test, the 10 % before them choose.
 
     InvalidInput if a part is too short for `window` steps of past and a forecast of `horizon` steps.
@@ -70,7 +70,9 @@ def cut(steps: int, window: int, horizon: int) -> tuple[int, int]:
     if steps - test_from < max(2, horizon) or validation_from < window + LEAST_WINDOWS:
         parts = f"{steps} rows are too few for a window of {window} and a horizon of {horizon}"
         parts += f": 70 % must hold {window + LEAST_WINDOWS}, 20 % must hold {max(2, horizon)}"
-        raise InvalidInput("data", f"{parts}; give more rows, or set a smaller window or horizon")
+        raise InvalidInput(
+            "data", f"{parts}; give more rows, or set a smaller window or horizon{because(left_out)}"
+        )
     return validation_from, test_from
 
 

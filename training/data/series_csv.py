@@ -75,7 +75,7 @@ def split(found: Series, window: int, horizon: int, season: int) -> SplitSeries:
 
     InvalidInput for too few rows, or a season that is not over when the test begins.
     """
-    validation_from, test_from = cut(len(found.values), window, horizon)
+    validation_from, test_from = cut(len(found.values), window, horizon, found.left_out)
     if season > test_from:
         raise InvalidInput("season", f"is {season}; {test_from} steps lie before the test: set a smaller one")
     return SplitSeries(

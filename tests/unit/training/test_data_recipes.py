@@ -257,6 +257,7 @@ def test_a_run_writes_down_its_parts_and_what_it_left_out(tmp_path: Path) -> Non
         ({"season": 160}, "season: is 160; 159 steps lie before the test"),
         ({"column": "west"}, "column: tides.csv has no column 'west'; it has time, slice_tide, north, south"),
         ({"column": "slice_tide"}, "no row of use"),
+        ({"horizon": 60}, r"smaller window or horizon; left out: 1 without a finite number \(line"),
     ],
 )
 def test_what_a_forecaster_cannot_use_is_named(tmp_path: Path, settings: dict[str, Any], told: str) -> None:

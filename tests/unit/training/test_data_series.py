@@ -172,6 +172,10 @@ def test_the_cut_of_labelled_series_knows_no_order_and_no_names(tmp_path: Path) 
         ("series,step,label,x\na,0,up,one\n", "no series of use"),
         ("series,step,label,x\na,0,up,1,2\n", "line 2 has 5 cells, the header 4"),
         ("series,step,label,x\na,0,up,1\nb,0,up,2\n", r"1 class \(up\); two are needed"),
+        (
+            many(10).replace("down", "up") + rows_of("flat", "level", "ann", [(0, 9e99)]),
+            r"two are needed; left out: .*, 1 steps without a finite number \(line 82: y is '9e\+99'\), 1 series",
+        ),
         (many(10) + rows_of("flat", "level", "ann", [(0, 0)]), "class level has 1 series of use; at least 5"),
     ],
 )
