@@ -154,7 +154,10 @@ def test_a_disagreeing_export_is_thrown_away(tmp_path: Path) -> None:
 
 def test_what_cannot_be_exported_runs_on_torch(tmp_path: Path) -> None:
     choice = choose(Unexportable(), TINY, tmp_path)
-    assert choice.runner == "torch" and choice.reason.startswith("not exportable")
+    assert choice.runner == "torch" and choice.reason.startswith(
+        "not exportable: Could not guard on data-dependent"
+    )
+    assert "\x1b" not in choice.reason and len(choice.reason) < 250
     assert not (tmp_path / "model.onnx").exists()
 
 

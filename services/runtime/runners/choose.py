@@ -1,6 +1,7 @@
 """Which runner serves a version: export, compare, time, decide. Runs at publish time only."""
 
 import math
+import re
 import statistics
 import time
 from collections.abc import Sequence
@@ -21,6 +22,8 @@ from services.runtime.store.manifest import Manifest
 
 TOLERANCE = 1e-3
 REPEATS = 5
+MOST_LETTERS = 200
+COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 PROBES = ((5, 7), (2, 29))  # rows, and the size of every other free axis
 
 
@@ -68,7 +71,7 @@ def choose(
         export(module, manifest, path)
     except torch.onnx.errors.OnnxExporterError as error:
         path.unlink(missing_ok=True)
-        return Choice("torch", f"not exportable: {_first_line(error)}")
+        return Choice("torch", f"not exportable: {_first_line(error.__cause__ or error)}")
     reference, exported = TorchRunner(module, manifest), OnnxRunner(path, manifest, threads)
     samples = sampler(manifest)
     choice = _compare(reference, exported, [*samples, *_probes(manifest, sampler)])
@@ -139,5 +142,7 @@ def _rows(sample: Arrays) -> int:
     return len(next(iter(sample.values())))
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+def _first_line(error: BaseException) -> str:
+    """What a card can keep of an error: one line of bounded length, without colours."""
+    lines = COLOUR.sub("", str(error)).strip().splitlines() or [type(error).__name__]
+    return lines[0][:MOST_LETTERS]
