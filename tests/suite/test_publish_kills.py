@@ -20,7 +20,7 @@ from services.runtime.store.store import ModelStore
 pytestmark = [pytest.mark.models, pytest.mark.timeout(300)]
 
 # Kills of each command, and the longest time after it began to write a version; `train` writes for about a second.
-KILLS = {"train": (6, 1.0), "import": (14, 0.08)}
+KILLS = {"train": (4, 1.0), "import": (12, 0.08)}
 MANIFEST = 'tasks = ["vision.classify"]\narchitecture = "mnist_cnn"\n'
 # It has everything imported and forks: a fork runs `maas` again and again until its kill comes.
 PUBLISHER = """

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.unit.training.painted import paint
 from training import journal
 
@@ -51,6 +53,7 @@ def table(home: Path) -> list[dict[str, Any]]:
     return [{**row, "seconds": None} for row in json.loads((sweep(home) / "sweep.json").read_text())]
 
 
+@pytest.mark.slow
 def test_a_sweep_that_broke_twice_ends_as_one_that_never_did(tmp_path: Path) -> None:
     data, whole, broken = paint(tmp_path / "data"), tmp_path / "whole", tmp_path / "broken"
     with start(whole, data) as unbroken:

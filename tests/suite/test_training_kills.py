@@ -18,7 +18,7 @@ from tests.unit.training.painted import paint
 from tests.unit.training.test_journal import shown, told
 from training import checkpoint, journal
 
-SETTINGS = {"size": 16, "epochs": 40, "batch_size": 4, "checkpoint_s": 0.02, "threads": 1, "patience": 0}
+SETTINGS = {"size": 16, "epochs": 16, "batch_size": 4, "checkpoint_s": 0.02, "threads": 1, "patience": 0}
 
 
 class Run:
@@ -65,8 +65,8 @@ def test_a_run_that_broke_three_times_ends_as_one_that_never_did(tmp_path: Path)
     data = paint(tmp_path / "data")
     whole, broken = Run(tmp_path / "whole", data), Run(tmp_path / "broken", data)
     with whole.started() as unbroken:
-        broken.killed_at(40)
-        broken.killed_at(150)
+        broken.killed_at(20)
+        broken.killed_at(60)
         stopped_by_a_full_disk(broken)
         with broken.started() as last:
             for process in (last, unbroken):

@@ -2,12 +2,11 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from services.runtime.errors import InvalidInput, NotFound
+from services.runtime.errors import InvalidInput
 from services.runtime.runners.open import open_runner
 from services.runtime.text import tokenizer as tokenizers
 from services.sequence.models import encode, registry
@@ -22,6 +21,7 @@ from training.judges.subject import (
     LEARNT,
     Question,
     Subject,
+    file_of,
     label_indices,
     learnt_from,
     places_of,
@@ -64,7 +64,7 @@ def series_rows(subject: Subject, question: Question) -> Rows:
     if question.data == MOTIONS:
         split = basic_motions.load(subject.fetcher)
         return _scored(subject, split.test, split.class_names, {}, "")
-    found = labelled_csv.load(_file(question, MOTIONS))
+    found = labelled_csv.load(file_of(question, [MOTIONS]))
     seen = learnt_from(subject, question, found.file.sha256)
     rows = _in_order(subject, found.features, labelled_csv.split(found).test if seen else found.every)
     return _scored(subject, rows, found.class_names, found.left_out, LEARNT if seen else "")
@@ -93,7 +93,7 @@ def text_rows(subject: Subject, question: Question) -> Rows:
     """Ids [T], as Classify makes them; a text that it would refuse is left out."""
     if question.data == SPAM:
         return _mails(subject)
-    found = json_lines.load(_file(question, SPAM), labelled=True)
+    found = json_lines.load(file_of(question, [SPAM]), labelled=True)
     if not learnt_from(subject, question, found.file.sha256):
         return _encoded(subject, found.rows, found.left_out, note="")
     return _encoded(subject, json_lines.split(found)[2], found.left_out, note=LEARNT)
@@ -122,16 +122,6 @@ def _encoded(subject: Subject, rows: Sequence[TextRow], left_out: Mapping[str, A
             refused.append(error.message)
     told = {**left_out, "refused by the model": refused}
     return Rows(inputs, [row.label for row in kept], texts.slices(kept), told, note)
-
-
-def _file(question: Question, named: str) -> Path:
-    """InvalidInput or NotFound unless it is a file; `named` is the set there would be instead."""
-    path = Path(question.data).expanduser()
-    if path.is_dir():
-        raise InvalidInput("data", f"{question.data} is a folder; a file, or {named}, is needed")
-    if not path.is_file():
-        raise NotFound("data set or file", question.data, [named])
-    return path
 
 
 def _report(subject: Subject, question: Question, rows: Rows, predict: Predict) -> Report:

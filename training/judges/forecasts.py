@@ -2,13 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from services.runtime.errors import InvalidInput, NotFound
+from services.runtime.errors import InvalidInput
 from services.runtime.runners.open import open_runner
 from services.sequence.models import encode, registry
 from services.sequence.models.forecast import Ahead, predict_ahead
@@ -18,7 +17,7 @@ from training import metrics
 from training.data import series, series_csv, sunspots
 from training.data.table import read_table
 from training.forecasting import last_value, seasonal_naive
-from training.judges.subject import LEARNT, Question, Subject, learnt_from, places_of, runner_settings
+from training.judges.subject import LEARNT, Question, Subject, file_of, learnt_from, places_of, runner_settings
 from training.recipe import Report
 
 Values = NDArray[np.float64]
@@ -98,9 +97,7 @@ def _known(subject: Subject, question: Question) -> Known:
         split = sunspots.load(subject.fetcher)
         first = max(split.test_from, window)
         return Known(split.values, first, season or split.season, split.axis, split.columns, {})
-    path = Path(question.data).expanduser()
-    if not path.is_file():
-        raise NotFound("data set or file", question.data, SETS)
+    path = file_of(question, SETS)
     time, column = (str(subject.plan.get(key, "")) for key in ("time", "column"))
     columns = read_table(path).columns
     found = series_csv.load(path, time, column, [name for name in question.slices if name in columns])

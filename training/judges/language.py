@@ -7,7 +7,6 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import log
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,13 +17,13 @@ from torch import Tensor
 
 from services.generation.models import registry
 from services.generation.models.causal_lm import CausalLM
-from services.runtime.errors import InvalidInput, NotFound
+from services.runtime.errors import InvalidInput
 from services.runtime.text import tokenizer as tokenizers
 from services.runtime.text.tokenizer import Tokenizer
 from training import metrics
 from training.data import json_lines, kjv, text, texts
 from training.data.texts import TextRow
-from training.judges.subject import LEARNT, Question, Subject, learnt_from
+from training.judges.subject import LEARNT, Question, Subject, file_of, learnt_from
 from training.recipe import Report
 
 KJV = "kjv"
@@ -104,7 +103,7 @@ def judge(subject: Subject, question: Question) -> Report:
         "context": context,
         "unigram_entropy": unigram["loss"],
     }
-    return Report(every, unigram, _slices(judged, found.rows), details)
+    return Report(every, unigram, _slices(judged, found.rows, question.slices), details)
 
 
 def context_of(subject: Subject, question: Question, net: CausalLM) -> int:
@@ -171,8 +170,10 @@ def _unigram(stream: Stream) -> tuple[NDArray[np.floating], NDArray[np.bool_]]:
     return -np.log(counts[targets] / len(targets)), targets == counts.argmax()
 
 
-def _slices(judged: Judged, rows: Sequence[TextRow]) -> dict[str, dict[str, dict[str, float]]]:
-    """By every column that tells more than one group; a group without a token in the stream is left out."""
+def _slices(
+    judged: Judged, rows: Sequence[TextRow], asked: Sequence[str]
+) -> dict[str, dict[str, dict[str, float]]]:
+    """By every column that tells more than one group or is asked for; a group without a token is left out."""
     columns = texts.slices(rows)
     if any(row.label for row in rows):
         columns["label"] = [row.label or texts.UNKNOWN for row in rows]
@@ -181,7 +182,7 @@ def _slices(judged: Judged, rows: Sequence[TextRow]) -> dict[str, dict[str, dict
     for name, values in columns.items():
         groups = np.asarray(values)
         here = [group for group in dict.fromkeys(values) if (judged_rows & (groups == group)).any()]
-        if len(here) > 1:
+        if len(here) > 1 or name in asked:
             found[name] = {group: judged.group(groups == group) for group in here}
     return found
 
@@ -191,9 +192,7 @@ def _read(subject: Subject, question: Question) -> Read:
     if question.data == KJV:
         corpus = kjv.load(subject.fetcher)
         return Read([_row(document) for document in corpus.test], {"left_out": corpus.dropped})
-    path = Path(question.data).expanduser()
-    if not path.is_file():
-        raise NotFound("data set or file", question.data, SETS)
+    path = file_of(question, SETS)
     documents, left_out, file = text.documents(path)
     if learnt_from(subject, question, file.sha256):
         rows = [_row(document) for document in text.load(path).test]

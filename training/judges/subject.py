@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from services.runtime.errors import InvalidInput
+from services.runtime.errors import InvalidInput, NotFound
 from services.runtime.runners.open import RunnerSettings
 from services.runtime.store.manifest import Manifest
 from services.runtime.store.publish import CARD
@@ -76,6 +76,16 @@ def places_of(subject: Subject, columns: Sequence[str]) -> list[int]:
     if sorted(wanted) != sorted(columns):
         raise InvalidInput("data", f"has the columns {', '.join(columns)}; the model reads {', '.join(wanted)}")
     return [columns.index(name) for name in wanted]
+
+
+def file_of(question: Question, sets: Sequence[str]) -> Path:
+    """InvalidInput or NotFound unless the data are a file; `sets` are what there would be instead."""
+    path = Path(question.data).expanduser()
+    if path.is_dir():
+        raise InvalidInput("data", f"{question.data} is a folder; a file, or {', '.join(sets)}, is needed")
+    if not path.is_file():
+        raise NotFound("data set or file", question.data, sets)
+    return path
 
 
 def runner_settings(question: Question) -> RunnerSettings:

@@ -140,3 +140,18 @@ def test_labels_are_groups_too(tmp_path: Path) -> None:
     path.write_text('{"text": "the dog", "label": "pet"}\n{"text": "the fox"}\n')
     groups = stored.language_model(tmp_path / "store").evaluate(path).slices["label"]
     assert set(groups) == {"pet", "unknown"}
+
+
+def test_a_column_of_one_group_is_told_where_it_is_asked_for(tmp_path: Path) -> None:
+    path = tmp_path / "own.jsonl"
+    path.write_text('{"text": "the dog", "topic": "pets"}\n{"text": "the fox", "topic": "pets"}\n')
+    model = stored.language_model(tmp_path / "store")
+    assert model.evaluate(path).slices == {}
+    report = model.evaluate(path, slices=("topic",))
+    assert report.slices["topic"]["pets"]["loss"] == report.metrics["loss"]
+
+
+def test_a_folder_is_told_to_be_one(tmp_path: Path) -> None:
+    for number, model in enumerate((stored.language_model, stored.forecaster)):
+        with pytest.raises(InvalidInput, match="is a folder; a file, or"):
+            model(tmp_path / f"store{number}").evaluate(tmp_path)
