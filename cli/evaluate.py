@@ -81,10 +81,7 @@ def show(found: Any) -> None:
         out().print(f"note: {note}", soft_wrap=True, highlight=False)
     show_report(found)
     show_slices(found)
-    for name, count in found.details.get("too_many_groups", {}).items():
-        told = f"not broken down by {name}: {count} groups; ask for it by --slice {name}"
-        out().print(told, soft_wrap=True, highlight=False, markup=False)
-    show_left_out(found.details.get("left_out", {}))
+    show_left_out(found.details)
 
 
 @contextmanager

@@ -67,9 +67,12 @@ def slice_rows(name: str, groups: Groups, metrics: Mapping[str, float]) -> list[
     return [*found, [escape(name), f"{rest} more, by --json", "", "", "", "", ""]] if rest else found
 
 
-def show_left_out(left_out: Mapping[str, list[str]]) -> None:
-    """The first few rows that were left out, for each reason."""
-    for reason, rows in left_out.items():
+def show_left_out(details: Mapping[str, Any]) -> None:
+    """The columns that are no slices, and the first few rows that were left out, for each reason."""
+    for name, count in details.get("too_many_groups", {}).items():
+        told = f"not broken down by {name}: {count} groups; maas evaluate does by --slice {name}"
+        out().print(told, soft_wrap=True, highlight=False, markup=False)
+    for reason, rows in details.get("left_out", {}).items():
         if rows:
             named = ", ".join(rows[:MOST_FILES]) + (", …" if len(rows) > MOST_FILES else "")
             out().print(f"left out as {reason}: {named}", soft_wrap=True, highlight=False, markup=False)

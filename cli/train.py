@@ -87,7 +87,7 @@ def show_finished(finished: Any) -> None:
     """The report, what was left out of the data, where the plots are."""
     err().print(f"[dim]{escape(told_data(finished))}[/dim]", soft_wrap=True)
     show_report(finished.report)
-    show_left_out(finished.report.details.get("left_out", {}))
+    show_left_out(finished.report.details)
     plots = ", ".join(map(str, finished.plots))
     out().print(f"{finished.steps} steps in {finished.seconds:.1f} s; plots: {plots}", soft_wrap=True)
 

@@ -15,10 +15,7 @@ from training.data.mnist import Fetch
 from training.judges import classes, forecasts, language, pictures
 from training.judges.subject import Question, Subject, Tell, silent
 from training.recipe import Report
-from training.slices import Groups, is_small
-
-LABEL = "label"
-MOST_GROUPS = 100  # a column of more tells rows, not groups, and is broken down only if it is asked for
+from training.slices import Groups, is_small, too_many
 
 
 class Judge(Protocol):
@@ -67,19 +64,13 @@ def _told(report: Report, question: Question) -> Report:
     strange = [name for name in question.slices if name not in report.slices]
     if strange:
         raise NotFound("slice", strange[0], report.slices)
-    wanted = question.slices or [name for name, groups in report.slices.items() if _tells(name, groups)]
+    untold = {} if question.slices else too_many(report.slices)
+    wanted = question.slices or [name for name in report.slices if name not in untold]
     slices = {name: report.slices[name] for name in wanted}
-    untold = {
-        name: len(groups) for name, groups in report.slices.items() if not question.slices and name not in wanted
-    }
     few = {name: small for name, groups in slices.items() if (small := small_groups(groups))}
     more = {"left_out": named(report.details.get("left_out", {})), "small_groups": few}
     details = {**report.details, **more, **({"too_many_groups": untold} if untold else {})}
     return replace(report, slices=slices, details=details)
-
-
-def _tells(name: str, groups: Groups) -> bool:
-    return name == LABEL or len(groups) <= MOST_GROUPS
 
 
 def small_groups(groups: Groups) -> list[str]:

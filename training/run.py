@@ -26,6 +26,7 @@ from training.plots import draw
 from training.private import loop_of
 from training.publish import card
 from training.recipe import Cut, Recipe, Report, Trained
+from training.slices import too_many
 
 REPORT, DATA = "report.json", "data.json"
 
@@ -92,7 +93,10 @@ def evaluate(fitted: Fitted, details: Mapping[str, Any] | None = None) -> Finish
     """The one look at the test rows; report and plots go into the run's folder. `details` join the report's."""
     trained, model, place, team = fitted.trained, fitted.model, fitted.place, present()
     report = team.from_leader(lambda: trained.evaluate(model))
-    report = replace(report, details={**report.details, **fitted.details, **(details or {})})
+    untold = too_many(report.slices)
+    more = {**fitted.details, **(details or {}), **({"too_many_groups": untold} if untold else {})}
+    slices = {name: groups for name, groups in report.slices.items() if name not in untold}
+    report = replace(report, slices=slices, details={**report.details, **more})
     plots = []
     if team.leads:
         _write(fitted.folder / REPORT, card(report, fitted.plan))

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 Groups = Mapping[str, Mapping[str, float]]
 
 LOWER_IS_BETTER = ("mse", "rmse", "mae", "loss", "perplexity", "bits", "ece")  # how such a metric's name begins
+LABEL = "label"
+MOST_GROUPS = 100  # a column of more tells rows, not groups
 SMALL_GROUP = 20  # under this many rows, chance moves an accuracy by some ten points
 
 
@@ -31,6 +33,11 @@ def worst_of(groups: Groups, metric: str) -> Worst:
     name = choose(values, key=lambda group: values[group])
     gap = max(values.values()) - min(values.values())
     return Worst(name, metric, values[name], gap, groups[name].get("count", 0))
+
+
+def too_many(slices: Mapping[str, Groups]) -> dict[str, int]:
+    """How many groups the columns have that tell rows apart: names or ids, which would fill a report."""
+    return {name: len(told) for name, told in slices.items() if name != LABEL and len(told) > MOST_GROUPS}
 
 
 def metric_of(groups: Groups, metrics: Iterable[str]) -> str | None:

@@ -10,7 +10,7 @@ MONTH = re.compile(r"\d{4}-\d{2}")
 def finite(cell: str) -> float | None:
     """The finite number of a size to compute with that a cell spells, if it does."""
     try:
-        value = float(cell)
+        value = float(cell.replace("_", "?"))  # Python would read 1_2 as 12
     except ValueError:
         return None
     return value if abs(value) <= MOST else None

@@ -60,6 +60,8 @@ def test_a_slice_is_judged_by_the_first_metric_that_all_groups_have() -> None:
 
 
 def test_rows_left_out_are_named_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
-    show_left_out({"torn [x]": [f"{n}.png" for n in range(12)], "none": []})
-    told = capsys.readouterr().out
-    assert told.startswith("left out as torn [x]: 0.png") and told.rstrip().endswith("9.png, …")
+    left_out = {"torn [x]": [f"{n}.png" for n in range(12)], "none": []}
+    show_left_out({"left_out": left_out, "too_many_groups": {"user[0]": 104}})
+    column, told = capsys.readouterr().out.splitlines()
+    assert column.startswith("not broken down by user[0]: 104 groups")
+    assert told.startswith("left out as torn [x]: 0.png") and told.endswith("9.png, …")

@@ -264,3 +264,12 @@ def test_what_a_forecaster_cannot_use_is_named(tmp_path: Path, settings: dict[st
     with pytest.raises(InvalidInput, match=told):
         trained(tmp_path, "rnn-forecast", tides(tmp_path), **settings)
     assert not (tmp_path / "store").exists()
+
+
+def test_a_column_that_tells_rows_apart_is_not_in_the_report(tmp_path: Path) -> None:
+    rows = [f"s{row},{step},{'ab'[row % 2]},u{row},{row * 7 + step}\n" for row in range(520) for step in range(2)]
+    path = tmp_path / "users.csv"
+    path.write_text("series,step,label,slice_user,x\n" + "".join(rows))
+    trained(tmp_path, "lstm-classify", path, epochs=1)
+    told = json.loads((tmp_path / "run" / "report.json").read_text())
+    assert set(told["slices"]) == {"label"} and told["details"]["too_many_groups"] == {"user": 104}

@@ -54,6 +54,7 @@ def test_columns_are_chosen_and_groups_are_none_of_them(tmp_path: Path) -> None:
         ('t,x\n1,"2\n', "line 2 is no CSV"),
         ("t\n1\n", "no column of values beside t"),
         ("t,x\n3,1\n2,1\n", "line 3: 2 comes after 3; sort the rows"),
+        ("t,x\n1,1_2\n", r"no row of use \(without a finite number: line 2: x is '1_2'"),
         ("t,x\n1,2e38\n", r"no row of use \(without a finite number: line 2: x is '2e38'"),
         ("t,x\n1,a\n2,b\n", r"no row of use \(without a finite number: line 2: x is 'a'"),
         (b"t,x\n1,2\n2,\xff\n", "line 3 is not UTF-8 text"),
