@@ -14,7 +14,7 @@ from cli.render import print_error
 from cli.team import together
 from cli.train import train
 from cli.up import up
-from services.runtime.errors import ServiceError
+from services.runtime.errors import PreconditionFailed, ServiceError
 
 app = typer.Typer(
     name="maas",
@@ -32,7 +32,7 @@ app.command()(evaluate)
 
 
 def main() -> None:
-    """Run the command line; an error of ours is shown as one line, not as a traceback."""
+    """Run the command line; an error of ours, or a path that is of no use, is shown as one line."""
     try:
         with together(os.environ):
             app()
@@ -41,6 +41,11 @@ def main() -> None:
         sys.exit(1)
     except CallFailed as error:
         print_failure(error)
+        sys.exit(1)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        print_error(PreconditionFailed(f"{error.filename}: {error.strerror}"))
         sys.exit(1)
 
 

@@ -105,7 +105,7 @@ class Loop:
                 self._save(journal)
         self._check_learnt()
         if self.team.leads:
-            checkpoint.load_trained(self.job.model, load_file(self.folder / BEST))
+            checkpoint.load_trained(self.job.model, self._kept())
         return self.place
 
     def _check_learnt(self) -> None:
@@ -113,6 +113,13 @@ class Loop:
             raise PreconditionFailed(f"max_seconds={self.plan.max_seconds:g} was over before the first step")
         if self.place.best_epoch < 0:
             raise Diverged("no validation score was finite: a smaller learning_rate or a clip_norm may help")
+
+    def _kept(self) -> dict[str, Tensor]:
+        try:
+            return load_file(self.folder / BEST)
+        except Exception as error:
+            told = f"{self.folder / BEST} cannot be read: remove {self.folder} to begin anew"
+            raise PreconditionFailed(told) from error
 
     def details(self) -> dict[str, Any]:
         """What a report says of how it was trained, beside the plan."""

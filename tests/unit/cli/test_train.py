@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from cli.__main__ import app
+from cli.__main__ import app, main
 from cli.train_all import package
 from services.runtime.errors import InvalidInput, NotFound
 from services.runtime.store.store import ModelStore
@@ -22,6 +22,25 @@ def maas(tmp_path: Path, *arguments: str) -> Result:
 
 def train(tmp_path: Path, *arguments: str) -> Result:
     return maas(tmp_path, "train", *arguments, "--home", str(tmp_path / "home"), "--set", "threads=1")
+
+
+@pytest.mark.parametrize("option", ["--home", "--store"])
+def test_a_place_that_cannot_be_written_is_one_line(
+    tmp_path: Path, option: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    series, taken = tmp_path / "own.csv", tmp_path / "taken"
+    series.write_text("t,v\n" + "".join(f"{t},{t % 7}\n" for t in range(60)))
+    taken.write_text("no folder")
+    places = {"--home": str(tmp_path / "home"), "--store": str(tmp_path / "store"), option: str(taken)}
+    settings = [
+        f"--set={key}={value}" for key, value in {"window": 4, "horizon": 2, "threads": 1, "epochs": 1}.items()
+    ]
+    command = ["maas", "train", "rnn-forecast", "--data", str(series), *settings, "--publish", "x"]
+    monkeypatch.setattr("sys.argv", [*command, *(word for pair in places.items() for word in pair)])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    told = capsys.readouterr().err
+    assert ended.value.code == 1 and f"FAILED_PRECONDITION {taken}" in told.replace("\n", "")
 
 
 def test_train_publish_and_evaluate_by_command(tmp_path: Path) -> None:

@@ -165,6 +165,16 @@ def test_a_checkpoint_that_cannot_be_read_says_what_to_do(tmp_path: Path) -> Non
         Loop(job(), PLAN, tmp_path).run()
 
 
+@pytest.mark.parametrize("damaged", [None, b"torn"])
+def test_a_best_net_that_is_lost_is_not_replaced_by_the_last(tmp_path: Path, damaged: bytes | None) -> None:
+    Loop(job(), PLAN, tmp_path).run()
+    (tmp_path / BEST).unlink()
+    if damaged:
+        (tmp_path / BEST).write_bytes(damaged)
+    with pytest.raises(PreconditionFailed, match=r"best\.safetensors cannot be read: remove .* to begin anew"):
+        Loop(job(), PLAN, tmp_path).run()
+
+
 def test_patience_stops_and_the_best_weights_stay(tmp_path: Path) -> None:
     worked = job([0.1, 0.5, 0.4, 0.3, 0.2, 0.9])
     plan = PLAN.model_copy(update={"epochs": 10, "patience": 2})
