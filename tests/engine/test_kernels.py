@@ -70,7 +70,7 @@ class Plain:
             x = first if second is None else first + second.bfloat16().float()[positions]
         for layer in form.layers():
             x = x + self.linear(self.attention(self.linear(self.norm(x), layer.qkv), layer, positions), layer.out)
-            x = x + self.linear(self.activation(self.linear(self.norm(x), layer.up)), layer.down)
+            x = x + self.down(self.activation(self.linear(self.norm(x), layer.up)), layer.down)
         return self.linear(self.norm(x), form.head)
 
     def norm(self, x: Tensor) -> Tensor:
@@ -80,6 +80,13 @@ class Plain:
         if self.rounds:
             return F.linear(fake(x), fake(affine.weight), affine.bias)
         return F.linear(x, affine.weight, affine.bias)
+
+    def down(self, x: Tensor, affine: Affine) -> Tensor:
+        if not self.rounds:
+            return self.linear(x, affine)
+        block = packing.spread_block(x.shape[-1])
+        spread = Affine(packing.spread(affine.weight, block) / block, affine.bias)
+        return self.linear(packing.spread(x, block), spread)
 
     def activation(self, x: Tensor) -> Tensor:
         if not self.form.gated:

@@ -39,10 +39,15 @@ class Layer(ctypes.Structure):
 
 
 class Model(ctypes.Structure):
-    """A whole net. activation: 0 = gated SiLU, 1 = GELU's tanh form; window 0 = every key."""
+    """A whole net. activation: 0 = gated SiLU, 1 = GELU's tanh form; window 0 = every key.
+
+    spread: floats of the inner layer that one Hadamard matrix mixes.
+    """
 
     _fields_ = [
-        *_each(I32, "hidden", "heads", "kv_heads", "head_dim", "inner", "layers", "activation", "window"),
+        *_each(
+            I32, "hidden", "heads", "kv_heads", "head_dim", "inner", "layers", "activation", "window", "spread"
+        ),
         ("eps", F32),
         *_each(POINTER, "embedding", "places", "cosine", "sine", "layer"),
         ("head", Linear),

@@ -13,6 +13,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from services.generation.kernels.native import BLOCK, Layer, Linear, Model
+from services.generation.kernels.packing import spread_block
 from services.generation.models.config import ModelConfig
 
 SILU_GATED, GELU_TANH = 0, 1
@@ -37,6 +38,7 @@ class PackedModel:
             layers=config.num_hidden_layers,
             activation=SILU_GATED if "cosine" in self._tensors else GELU_TANH,
             window=config.sliding_window or 0,
+            spread=spread_block(config.intermediate_size),
             eps=config.norm_eps,
             embedding=self._at("embedding"),
             places=self._at("places"),

@@ -17,8 +17,9 @@ from services.generation.kernels.native import PANEL
 from services.generation.models.config import ModelConfig
 from services.generation.models.plain import Affine, PlainLM
 
-FORMAT = 1  # of the file; another number makes every file anew
+FORMAT = 2  # of the file; another number makes every file anew
 LANES = PANEL // 2
+WIDEST_SPREAD = 512
 STREAM_MULTIPLE = 32  # what the kernels' rows and panels divide
 HEAD_MULTIPLE, WIDEST_HEAD = 32, 256
 
@@ -48,7 +49,7 @@ def _tensors(model: PlainLM) -> Iterator[tuple[str, Tensor]]:
         yield from zip(("cosine", "sine"), (table.contiguous() for table in model.angles), strict=True)
     for number, layer in enumerate(model.layers()):
         up = _interleaved(layer.up) if model.gated else layer.up
-        for name, affine in (("qkv", layer.qkv), ("out", layer.out), ("up", up), ("down", layer.down)):
+        for name, affine in (("qkv", layer.qkv), ("out", layer.out), ("up", up), ("down", _spread(layer.down))):
             yield from _packed(f"{number}.{name}", affine)
         for name, norm in (("q_norm", layer.q_norm), ("k_norm", layer.k_norm)):
             if norm is not None:
@@ -65,6 +66,25 @@ def _interleaved(up: Affine) -> Affine:
     weight = up.weight.view(2, -1, LANES, up.weight.shape[1]).transpose(0, 1).flatten(0, 2)
     bias = None if up.bias is None else up.bias.view(2, -1, LANES).transpose(0, 1).flatten()
     return Affine(weight, bias)
+
+
+def _spread(down: Affine) -> Affine:
+    """For inputs that the kernels have spread: spreading twice multiplies by the block."""
+    block = spread_block(down.weight.shape[1])
+    return Affine(spread(down.weight, block) / block, down.bias)
+
+
+def spread_block(size: int) -> int:
+    """The largest power of two that divides `size`, at most WIDEST_SPREAD."""
+    return min(size & -size, WIDEST_SPREAD)
+
+
+def spread(x: Tensor, block: int) -> Tensor:
+    """Each block of the last axis by Sylvester's Hadamard matrix of ±1 (Ashkboos et al. 2024, QuaRot, §4)."""
+    matrix = torch.ones(1, 1)
+    while len(matrix) < block:
+        matrix = torch.cat([torch.cat([matrix, matrix], 1), torch.cat([matrix, -matrix], 1)])
+    return (x.reshape(-1, block) @ matrix).view(x.shape)
 
 
 def _packed(name: str, affine: Affine) -> Iterator[tuple[str, Tensor]]:

@@ -1,5 +1,5 @@
-// softmax(q·kᵀ/√d)·v over KV cells of 16 tokens, in bytes: queries and keys have a scale each, weights are cut into
-// 65535 steps of the largest and multiplied as two bytes. The sums are exact integers or run over the keys in their
+// softmax(q·kᵀ/√d)·v over KV cells of 16 tokens: keys and values in bytes with a scale each, queries and weights in
+// two bytes. The sums are exact integers or run over the keys in their
 // order, so a query's bits depend neither on its neighbours in the batch nor on how its context was cut into passes.
 //
 // A cell: keys + 128 [head_dim/4][16 tokens][4], values [4][head_dim][4 tokens], key scales [16], value scales [16].
@@ -41,36 +41,53 @@ struct Glance {
   uint8_t* steps;  // [blocks, N, 2, 16]: weights as upper and lower bytes
 };
 
+// A query in 32639 steps of its largest value as upper and lower bytes, both signed, and what keys + 128 add too much.
+struct Query {
+  int32_t four[2][WIDEST / 4];  // four bytes each
+  int32_t offset[2] = {0, 0};
+  float scale;  // of a step, with 1 / √d
+};
+
+inline void cut(const float* x, int size, Query& to) {
+  F peak{};
+  for (int d = 0; d < size; d += LANES) peak = max(peak, absolute(load(x + d)));
+  const float most = largest(peak), factor = most > 0 ? 32639.0f / most : 0.0f;
+  int8_t bytes[2][WIDEST];
+  for (int d = 0; d < size; d += LANES) {
+    const I value = __builtin_convertvector(nearest(load(x + d) * factor), I), upper = (value + 128) >> 8;
+    *reinterpret_cast<BMem*>(bytes[0] + d) = __builtin_convertvector(upper, BMem);
+    *reinterpret_cast<BMem*>(bytes[1] + d) = __builtin_convertvector(value - upper * 256, BMem);
+  }
+  for (int part = 0; part < 2; part++) {
+    std::memcpy(to.four[part], bytes[part], sizeof bytes[part]);
+    for (int d = 0; d < size; d++) to.offset[part] -= 128 * bytes[part][d];
+  }
+  to.scale = most / 32639.0f / __builtin_sqrtf(static_cast<float>(size));
+}
+
 template <int N>
 void scores_of(const Glance& g) {
-  constexpr int AT_ONCE = N <= 4 ? 2 : 1;  // blocks: enough sums to keep the multipliers busy
-  alignas(64) uint8_t bytes[WIDEST];
-  int32_t queries[WIDEST / 4 * N], offset[N];  // four bytes each, [head_dim/4, N]: one pointer walks them all
-  float scale[N];
-  for (int n = 0; n < N; n++) {
-    scale[n] = quantise(g.query[n], g.head_dim, bytes) / __builtin_sqrtf(static_cast<float>(g.head_dim));
-    offset[n] = 0;
-    for (int d = 0; d < g.head_dim; d++) bytes[d] -= 128, offset[n] -= 128 * static_cast<int8_t>(bytes[d]);
-    for (int d = 0; d < g.head_dim / 4; d++) std::memcpy(queries + d * N + n, bytes + 4 * d, 4);
-  }
-  for (int block = g.from; block < g.to; block += AT_ONCE) {
-    const int8_t* cells[AT_ONCE];
-    I sums[AT_ONCE][N];
-    for (int i = 0; i < AT_ONCE; i++) {
-      cells[i] = g.cells + g.table[std::min(block + i, g.to - 1)] * g.stride;
-      for (int n = 0; n < N; n++) sums[i][n] = all(offset[n]);
-    }
-    for (int d = 0; d < g.head_dim / 4; d++)
-#pragma GCC unroll 2
-      for (int i = 0; i < AT_ONCE; i++) {
-        const I keys = load(reinterpret_cast<const int32_t*>(cells[i]) + d * LANES);
+  Query queries[N];
+  for (int n = 0; n < N; n++) cut(g.query[n], g.head_dim, queries[n]);
+  for (int block = g.from; block < g.to; block++) {
+    const int8_t* cell = g.cells + g.table[block] * g.stride;
+    const int8_t* next = g.cells + g.table[std::min(block + 1, g.to - 1)] * g.stride;
+    I upper[N], lower[N];
+    for (int n = 0; n < N; n++) upper[n] = all(queries[n].offset[0]), lower[n] = all(queries[n].offset[1]);
+    for (int d = 0; d < g.head_dim / 4; d++) {
+      __builtin_prefetch(next + d * 4 * LANES);
+      __builtin_prefetch(next + (d + g.head_dim / 4) * 4 * LANES);
+      const I keys = load(reinterpret_cast<const int32_t*>(cell) + d * LANES);
 #pragma GCC unroll 12
-        for (int n = 0; n < N; n++) sums[i][n] = dot4(sums[i][n], keys, all(queries[d * N + n]));
+      for (int n = 0; n < N; n++) {
+        upper[n] = dot4(upper[n], keys, all(queries[n].four[0][d]));
+        lower[n] = dot4(lower[n], keys, all(queries[n].four[1][d]));
       }
-    for (int i = 0; i < AT_ONCE && block + i < g.to; i++)
-      for (int n = 0; n < N; n++)
-        store(g.scores + ((block + i - g.from) * N + n) * LANES,
-              to_float(sums[i][n]) * (load(scales_at(cells[i], g.head_dim)) * scale[n]));
+    }
+    const F scales = load(scales_at(cell, g.head_dim));
+    for (int n = 0; n < N; n++)
+      store(g.scores + ((block - g.from) * N + n) * LANES,
+            fma(to_float(upper[n]), all(256.0f), to_float(lower[n])) * (scales * queries[n].scale));
   }
 }
 

@@ -21,7 +21,9 @@ struct Layer {
 enum Activation : int32_t { SILU_GATED = 0, GELU_TANH = 1 };
 
 struct Model {
-  int32_t hidden, heads, kv_heads, head_dim, inner, layers, activation, window;  // window 0 = all keys
+  int32_t hidden, heads, kv_heads, head_dim, inner, layers, activation;
+  int32_t window;  // 0 = all keys
+  int32_t spread;  // block of quantise.h's spread over the inner layer
   float eps;
   const uint16_t* embedding;     // bfloat16 [vocab, hidden]
   const uint16_t* places;        // bfloat16 [context, hidden], learned positions, or null

@@ -58,6 +58,7 @@ class Pass {
       multiply(walker, l.out, wide, [&](int row, int at, F low, F high) { add(row, at, low, high); });
       normalise(walker);
       multiply(walker, l.up, m.hidden, [&](int row, int at, F low, F high) { activate(row, at, low, high); });
+      walker.each(b.rows, 4, [&](int row) { spread(mixed + int64_t(row) * m.inner, m.inner, m.spread); });
       narrow(walker, mixed, m.inner);
       multiply(walker, l.down, m.inner, [&](int row, int at, F low, F high) { add(row, at, low, high); });
     }

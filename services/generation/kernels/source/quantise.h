@@ -19,6 +19,30 @@ inline float quantise(const float* x, int size, uint8_t* out) {
   return most / 127.0f;
 }
 
+// In place: each block of `block` floats, a power of two from 16 to 512, by Sylvester's Hadamard matrix of ±1. Outliers,
+// which one scale a row holds badly, are spread over their block.
+inline void spread(float* x, int size, int block) {
+  constexpr I swaps[] = {{1, 0, 3, 2, 5, 4, 7, 6, 9, 8, 11, 10, 13, 12, 15, 14},
+                         {2, 3, 0, 1, 6, 7, 4, 5, 10, 11, 8, 9, 14, 15, 12, 13},
+                         {4, 5, 6, 7, 0, 1, 2, 3, 12, 13, 14, 15, 8, 9, 10, 11},
+                         {8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7}};
+  constexpr I ramp = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+  for (int i = 0; i < size; i += LANES) {
+    F y = load(x + i);
+    for (int stage = 0; stage < 4; stage++) {
+      const F other = __builtin_shuffle(y, swaps[stage]);
+      y = (ramp & (1 << stage)) != 0 ? other - y : other + y;
+    }
+    store(x + i, y);
+  }
+  for (int half = LANES; half < block; half *= 2)
+    for (int start = 0; start < size; start += 2 * half)
+      for (int i = start; i < start + half; i += LANES) {
+        const F first = load(x + i), second = load(x + i + half);
+        store(x + i, first + second), store(x + i + half, first - second);
+      }
+}
+
 // x / sqrt(mean(x²) + eps) in bytes. Its largest value scales like x, so x itself is cut into steps.
 inline float norm_quantise(const float* x, int size, float eps, uint8_t* out) {
   F squares{};
