@@ -51,21 +51,23 @@ class Piece:
 async def collected(stream: TokenStream, job: Job) -> list[Piece]:
     """Every sequence of the job, whole, by index."""
     pieces = [Piece(index, job.prefix) for index in range(job.draws)]
-    async for delta in stream:
-        pieces[delta.sequence.index].take(delta)
+    async for batch in stream.batches():
+        for delta in batch:
+            pieces[delta.sequence.index].take(delta)
     return pieces
 
 
 async def pieces(stream: TokenStream, job: Job) -> AsyncGenerator[Piece, None]:
-    """The job's text as it comes, `interval` tokens a piece; pieces of one index join to the whole."""
+    """The job's text as it comes, `interval` tokens a piece or more; pieces of one index join to the whole."""
     open_pieces = {index: Piece(index, job.prefix) for index in range(job.draws)}
-    async for delta in stream:
-        index = delta.sequence.index
-        piece = open_pieces[index]
-        piece.take(delta)
-        if delta.last or len(piece.token_ids) >= job.interval:
-            open_pieces[index] = Piece(index)
-            yield piece
+    async for batch in stream.batches():
+        for delta in batch:
+            open_pieces[delta.sequence.index].take(delta)
+        for index in {delta.sequence.index: None for delta in batch}:
+            piece = open_pieces[index]
+            if piece.finish or len(piece.token_ids) >= job.interval:
+                open_pieces[index] = Piece(index)
+                yield piece
 
 
 def reported(*lists: Iterable[PositionLogprobs]) -> int:

@@ -63,16 +63,16 @@ class GenerationModel:
         return await asyncio.get_running_loop().run_in_executor(self.threads, work)
 
     @contextmanager
-    def open(self, job: Job) -> Iterator[TokenStream]:
-        """The job in the engine, for the length of the block."""
-        with self.worker.open(job.sequences(self.tokenizer)) as stream:
+    def open(self, job: Job, *, whole: bool = False) -> Iterator[TokenStream]:
+        """The job in the engine, for the length of the block; `whole`: its reader wants nothing before the end."""
+        with self.worker.open(job.sequences(self.tokenizer), whole=whole) as stream:
             yield stream
 
     async def warm_up(self) -> None:
         """Generates a few tokens; raises if the model's numbers are not finite."""
         prompt = tuple(self.tokenizer.encode_ids("Hello")) or (0,)
         with self.open(Job(Request(prompt, stopping=Stopping(max_tokens=WARM_UP_TOKENS)))) as stream:
-            total = sum([delta.logprob async for delta in stream])
+            total = sum([delta.logprob async for batch in stream.batches() for delta in batch])
         if not total <= 0.0:
             raise PreconditionFailed("the model's answer to a sample is not finite", reason="BAD_WEIGHTS")
 

@@ -28,7 +28,7 @@ class GenerationService(generation_service_pb2_grpc.GenerationServiceServicer):
         with self._host.lease(request.model, request.version, TASK) as model:
             call = current()
             job = await model.prepare(lambda: convert.job(request, model, call), convert.size(request))
-            with model.open(job) as stream:
+            with model.open(job, whole=True) as stream:
                 found = await answers.collected(stream, job)
             size = answers.size(job, found)
             return await model.prepare(lambda: answers.generated(model, job, found, stream, call), size)
@@ -53,7 +53,7 @@ class GenerationService(generation_service_pb2_grpc.GenerationServiceServicer):
         with self._host.lease(request.model, request.version, TASK) as model:
             call = current()
             asked = await model.prepare(lambda: convert.scoring(request, model, call), convert.size(request))
-            with model.open(asked.job) as stream:
+            with model.open(asked.job, whole=True) as stream:
                 await answers.collected(stream, asked.job)
             tokens = not request.HasField("tokens") or request.tokens
             size = answers.size(asked.job, []) if tokens else 0

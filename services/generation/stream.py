@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Protocol
 
 from services.generation.engine.output import Delta
@@ -22,17 +22,23 @@ class Observer(Protocol):
 class TokenStream:
     """The deltas of one request in the order they happened; bounded by the request's own max_tokens.
 
-    `feed` and reading belong to the event loop's thread.
+    The reader is woken for the first token, for the end, and else once `gap` seconds have passed since the last
+    time: many streams shall cost the loop no more than few. `feed` and reading belong to the event loop's thread.
     """
 
-    def __init__(self, sequences: Sequence[EngineSequence], observer: Observer) -> None:
+    def __init__(
+        self, sequences: Sequence[EngineSequence], observer: Observer, gap: Callable[[], float] = lambda: 0.0
+    ) -> None:
         self.sequences = sequences
         self._observer = observer
+        self._gap = gap
         self._last: dict[int, float] = {}  # when each sequence got its last token
         self.submitted = time.monotonic()
         self.batch_size = 1
         self._open = len(sequences)
-        self._queue: asyncio.Queue[Delta] = asyncio.Queue()
+        self._held: list[Delta] = []
+        self._woken = asyncio.Event()
+        self._woken_at = 0.0
 
     @property
     def finished(self) -> bool:
@@ -49,24 +55,33 @@ class TokenStream:
         """News of one of the sequences."""
         self._open -= delta.last
         self.batch_size = max(self.batch_size, delta.batch_size)
-        self._queue.put_nowait(delta)
-        if delta.token_ids:
-            self._observe(delta.sequence)
+        self._held.append(delta)
+        now = time.monotonic()
+        first = bool(delta.token_ids) and self._observe(delta.sequence, now)
+        if first or delta.last or now - self._woken_at >= self._gap():
+            self._woken_at = now
+            self._woken.set()
 
-    def _observe(self, sequence: EngineSequence) -> None:
+    def _observe(self, sequence: EngineSequence, now: float) -> bool:
+        """Whether it is the sequence's first token."""
         if not self._last:
             prompt = len(sequence.request.prompt)
             self._observer.started(self.queue_ms / 1000, prompt, self.sequences[0].cached_tokens)
-        now, before = time.monotonic(), self._last.get(sequence.index)
+        before = self._last.get(sequence.index)
         self._last[sequence.index] = now
         self._observer.token(now - (before or self.submitted), first=before is None)
+        return before is None
 
-    async def __aiter__(self) -> AsyncIterator[Delta]:
-        """Ends when every sequence has ended; raises the error that ended one."""
+    async def batches(self) -> AsyncIterator[list[Delta]]:
+        """All that came since the reader looked last, until every sequence has ended; raises the error that ended
+        one, after what came before it."""
         waiting = len(self.sequences)
         while waiting:
-            delta = await self._queue.get()
-            if delta.error is not None:
-                raise delta.error
-            waiting -= delta.last
-            yield delta
+            await self._woken.wait()
+            self._woken.clear()
+            batch, self._held = self._held, []
+            errors = [delta.error for delta in batch if delta.error is not None]
+            waiting -= sum(delta.last for delta in batch)
+            yield [delta for delta in batch if delta.error is None]
+            if errors:
+                raise errors[0]

@@ -5,6 +5,7 @@ A step that fails ends the requests in it, not the thread. Deltas reach the even
 
 import asyncio
 import logging
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -22,6 +23,7 @@ from services.runtime.errors import Overloaded, Unavailable
 log = logging.getLogger("maas.engine")
 
 RETRY_AFTER_S = 1.0
+GAP_A_STREAM_S, WIDEST_GAP_S = 0.001, 0.05
 
 
 class EngineWorker:
@@ -41,13 +43,14 @@ class EngineWorker:
         self._thread.start()
 
     @contextmanager
-    def open(self, sequences: Sequence[EngineSequence]) -> Iterator[TokenStream]:
+    def open(self, sequences: Sequence[EngineSequence], *, whole: bool = False) -> Iterator[TokenStream]:
         """The sequences of one request, in the engine for the length of the block; left early, they are aborted.
+        `whole`: the reader is not woken before the end of one.
 
         Raises Overloaded when the waiting queue is full, Unavailable once closing.
         """
         self._admit(len(sequences))
-        stream = TokenStream(sequences, self._observer)
+        stream = TokenStream(sequences, self._observer, _never if whole else self._gap)
         for sequence in sequences:
             sequence.listener = stream.feed
         self._accepted += len(sequences)
@@ -65,6 +68,10 @@ class EngineWorker:
         self._inbox.put(None)
         await asyncio.to_thread(self._thread.join)
         self.engine.runner.close()
+
+    def _gap(self) -> float:
+        """Seconds between two messages of a stream: a message costs the loop a part of a millisecond."""
+        return min(GAP_A_STREAM_S * self._accepted, WIDEST_GAP_S)
 
     def _admit(self, count: int) -> None:
         if self._closing:
@@ -110,3 +117,7 @@ class EngineWorker:
         self._observer.stepped(len(deltas), waiting)
         for delta in deltas:
             delta.sequence.listener(delta)
+
+
+def _never() -> float:
+    return math.inf

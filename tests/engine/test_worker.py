@@ -48,11 +48,11 @@ async def working(**limits: int) -> AsyncIterator[tuple[EngineWorker, Counts]]:
 async def tokens(worker: EngineWorker, one: Sequence, stop_after: int = 10_000) -> list[int]:
     found: list[int] = []
     with worker.open([one]) as stream:
-        async for delta in stream:
-            found += delta.token_ids
+        async for batch in stream.batches():
+            found += [token for delta in batch for token in delta.token_ids]
             if len(found) >= stop_after:
                 break
-    return found
+    return found[:stop_after]
 
 
 async def idle(worker: EngineWorker) -> None:

@@ -221,7 +221,7 @@ async def test_a_stream_joins_to_the_unary_answer(stub: Stub, seed: int, interva
     assert messages[0].seed == seed and messages[0].served_by == unary.served_by and messages[0].stream_id
     assert messages[-1].usage.completion_tokens == unary.usage.completion_tokens
     assert not any(message.HasField("usage") for message in messages[:-1])
-    assert all(len(message.token_ids) == interval for message in messages if not message.finish_reason)
+    assert all(len(message.token_ids) >= interval for message in messages if not message.finish_reason)
 
 
 async def test_chat_is_the_template_and_ids_are_taken_as_they_are(stub: Stub) -> None:

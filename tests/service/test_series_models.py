@@ -29,8 +29,8 @@ from tests.harness import running
 from tests.service.test_sequence import refused
 from tests.unit.runtime.text import made
 from training.data.labelled import Sequences, SequenceSplit
-from training.data.texts import TextRow
 from training.data.sunspots import SplitSeries
+from training.data.texts import TextRow
 from training.forecasting import ForecastTraining, roll_out
 from training.plan import Plan
 from training.publish import publish

@@ -379,7 +379,7 @@ class Output(_message.Message):
     echo: _builtins.bool
     """Put the prompt in front of each text."""
     stream_interval_tokens: _builtins.int
-    """Tokens a stream message carries; 1 unless set."""
+    """Tokens a stream message carries at least; 1 unless set. Busy streams put more into one."""
     skip_special_tokens: _builtins.bool
     """True unless set."""
     def __init__(
