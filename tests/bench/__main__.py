@@ -13,8 +13,10 @@ from rich.console import Console
 from rich.status import Status
 
 from services.runtime.store.store import ModelStore
-from tests.bench import generation, hop, vision
+from tests.bench import hop, vision
+from tests.bench.generation import run as generation
 from tests.bench.options import Options
+from tests.bench.peers.catalogue import PEERS
 from tests.bench.table import Table, append, machine
 
 PARTS: Mapping[str, Callable[[Options], Awaitable[list[Table]]]] = {
@@ -35,10 +37,13 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, help="compute threads of services and floors (default: as served)")
     parser.add_argument("--store", type=Path, default=Path(".maas/store"), help="the models")
     parser.add_argument("--home", type=Path, default=Path(".maas/bench"), help="where results and logs go")
+    parser.add_argument("--peers", help=f"of generation, by commas, made if need be: {', '.join(PEERS)}")
+    parser.add_argument("--precision", default="auto", help="of our own generation (default: auto)")
     given = parser.parse_args()
-    unknown = sorted(set(given.parts) - PARTS.keys())
+    given.peers = None if given.peers is None else tuple(filter(None, given.peers.split(",")))
+    unknown = sorted(set(given.parts) - PARTS.keys() | set(given.peers or ()) - PEERS.keys())
     if unknown or given.seconds <= 0 or given.repeat < 1 or (given.threads or 1) < 1:
-        parser.error(f"unknown parts: {', '.join(unknown)}" if unknown else "give positive numbers")
+        parser.error(f"unknown: {', '.join(unknown)}" if unknown else "give positive numbers")
     if not ModelStore(given.store).names():
         parser.error(f"no models in {given.store}: run `make models`")
     return given
@@ -48,7 +53,12 @@ async def measure(given: argparse.Namespace, console: Console) -> None:
     """Runs the parts one after the other; each is shown, and kept, when it is done."""
     _cancel_on_signals()
     store = given.store.absolute()
-    options = Options(store, given.home, given.seconds, given.repeat, given.threads, tell=lambda _: None)
+    options = Options(
+        *(store, given.home, given.seconds, given.repeat, given.threads),
+        tell=lambda _: None,
+        peers=given.peers,
+        precision=given.precision,
+    )
     asked = {"seconds": given.seconds, "repeat": given.repeat, "threads": given.threads}
     for name in given.parts or PARTS:
         about = {"part": name, **asked, **machine()}

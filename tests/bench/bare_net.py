@@ -11,8 +11,8 @@ import numpy as np
 
 from services.runtime.store.manifest import Manifest
 from services.runtime.store.store import ModelStore
+from tests.bench.lines import answer_lines
 from tests.bench.load import WARM_UP_S, WARM_UP_SHARE, sample
-from tests.bench.worker import answer_lines
 
 Pixels = np.ndarray[Any, np.dtype[np.float32]]
 Net = Callable[[Pixels], object]

@@ -7,7 +7,10 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """`seconds` a point, `repeat` rounds; `threads` None = as the services choose; `tell` hears how far it is."""
+    """`seconds` a point, `repeat` rounds; `threads` None = as the services choose; `tell` hears how far it is.
+
+    For generation: `peers` None = those that are installed; `precision` of our own engine.
+    """
 
     store: Path
     home: Path
@@ -15,10 +18,17 @@ class Options:
     repeat: int
     threads: int | None
     tell: Callable[[str], None]
+    peers: tuple[str, ...] | None = None
+    precision: str = "auto"
 
     @property
     def logs(self) -> Path:
         return self.home / "logs"
+
+    @property
+    def peers_root(self) -> Path:
+        """Where the peers' environments and formats are kept."""
+        return self.home.absolute() / "peers"
 
     @property
     def environment(self) -> dict[str, str]:

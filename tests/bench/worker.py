@@ -4,14 +4,13 @@ import asyncio
 import json
 import os
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 from cli.supervisor import tail
 
-Answer = Callable[[dict[str, Any]], dict[str, Any]]
 LINE_BYTES = 1 << 22
 
 
@@ -39,11 +38,17 @@ class Worker:
 
 
 @asynccontextmanager
-async def worker(module: str, *arguments: str, environment: Mapping[str, str], log: Path) -> AsyncIterator[Worker]:
-    """Runs `python -m module` in the environment of the server it is compared with."""
+async def worker(
+    module: str,
+    *arguments: str,
+    environment: Mapping[str, str],
+    log: Path,
+    python: Path = Path(sys.executable),
+) -> AsyncIterator[Worker]:
+    """Runs `python -m module`, by default in the environment of the server it is compared with."""
     with log.open("wb") as errors:
         process = await asyncio.create_subprocess_exec(
-            sys.executable,
+            str(python),
             *("-m", module, *arguments),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
@@ -57,11 +62,3 @@ async def worker(module: str, *arguments: str, environment: Mapping[str, str], l
         yield found
     finally:
         await found.close()
-
-
-def answer_lines(answer: Answer) -> None:
-    """The child's end: until its input ends. What libraries print goes to the log, not between the lines."""
-    out = os.fdopen(os.dup(sys.stdout.fileno()), "w")
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-    for line in sys.stdin:
-        print(json.dumps(answer(json.loads(line))), file=out, flush=True)
