@@ -1,6 +1,7 @@
 """The service's own engine, driven in a plain loop, without gRPC: `python -m … MODEL`, settings as ever."""
 
 import sys
+from collections.abc import Callable
 
 import torch
 
@@ -48,8 +49,11 @@ def play(engine: Engine, words: Tokenizer, burst: Burst) -> Outcome:
 
 
 def main() -> None:
-    engine, words = load(sys.argv[1], GenerationSettings())
-    serve(lambda burst: play(engine, words, burst))
+    def ready() -> Callable[[Burst], Outcome]:
+        engine, words = load(sys.argv[1], GenerationSettings())
+        return lambda burst: play(engine, words, burst)
+
+    serve(ready)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from time import perf_counter
 from typing import Any
 
-from tests.bench.lines import answer_lines
+from tests.bench.lines import answer_lines, output
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,12 +73,14 @@ def batches(progress: Progress, generate: Callable[[Sequence[Prompt]], list[list
     return progress.outcome()
 
 
-def serve(play: Callable[[Burst], Outcome]) -> None:
-    """Plays one burst a line; with each answer goes the process's peak memory so far."""
+def serve(load: Callable[[], Callable[[Burst], Outcome]]) -> None:
+    """Loads an engine and has it play one burst a line; with each answer goes the process's peak memory so far."""
+    out = output()
+    play = load()
 
     def answer(question: dict[str, Any]) -> dict[str, Any]:
         prompts = [Prompt(*one) for one in question["prompts"]]
         outcome = play(Burst(prompts, question["shared"]))
         return {**asdict(outcome), "peak_kib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss}
 
-    answer_lines(answer)
+    answer_lines(answer, out)

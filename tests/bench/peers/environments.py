@@ -11,6 +11,7 @@ from cli.supervisor import tail
 REQUIREMENTS = Path(__file__).parent
 # Some peers come as source only and are compiled here.
 INSTALL_S = 1200.0
+WITHOUT = "# without: "
 
 
 class NotInstalled(Exception):
@@ -32,12 +33,18 @@ def made(root: Path, name: str) -> bool:
 
 
 async def make(root: Path, name: str, log: Path) -> None:
-    """Makes the environment unless it is there. NotInstalled with the end of pip's log if it cannot be."""
+    """Makes the environment unless it is there. NotInstalled with the end of pip's log if it cannot be.
+
+    A line `# without: …` names packages that are demanded but not needed for texts, and taken out again: built for
+    another torch than the one here, they end the import of those who only look whether they are there.
+    """
     if made(root, name):
         return
     await call(log, INSTALL_S, sys.executable, "-m", "venv", "--clear", str(root / name))
-    pip = (str(python(root, name)), "-m", "pip", "install", "--quiet", "--disable-pip-version-check")
-    await call(log, INSTALL_S, *pip, "-r", str(wanted(name)))
+    pip = (str(python(root, name)), "-m", "pip", "--quiet", "--disable-pip-version-check")
+    await call(log, INSTALL_S, *pip, "install", "-r", str(wanted(name)))
+    if needless := _needless(name):
+        await call(log, INSTALL_S, *pip, "uninstall", "--yes", *needless)
     (root / name / ".made").write_text(_stamp(name))
 
 
@@ -62,6 +69,15 @@ async def call(log: Path, seconds: float, *command: str) -> None:
     if code:
         last = [line for line in tail(log).splitlines() if line.strip()][-1:]
         raise NotInstalled(last[0].strip()[:200] if last else f"exit code {code}")
+
+
+def _needless(name: str) -> list[str]:
+    return [
+        one
+        for line in wanted(name).read_text().splitlines()
+        if line.startswith(WITHOUT)
+        for one in line.removeprefix(WITHOUT).split()
+    ]
 
 
 def _stamp(name: str) -> str:

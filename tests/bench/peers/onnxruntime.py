@@ -44,4 +44,4 @@ def _alike(prompts: list[Prompt]) -> Iterator[list[int]]:
 
 
 if __name__ == "__main__":
-    serve(Engine(sys.argv[1], int(sys.argv[2])).play)
+    serve(lambda: Engine(sys.argv[1], int(sys.argv[2])).play)

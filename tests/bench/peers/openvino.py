@@ -51,4 +51,4 @@ class Engine:
 
 
 if __name__ == "__main__":
-    serve(Engine(sys.argv[1], int(sys.argv[2])).play)
+    serve(lambda: Engine(sys.argv[1], int(sys.argv[2])).play)

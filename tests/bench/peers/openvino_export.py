@@ -4,19 +4,18 @@ import sys
 from pathlib import Path
 from shutil import copy
 
+from optimum.intel import OVModelForCausalLM, OVWeightQuantizationConfig
+
+PRECISIONS = {
+    "int8": OVWeightQuantizationConfig(bits=8),
+    "int4": OVWeightQuantizationConfig(bits=4, group_size=64, ratio=1.0),
+}
+
 
 def main() -> None:
-    # It is required and may have been built for another torch, which ends its import; nothing here sees pictures.
-    sys.modules["torchvision"] = None  # type: ignore[assignment]
-    from optimum.intel import OVModelForCausalLM, OVWeightQuantizationConfig
-
-    precisions = {
-        "int8": OVWeightQuantizationConfig(bits=8),
-        "int4": OVWeightQuantizationConfig(bits=4, group_size=64, ratio=1.0),
-    }
     checkpoint, folder, precision = sys.argv[1:]
     model = OVModelForCausalLM.from_pretrained(
-        checkpoint, export=True, compile=False, quantization_config=precisions[precision]
+        checkpoint, export=True, compile=False, quantization_config=PRECISIONS[precision]
     )
     model.save_pretrained(folder)
     copy(Path(checkpoint, "tokenizer.json"), folder)

@@ -1,7 +1,7 @@
 """transformers' own Llama and `generate`, fp32, one batch at a time: `python -m … CHECKPOINT THREADS`."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -12,7 +12,7 @@ from tests.bench.peers.burst import Burst, Outcome, Progress, Prompt, batches, s
 PAD = 0
 
 
-def load(checkpoint: str, threads: int) -> Any:
+def _model(checkpoint: str, threads: int) -> Any:
     """The model; it never ends by itself."""
     torch.set_num_threads(threads)
     model: Any = transformers.AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.float32)
@@ -42,14 +42,10 @@ def generate(model: Any, prompts: Sequence[Prompt]) -> list[list[int]]:
     return tokens
 
 
-def main() -> None:
-    model = load(sys.argv[1], int(sys.argv[2]))
-
-    def play(burst: Burst) -> Outcome:
-        return batches(Progress(burst), lambda prompts: generate(model, prompts))
-
-    serve(play)
+def load(checkpoint: str, threads: int) -> Callable[[Burst], Outcome]:
+    model = _model(checkpoint, threads)
+    return lambda burst: batches(Progress(burst), lambda prompts: generate(model, prompts))
 
 
 if __name__ == "__main__":
-    main()
+    serve(lambda: load(sys.argv[1], int(sys.argv[2])))

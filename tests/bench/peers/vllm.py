@@ -5,6 +5,7 @@ import sys
 from itertools import count
 
 import vllm
+from vllm.sampling_params import RequestOutputKind
 
 from tests.bench.peers.burst import Burst, Outcome, Progress, serve
 
@@ -31,7 +32,11 @@ class Engine:
         for name, place in places.items():
             one = burst.prompts[place]
             how = vllm.SamplingParams(
-                temperature=0.0, max_tokens=one.new_tokens, ignore_eos=True, detokenize=False, output_kind=1
+                temperature=0.0,
+                max_tokens=one.new_tokens,
+                ignore_eos=True,
+                detokenize=False,
+                output_kind=RequestOutputKind.DELTA,
             )
             self._engine.add_request(name, {"prompt_token_ids": one.ids}, how)
         while progress.left:
@@ -41,4 +46,4 @@ class Engine:
 
 
 if __name__ == "__main__":
-    serve(Engine(sys.argv[1], int(sys.argv[2])).play)
+    serve(lambda: Engine(sys.argv[1], int(sys.argv[2])).play)
