@@ -3,6 +3,8 @@
 #include <pthread.h>
 #include <sched.h>
 
+#include <utility>
+
 namespace maas {
 
 namespace {
@@ -17,8 +19,8 @@ void pin(int cpu) {
 }
 }  // namespace
 
-Pool::Pool(int threads, const int* cpus) : threads_(threads), barrier_(threads) {
-  for (int i = 1; i < threads; i++) others_.emplace_back(&Pool::serve, this, i, cpus ? cpus[i] : -1);
+Pool::Pool(int threads, const int* cpus) : threads_(threads), first_cpu_(cpus[0]), barrier_(threads) {
+  for (int i = 1; i < threads; i++) others_.emplace_back(&Pool::serve, this, i, cpus[i]);
 }
 
 Pool::~Pool() {
@@ -29,6 +31,7 @@ Pool::~Pool() {
 }
 
 void Pool::run(const std::function<void(Walker&)>& pass) {
+  pin(std::exchange(first_cpu_, -1));
   pass_ = &pass;
   job_.fetch_add(1, std::memory_order_release);
   job_.notify_all();

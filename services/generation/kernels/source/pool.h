@@ -58,7 +58,7 @@ class Walker {
 
 class Pool {
  public:
-  // `cpus`: where each thread belongs, -1 = anywhere. The caller's own thread is the first.
+  // `cpus`: where each thread belongs, -1 = anywhere. The first is the one that calls `run`, always the same.
   Pool(int threads, const int* cpus);
   ~Pool();
 
@@ -71,6 +71,7 @@ class Pool {
   void serve(int index, int cpu);
 
   const int threads_;
+  int first_cpu_;
   Barrier barrier_;
   alignas(64) std::atomic<int> next_{0};
   alignas(64) std::atomic<uint32_t> job_{0};
