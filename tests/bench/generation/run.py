@@ -13,7 +13,7 @@ from tests.bench.generation.engines import Engine, InProcess, Streamed, Unary
 from tests.bench.generation.measure import Bench
 from tests.bench.generation.report import BARE, OURS, STREAMED
 from tests.bench.options import Options
-from tests.bench.peers.prepare import prepare
+from tests.bench.peers.prepare import Missing, prepare
 from tests.bench.servers import Server, running, suite
 from tests.bench.table import Table
 
@@ -33,7 +33,10 @@ async def run(options: Options) -> list[Table]:
         peers: dict[str, InProcess] = {}
         for one in ready:
             options.tell(f"starting {one.name}")
-            peers[one.name] = await stack.enter_async_context(engines.peer(one, threads, options))
+            try:
+                peers[one.name] = await stack.enter_async_context(engines.peer(one, threads, options))
+            except RuntimeError as reason:
+                missing.append(Missing(one.name, f"does not start: {str(reason).splitlines()[-1]}"[:80]))
         began = perf_counter()
         servers = await stack.enter_async_context(running([program], options.logs))
         start_s, server = perf_counter() - began, servers["generation"]
