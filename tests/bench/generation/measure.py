@@ -1,6 +1,7 @@
 """From engines and points to samples: warm-up, rounds, checks. Knows neither gRPC nor any engine."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 
 from tests.bench.generation.engines import Engine
@@ -14,10 +15,14 @@ WARM_UP_TOKENS = 4
 
 
 class Bench:
-    """The same bursts for every engine; the n-th measurement of a point is the same for all of them."""
+    """The same bursts for every engine; the n-th measurement of a point is the same for all of them.
 
-    def __init__(self, workload: Workload, engines: Mapping[str, Engine]) -> None:
-        self._workload, self._engines = workload, engines
+    `apart`: each engine gets words of its own instead, for engines that share a memory of prefixes.
+    """
+
+    def __init__(self, workload: Workload, engines: Mapping[str, Engine], *, apart: bool = False) -> None:
+        self._workloads = {name: replace(workload, salt=name) if apart else workload for name in engines}
+        self._engines = engines
         self._turns: dict[tuple[str, str], int] = {}
         self._tokens: dict[tuple[str, str, int], list[list[int]]] = {}
 
@@ -39,13 +44,13 @@ class Bench:
         return sum(a == b for a, b in pairs) / len(pairs) if pairs else None
 
     async def _measure(self, point: Point, name: str) -> Sample:
-        engine = self._engines[name]
+        engine, workload = self._engines[name], self._workloads[name]
         turn = self._turns[point.name, name] = self._turns.get((point.name, name), 0) + 1
         if turn == 1:
-            await engine.play(_short(self._workload.burst(point, 0)))
+            await engine.play(_short(workload.burst(point, 0)))
         if point.primed:
-            await engine.play(self._workload.primer(point, turn))
-        burst = self._workload.burst(point, turn)
+            await engine.play(workload.primer(point, turn))
+        burst = workload.burst(point, turn)
         outcome = await engine.play(burst)
         check(burst, outcome)
         self._tokens[point.name, name, turn] = outcome.tokens

@@ -49,7 +49,7 @@ async def run(options: Options) -> list[Table]:
         bare = await stack.enter_async_context(engines.own(work.model, program.environment, options))
         ways: dict[str, Engine] = {BARE: bare, OURS: ours, STREAMED: Streamed(stub, work.model)}
         costly = [point for point in work.points if point.name == COSTLY]
-        costs = await Bench(work, ways).run(costly, options)
+        costs = await Bench(work, ways, apart=True).run(costly, options)
         peak_mib = _peak_mib(server)
     title = f"{work.model}, greedy, EOS ignored, {threads} threads; ours {options.precision}"
     shown = [point for point in work.points if point.name not in (FIRST, AGAIN)]

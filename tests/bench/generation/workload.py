@@ -42,6 +42,7 @@ class Workload:
     seed: int
     words: range
     points: Sequence[Point]
+    salt: str = ""  # other words in requests of the same lengths
 
     def burst(self, point: Point, turn: int) -> Burst:
         """The point's requests in round `turn`."""
@@ -67,7 +68,7 @@ class Workload:
         return self._draw(point, turn, "shared").choices(self.words, k=point.shared_tokens)
 
     def _draw(self, point: Point, turn: int, part: str) -> random.Random:
-        return random.Random(f"{self.seed} {point.name} {turn} {part}")
+        return random.Random(f"{self.seed} {point.name} {turn} {part}{self.salt}")
 
 
 def load(path: Path = FILE) -> Workload:
