@@ -1,6 +1,5 @@
 """Which tokens or steps decided: one model's explanations, its net loaded at the first. Knows no proto."""
 
-import asyncio
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +9,7 @@ import numpy as np
 from services.runtime.batcher import Outcome
 from services.runtime.device import DeviceThread
 from services.runtime.errors import InvalidInput
+from services.runtime.opened import Opened
 from services.runtime.runners.base import Array
 from services.runtime.store.manifest import Manifest
 from services.runtime.turns import Turns
@@ -66,18 +66,17 @@ class Explainer:
     """Explains answers of one version on the reference net, whatever runner serves them."""
 
     def __init__(self, net: Net, directory: Path, device: DeviceThread, settings: SequenceSettings) -> None:
-        self._manifest, self._directory, self._settings = net.manifest, directory, settings
+        self._settings = settings
         self._hears = bool(net.state_specs)
         self._turns = Turns(device, settings.explain_limit)
-        self._opening = asyncio.Lock()
-        self._net: ExplainNet | None = None
+        self._net = Opened(lambda: _open(net.manifest, directory, settings))
 
     async def explain(
         self, part: Tokens | Steps, question: Question, deadline: float | None
     ) -> Outcome[Explanation]:
         """Raises Overloaded, DeadlinePassed between turns, InvalidInput when the net's numbers overflow."""
         with self._turns.take(deadline) as turn:
-            net = await self._opened()
+            net = await self._net.get()
             from services.runtime.attribution import integrate
 
             subject = await turn.run(self._subject, net, part)
@@ -98,15 +97,9 @@ class Explainer:
             return net.text(part.ids, part.blank)
         return net.stream(part.values) if self._hears else net.series(part.values)
 
-    async def _opened(self) -> "ExplainNet":
-        async with self._opening:
-            if self._net is None:
-                self._net = await asyncio.to_thread(_open, self._manifest, self._directory, self._settings)
-            return self._net
-
     def close(self) -> None:
         """Let go of the net."""
-        self._net = None
+        self._net.close()
 
 
 def _open(manifest: Manifest, directory: Path, settings: SequenceSettings) -> "ExplainNet":

@@ -11,6 +11,7 @@ import numpy as np
 from services.runtime.batcher import Outcome
 from services.runtime.device import DeviceThread
 from services.runtime.errors import InvalidInput
+from services.runtime.opened import Opened
 from services.runtime.pictures.preprocess import ImagePreprocessing
 from services.runtime.runners.base import Array
 from services.runtime.store.manifest import Manifest
@@ -61,16 +62,14 @@ class Explainer:
     def __init__(
         self, manifest: Manifest, directory: Path, device: DeviceThread, settings: VisionSettings
     ) -> None:
-        self._manifest, self._directory, self._settings = manifest, directory, settings
         self._preprocessing = ImagePreprocessing.of(manifest)
         self._turns = Turns(device, settings.explain_limit)
-        self._opening = asyncio.Lock()
-        self._net: ExplainNet | None = None
+        self._net = Opened(lambda: _open(manifest, directory, settings))
 
     async def explain(self, item: Prepared, question: Question, deadline: float | None) -> Outcome[Explanation]:
         """Raises Overloaded, DeadlinePassed between turns, InvalidInput when the net's numbers overflow."""
         with self._turns.take(deadline) as turn:
-            net = await self._opened()
+            net = await self._net.get()
             scores = softmax(await turn.run(net.logits, item.pixels))
             target = int(scores.argmax()) if question.target is None else question.target
             heat, delta = await self._heat(net, item, question, target, turn)
@@ -102,15 +101,9 @@ class Explainer:
         )
         return np.broadcast_to(-mean / std, self._preprocessing.shape).copy()
 
-    async def _opened(self) -> "ExplainNet":
-        async with self._opening:
-            if self._net is None:
-                self._net = await asyncio.to_thread(_open, self._manifest, self._directory, self._settings)
-            return self._net
-
     def close(self) -> None:
         """Let go of the net."""
-        self._net = None
+        self._net.close()
 
 
 def _open(manifest: Manifest, directory: Path, settings: VisionSettings) -> "ExplainNet":
