@@ -41,6 +41,7 @@ class Forwarder:
         if method.server_streaming:
             return grpc.unary_stream_rpc_method_handler(self._server_stream(method))
         if method.client_streaming:
+            # At start, not in a call: whoever adds such a method to a contract must write its way here.
             raise NotImplementedError(f"{method.path}: no contract of ours has this shape")
         if method.remembers:
             return grpc.unary_unary_rpc_method_handler(self._remembering(method), method.request.FromString)

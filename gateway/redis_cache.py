@@ -1,6 +1,7 @@
 """Redis as a cache that can only help: bounded in time, behind a breaker, any fault is a miss and counted."""
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -9,6 +10,8 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from gateway.breaker import Breaker
+
+log = logging.getLogger("maas.cache")
 
 
 class RedisCache:
@@ -51,7 +54,9 @@ class RedisCache:
             async with asyncio.timeout(self._longest_s):
                 found = await operation()
         # Whatever it is: a broken connection is also a RuntimeError under uvloop, a bad answer any parser's error.
-        except Exception:
+        except Exception as error:
+            # The breaker bounds these lines. Not the text: a parser's error can repeat what it read.
+            log.warning("Redis did not answer", extra={"error": type(error).__name__})
             self._breaker.fault()
             self._on_fault()
             return None
