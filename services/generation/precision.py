@@ -18,6 +18,7 @@ from services.generation.models.plain import PlainLM
 from services.generation.settings import GenerationSettings
 from services.runtime.errors import PreconditionFailed
 from services.runtime.store.manifest import Manifest
+from services.runtime.store.store import ModelStore
 
 log = logging.getLogger("maas.models")
 
@@ -57,7 +58,7 @@ def _fp32(manifest: Manifest, net: CausalLM, settings: GenerationSettings) -> Pr
 
 def _int8(manifest: Manifest, net: CausalLM, settings: GenerationSettings) -> Prepared:
     config = net.config
-    library = build.library(build.default_folder())
+    library = build.library(settings.kernels.expanduser())
     packed = PackedModel(_packed_file(manifest, net, settings), config)
     each = config.num_hidden_layers * config.num_key_value_heads * cell_bytes(config)
     blocks = (settings.kv_cache_mib << 20) // each
@@ -69,15 +70,27 @@ def _int8(manifest: Manifest, net: CausalLM, settings: GenerationSettings) -> Pr
 
 def _packed_file(manifest: Manifest, net: CausalLM, settings: GenerationSettings) -> Path:
     """The version's packed file, made by the first process that needs it."""
-    name = f"{manifest.digest.removeprefix('sha256:')}-{packing.FORMAT}.safetensors"
-    path = settings.store / PACKED / name
+    path = settings.store / PACKED / _packed_name(manifest)
     if not path.is_file():
-        plain = PlainLM(net)
-        if not packing.fits(plain.config):
+        if not packing.fits(net.config):
             raise PreconditionFailed(f"the kernels hold no net of the shape of {manifest.name}")
         log.info("packing weights in eight bits", extra={"model": manifest.name})
-        packing.write(plain, path)
+        packing.write(PlainLM(net), path)
+        _drop_orphans(ModelStore(settings.store))
     return path
+
+
+def _drop_orphans(store: ModelStore) -> None:
+    """Packed files of versions that are gone, or of another format. Who has one open keeps it."""
+    versions = [(name, number) for name in store.names() for number in store.versions(name)]
+    kept = {_packed_name(store.manifest(*version)) for version in versions}
+    for path in (store.root / PACKED).glob("*.safetensors"):
+        if path.name not in kept:
+            path.unlink(missing_ok=True)
+
+
+def _packed_name(manifest: Manifest) -> str:
+    return f"{manifest.digest.removeprefix('sha256:')}-{packing.FORMAT}.safetensors"
 
 
 def _cpus(threads: int) -> list[int]:

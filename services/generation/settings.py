@@ -1,9 +1,11 @@
 """Settings of the generation service. Knows no model."""
 
+from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, field_validator
 
+from services.generation.kernels.build import FOLDER
 from services.generation.models.config import CHUNK
 from services.runtime.settings import ServerSettings
 
@@ -16,6 +18,7 @@ class GenerationSettings(ServerSettings):
     precision: Literal["auto", "int8", "fp32"] = Field(
         "fp32", description="of weights and KV cache; auto = int8 where the kernels can be had"
     )
+    kernels: Path = Field(FOLDER, description="where the int8 kernels are kept once they are built")
     kv_cache_mib: int = Field(1024, ge=16, description="memory for keys and values of each model, MiB")
     kv_block_tokens: int = Field(16, ge=1, le=64, description=f"tokens a KV block of fp32; divides {CHUNK}")
     batch_tokens: int = Field(256, ge=1, description="prompt tokens computed a step, beside the decodes")

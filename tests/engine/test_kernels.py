@@ -156,7 +156,7 @@ def test_the_kernels_compute_the_plain_form_in_eight_bits(kind: str, isa: str, t
 @pytest.mark.parametrize("threads", [1, 2, 3])
 def test_passes_of_any_length_and_any_threads_give_the_same_bits(isa: str, threads: int, tmp_path: Path) -> None:
     int8 = Int8.of(net_of("mistral"), tmp_path)
-    expected, logits = served(int8 if isa == "" else Int8(int8.packed, int8.config, isa=isa), prompt(), [LENGTH])
+    expected, logits = served(Int8(int8.packed, int8.config, isa=isa), prompt(), [LENGTH])
     other = Int8(int8.packed, int8.config, threads, isa)
     for cuts in ([1] * LENGTH, [13, 1, 20, 16, 20], [LENGTH - 1, 1]):
         hidden, found = served(other, prompt(), cuts)
@@ -181,8 +181,9 @@ def test_panels_hold_every_weight_where_the_kernels_look() -> None:
         assert packed[row // 32, column // 4, row % 32 // 16, row % 16, column % 4] == values[row, column]
 
 
-def test_without_a_compiler_the_reason_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CXX", str(tmp_path / "no-compiler"))
-    with pytest.raises(build.NoCompiler, match="did not run"):
-        build.library(tmp_path / "kernels")
+def test_without_a_compiler_or_with_a_bad_one_the_reason_is_told(tmp_path: Path) -> None:
+    with pytest.raises(build.NoCompiler, match="no absent-c"):
+        build.library(tmp_path / "kernels", "absent-c++")
+    with pytest.raises(build.NoCompiler, match="false -std"):
+        build.library(tmp_path / "kernels", "false")
     assert not list((tmp_path / "kernels").iterdir())

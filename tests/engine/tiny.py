@@ -22,6 +22,7 @@ from services.generation.models import registry
 from services.generation.models.causal_lm import CausalLM
 from services.generation.models.config import ModelConfig
 from services.generation.models.plain import PlainLM
+from tests.needs import needs
 
 VOCAB = 128
 CONTEXT = 512
@@ -69,11 +70,12 @@ class Int8:
 
     @classmethod
     def of(cls, model: CausalLM, folder: Path) -> "Int8":
+        needs("g++")
         packing.write(PlainLM(model), folder / "packed.safetensors")
         return cls(PackedModel(folder / "packed.safetensors", model.config), model.config)
 
     def runner(self, num_blocks: int) -> KernelRunner:
-        kernels = Kernels(build.library(build.default_folder()), self.threads, isa=self.isa)
+        kernels = Kernels(build.library(build.FOLDER.expanduser()), self.threads, isa=self.isa)
         return KernelRunner(self.packed, self.config, num_blocks, kernels)
 
 

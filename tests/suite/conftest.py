@@ -21,6 +21,7 @@ import pytest
 
 from services.runtime.store.sources.fetcher import Fetcher
 from services.runtime.store.store import ModelStore
+from tests.needs import needs
 
 if TYPE_CHECKING:
     from tests.suite.recipes import School
@@ -173,6 +174,7 @@ def suite(tmp_path_factory: pytest.TempPathFactory, model_store: ModelStore) -> 
 @pytest.fixture(scope="session")
 def school(suite: Suite, fetcher: Fetcher) -> "School":
     """Recipes trained for some seconds and published while the suite runs."""
+    needs("npm")  # digits and mails
     from tests.suite.recipes import open_school
 
     return open_school(suite, fetcher)

@@ -25,19 +25,19 @@ OBJECTS: dict[str, tuple[str, tuple[str, ...]]] = {
     "library": ("library.cc", ()),
 }
 TIMEOUT_S = 300
+FOLDER = Path("~/.cache/maas/kernels")
 
 
 class NoCompiler(Exception):
     """No library, and nothing to build one with. Says why."""
 
 
-def library(folder: Path) -> Path:
+def library(folder: Path, compiler: str = "g++") -> Path:
     """The library in `folder`, built first if this source was never built there. Raises NoCompiler."""
     path = folder / f"libmaas-{digest()}.so"
     if not path.is_file():
-        compiler = os.environ.get("CXX") or shutil.which("g++")
-        if compiler is None:
-            raise NoCompiler("no g++ is on the PATH")
+        if shutil.which(compiler) is None:
+            raise NoCompiler(f"no {compiler} is on the PATH")
         folder.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(dir=folder) as aside:
             _build(compiler, Path(aside)).replace(path)
@@ -75,10 +75,5 @@ def _run(command: list[str]) -> None:
         raise NoCompiler(f"{' '.join(command)}\n{done.stderr[-2000:]}")
 
 
-def default_folder() -> Path:
-    """Where libraries are kept: MAAS_KERNELS, else the user's cache."""
-    return Path(os.environ.get("MAAS_KERNELS", "~/.cache/maas/kernels")).expanduser()
-
-
 if __name__ == "__main__":
-    print(library(default_folder()))
+    print(library(FOLDER.expanduser()))
