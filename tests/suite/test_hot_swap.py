@@ -22,7 +22,8 @@ from maas.vision.v1.vision_service_pb2_grpc import VisionServiceStub
 from services.generation.models import registry
 from services.generation.models.causal_lm import CausalLM
 from services.runtime.store.store import ModelStore
-from tests.service import test_generation, test_vision
+from tests.service import test_vision
+from tests.service.generation import CONFIG
 from tests.suite.conftest import Suite
 from tests.unit.runtime.text.made import byte_level
 from training.sampling import sample
@@ -107,7 +108,7 @@ class Words(Subject):
 
     def publish(self, store: ModelStore) -> None:
         torch.manual_seed(len(self._nets))
-        net = registry.build("LlamaForCausalLM", test_generation.CONFIG).eval().requires_grad_(False)
+        net = registry.build("LlamaForCausalLM", CONFIG).eval().requires_grad_(False)
         for weight in net.parameters():
             weight.data += torch.randn_like(weight) * 0.3
         self._nets[str(len(self._nets) + 1)] = net
@@ -118,7 +119,7 @@ class Words(Subject):
             draft.fields.update(
                 tasks=["generation.generate"],
                 architecture="LlamaForCausalLM",
-                config=test_generation.CONFIG,
+                config=CONFIG,
                 runner="engine",
                 tokenizer={"file": "tokenizer.json", "eos_token": "<|im_end|>"},
             )
