@@ -11,12 +11,13 @@ from google.protobuf.message import Message as ProtoMessage
 from maas.common.v1 import tensor_pb2
 from maas.generation.v1 import generation_pb2 as pb
 from maas.generation.v1 import generation_service_pb2 as service_pb
+from services.generation import capabilities
 from services.generation.engine.bad_words import BadWords
 from services.generation.engine.request import Request, SamplingParams, Stopping
 from services.generation.job import Job
 from services.generation.model import GenerationModel
 from services.runtime.context import RequestContext
-from services.runtime.errors import InvalidInput, PreconditionFailed, Unimplemented
+from services.runtime.errors import InvalidInput, PreconditionFailed
 from services.runtime.tensors import token_ids
 from services.runtime.text.chat import Message
 from services.runtime.text.tokenizer import Tokenizer, require_ids
@@ -25,7 +26,6 @@ GenerateRequest = service_pb.GenerateRequest | service_pb.GenerateStreamRequest
 
 DEFAULT_MAX_TOKENS = 256
 VOCABULARY_SEARCH = 1000  # looking for a bad word in the vocabulary costs as much as so many characters
-NOT_SERVED = ("constraint", "adapter", "resume")
 # Sampling fields that the engine knows by the same name and unit.
 PLAIN = (
     *("temperature", "top_k", "top_p", "min_p", "typical_p"),
@@ -41,7 +41,7 @@ def size(request: GenerateRequest | service_pb.ScoreRequest) -> int:
 
 def job(request: GenerateRequest, model: GenerationModel, call: RequestContext) -> Job:
     """The whole request, checked. InvalidInput names the field, Unimplemented what is not served."""
-    _refuse_unserved(request)
+    capabilities.require(request, model.worker.capabilities)
     prompt = _prompt(request, model)
     n, draws = _counts(request)
     output = request.output
@@ -98,16 +98,6 @@ def scoring(request: service_pb.ScoreRequest, model: GenerationModel, call: Requ
         salt=_salt(call.tenant, ""),
     )
     return Scoring(Job(wanted), first)
-
-
-def _refuse_unserved(request: GenerateRequest) -> None:
-    named = [name for name in _given(request) if name in NOT_SERVED]
-    if request.sampling.num_beams > 1:
-        named.append("sampling.num_beams")
-    if request.sampling.HasField("length_penalty"):
-        named.append("sampling.length_penalty")
-    if named:
-        raise Unimplemented(f"{', '.join(named)}: not served by this version; leave it unset")
 
 
 def _prompt(request: GenerateRequest, model: GenerationModel) -> list[int]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from services.generation.backend import Backend
 from services.generation.engine.bad_words import Vocabulary
 from services.generation.engine.blocks import BlockPool
 from services.generation.engine.engine import Engine
@@ -44,7 +45,7 @@ class GenerationModel:
     vocab_size: int
     eos_token_ids: frozenset[int]
     context: int
-    worker: EngineWorker
+    worker: Backend
     threads: ThreadPoolExecutor
 
     def require_template(self) -> ChatTemplate:

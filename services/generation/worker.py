@@ -14,6 +14,7 @@ from threading import Thread
 
 import torch
 
+from services.generation import capabilities
 from services.generation.engine.engine import Engine
 from services.generation.engine.output import Delta
 from services.generation.engine.request import Sequence as EngineSequence
@@ -28,6 +29,8 @@ GAP_A_STREAM_S, WIDEST_GAP_S = 0.001, 0.05
 
 class EngineWorker:
     """Runs one engine; made, used and closed on one event loop."""
+
+    capabilities = capabilities.ENGINE
 
     def __init__(
         self, engine: Engine, name: str, observer: Observer, *, threads: int = 1, queue_limit: int = 512
