@@ -122,7 +122,7 @@ def _read(
 
 
 def _engine(prepared: Prepared, context: int, settings: GenerationSettings) -> Engine:
-    limits = Limits(settings.batch_tokens, settings.batch_sequences)
+    limits = Limits(settings.batch_tokens, settings.batch_sequences, settings.speculation)
     scheduler = Scheduler(BlockPool(prepared.blocks, prepared.block_size), limits)
     return Engine(scheduler, prepared.runner, context)
 

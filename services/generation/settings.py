@@ -23,6 +23,9 @@ class GenerationSettings(ServerSettings):
     kv_block_tokens: int = Field(16, ge=1, le=64, description=f"tokens a KV block of fp32; divides {CHUNK}")
     batch_tokens: int = Field(256, ge=1, description="prompt tokens computed a step, beside the decodes")
     batch_sequences: int = Field(64, ge=1, description="sequences that run at once")
+    speculation: bool = Field(
+        True, description="draft tokens by looking up what followed the last ones before; changes no text"
+    )
     text_threads: int = Field(2, ge=1, le=64, description="threads that tokenize long prompts")
 
     @field_validator("kv_block_tokens")

@@ -117,7 +117,7 @@ class EngineWorker:
             self._loop.call_soon_threadsafe(self._tell, deltas, len(self.engine.scheduler.waiting))
 
     def _tell(self, deltas: list[Delta], waiting: int) -> None:
-        self._observer.stepped(len(deltas), waiting)
+        self._observer.stepped(len({id(delta.sequence) for delta in deltas}), waiting)
         for delta in deltas:
             delta.sequence.listener(delta)
 

@@ -17,7 +17,7 @@ from services.generation.engine.scheduler import Scheduler
 from services.generation.engine.step import Chunk, Step
 from services.runtime.errors import DeadlinePassed
 
-SCORED_ROWS = 64  # prompt rows whose logits exist at a time
+LOGITS_ROWS = 64  # rows whose logits exist at a time
 
 
 class Engine:
@@ -32,9 +32,11 @@ class Engine:
     ) -> None:
         self.scheduler = scheduler
         self.runner = runner
-        self.context = context
+        self.context = scheduler.context = context
         self.steps = 0
         self.computed_tokens = 0
+        self.drafted = 0
+        self.accepted = 0
         self._clock = clock
         self._step = Step(())
         self._news: list[Delta] = []
@@ -95,16 +97,32 @@ class Engine:
     def _commit(self, computed: Computed) -> None:
         rows = list(zip(computed.chunks, computed.ends, strict=True))
         for chunk, _ in rows:
-            self.scheduler.commit(chunk)
+            self.scheduler.commit(chunk.sequence, chunk.certain)
         scored = [
             (chunk, end) for chunk, end in rows if self._scored(chunk, computed.hidden[end - chunk.count : end])
         ]
-        complete = [(chunk.sequence, end - 1) for chunk, end in scored if chunk.completes]
-        if complete:
-            found = self.runner.logits(computed.hidden[[place for _, place in complete]])
-            self._news += [
-                self._advance(sequence, row) for (sequence, _), row in zip(complete, found, strict=True)
-            ]
+        self._choose(computed.hidden, [(chunk, end) for chunk, end in scored if chunk.completes])
+
+    def _choose(self, hidden: Tensor, complete: list[tuple[Chunk, int]]) -> None:
+        """The next tokens of chunks that end before these rows."""
+        wanted = [(chunk, row) for chunk, end in complete for row in range(end - 1 - len(chunk.drafts), end)]
+        self.drafted += len(wanted) - len(complete)
+        for start in range(0, len(wanted), LOGITS_ROWS):
+            part = wanted[start : start + LOGITS_ROWS]
+            found = self.runner.logits(hidden[[row for _, row in part]])
+            for (chunk, _), row in zip(part, found, strict=True):
+                self._follow(chunk, row)
+
+    def _follow(self, chunk: Chunk, row: Row) -> None:
+        """One token further, unless the sequence ended or its drafts went astray before this row."""
+        sequence = chunk.sequence
+        if sequence.pending:
+            return
+        delta = self._advance(sequence, row)
+        self._news.append(delta)
+        if not delta.last and chunk.foretold:
+            self.scheduler.commit(sequence, sequence.computed + 1)
+            self.accepted += 1
 
     def _advance(self, sequence: Sequence, row: Row) -> Delta:
         """One token further, or only the end where none is wanted; what goes wrong ends this sequence alone."""
@@ -148,9 +166,9 @@ class Engine:
     def _score(self, chunk: Chunk, hidden: Tensor) -> None:
         """Log probabilities of the prompt tokens that follow the chunk's rows."""
         request = chunk.sequence.request
-        for start in range(0, chunk.count, SCORED_ROWS):
+        for start in range(0, chunk.count, LOGITS_ROWS):
             for place, row in enumerate(
-                self.runner.logits(hidden[start : start + SCORED_ROWS]), start=chunk.start + start + 1
+                self.runner.logits(hidden[start : start + LOGITS_ROWS]), start=chunk.start + start + 1
             ):
                 if place < len(request.prompt):
                     token = request.prompt[place]

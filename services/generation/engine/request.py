@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from services.generation.engine.bad_words import NO_BAD_WORDS, BadWords, Open
+from services.generation.engine.drafts import Drafter
 from services.generation.engine.output import Delta, FinishReason, PositionLogprobs, StopMatch
 
 TokenIds = tuple[int, ...] | NDArray[np.int64]
@@ -101,7 +102,7 @@ class TextSink(Protocol):
 class Sequence:
     """One continuation of a request. Filled by: scheduler `blocks`, `hashes`, `computed`; engine the rest.
 
-    listener: who is told of each delta.
+    listener: who is told of each delta. known: tokens it will most likely say, from the first on.
     """
 
     def __init__(
@@ -111,6 +112,7 @@ class Sequence:
         text: TextSink,
         bad_words: BadWords = NO_BAD_WORDS,
         listener: Callable[[Delta], None] = lambda _: None,
+        known: tuple[int, ...] = (),
     ) -> None:
         self.request = request
         self.index = index
@@ -118,6 +120,8 @@ class Sequence:
         self.bad_words = bad_words
         self.opened: Open = ()  # bad words that the end of the output begins
         self.listener = listener
+        self.known = known
+        self.drafter = Drafter()
         self.tokens = list(request.prompt)
         self.output_counts: Counter[int] = Counter()
         self.computed = 0  # tokens whose keys and values are in `blocks`
@@ -142,6 +146,11 @@ class Sequence:
     @property
     def output_length(self) -> int:
         return len(self.tokens) - len(self.request.prompt)
+
+    @property
+    def room(self) -> int:
+        """Tokens that may yet be chosen."""
+        return self.request.stopping.max_tokens - self.output_length
 
     @property
     def held_open(self) -> bool:

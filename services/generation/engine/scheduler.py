@@ -2,7 +2,7 @@
 
 from bisect import insort
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import count
 
 from services.generation.engine import prefix
@@ -13,10 +13,11 @@ from services.generation.engine.step import Chunk, Step
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Bounds of one step: prompt tokens computed, sequences running."""
+    """Bounds of one step: prompt tokens computed, sequences running; whether drafts are computed, too."""
 
     max_batch_tokens: int = 256
     max_sequences: int = 64
+    speculation: bool = True
 
 
 class Scheduler:
@@ -32,6 +33,7 @@ class Scheduler:
         self.waiting: list[Sequence] = []
         self.running: list[Sequence] = []
         self.preemptions = 0
+        self.context = 0  # most tokens of a sequence; nothing is drafted beyond
         self._arrivals = count()
         self._computing: dict[bytes, Sequence] = {}  # block name → the running sequence that will publish it
 
@@ -54,15 +56,29 @@ class Scheduler:
     def schedule(self) -> Step:
         """The next step: every decode, then prompts within the token budget. Empty when nothing can run."""
         self._secure_blocks()
-        chunks: list[Chunk] = []
-        budget = self.limits.max_batch_tokens
+        plan = Plan(self.limits.max_batch_tokens, len(self.running))
         for sequence in self.running:
-            budget -= _plan(chunks, sequence, budget)
-        for sequence in self._admissions() if budget else ():
-            budget -= _plan(chunks, sequence, budget)
-            if not budget:
+            plan.add(sequence, self._drafts(sequence, plan))
+        for sequence in self._admissions() if plan.budget else ():
+            plan.add(sequence)
+            if not plan.budget:
                 break
-        return Step(tuple(chunks))
+        return Step(tuple(plan.chunks))
+
+    def _drafts(self, sequence: Sequence, plan: "Plan") -> tuple[int, ...]:
+        """Guesses to compute with the sequence's next token, which are never worth a preemption."""
+        if not self.limits.speculation or sequence.pending != 1:
+            return ()
+        most = min(sequence.room, self.context - len(sequence.tokens)) - 1
+        known = sequence.known[sequence.output_length :][: max(min(most, plan.budget), 0)]
+        drafts = known or sequence.drafter.propose(sequence.tokens, plan.rows, most)
+        return tuple(drafts[: self._hold(sequence, len(sequence.tokens) + len(drafts)) - len(sequence.tokens)])
+
+    def _hold(self, sequence: Sequence, tokens: int) -> int:
+        """Tokens, of so many, that the sequence's blocks hold with what can be had."""
+        more = self.pool.blocks_for(tokens) - len(sequence.blocks)
+        sequence.blocks += self.pool.allocate(min(more, self.pool.available))
+        return len(sequence.blocks) * self.pool.block_size
 
     def _admissions(self) -> Iterator[Sequence]:
         """Admit waiting sequences one at a time: each changes what the next may share."""
@@ -75,11 +91,10 @@ class Scheduler:
                 return
             yield sequence
 
-    def commit(self, chunk: Chunk) -> None:
-        """The chunk's keys and values are in its blocks now: publish the blocks that are full."""
-        sequence = chunk.sequence
-        before, after = (edge // self.pool.block_size for edge in (chunk.start, chunk.end))
-        sequence.computed = chunk.end
+    def commit(self, sequence: Sequence, computed: int) -> None:
+        """The keys and values of so many tokens are in its blocks now: publish the blocks that are full."""
+        before, after = (edge // self.pool.block_size for edge in (sequence.computed, computed))
+        sequence.computed = computed
         self._name_blocks(sequence, after)
         for place in range(before, after):
             name = sequence.hashes[place]
@@ -162,13 +177,22 @@ class Scheduler:
         self.pool.check_integrity([sequence.blocks for sequence in self.running])
 
 
-def _plan(chunks: list[Chunk], sequence: Sequence, budget: int) -> int:
-    """Add the sequence's next chunk; returns its cost: decodes are free, prompts cost their tokens."""
-    decode = sequence.pending == 1
-    size = 1 if decode else min(sequence.pending, budget)
-    if size:
-        chunks.append(Chunk(sequence, sequence.computed, size))
-    return 0 if decode else size
+@dataclass(slots=True)
+class Plan:
+    """A step as it is put together. Decodes are free, prompt tokens cost budget."""
+
+    budget: int
+    rows: int  # of all decodes, with the drafts so far
+    chunks: list[Chunk] = field(default_factory=list)
+
+    def add(self, sequence: Sequence, drafts: tuple[int, ...] = ()) -> None:
+        """The sequence's next chunk, as much of it as the budget allows."""
+        decode = sequence.pending == 1
+        size = 1 if decode else min(sequence.pending, self.budget)
+        self.budget -= 0 if decode else size
+        self.rows += len(drafts)
+        if size:
+            self.chunks.append(Chunk(sequence, sequence.computed, size + len(drafts), drafts))
 
 
 def _order(sequence: Sequence) -> tuple[int, int, int]:

@@ -1,0 +1,59 @@
+"""What is foretold, and when it is worth a row."""
+
+from services.generation.engine.drafts import MOST, ORDER, Drafter
+
+
+def grown(tokens: list[int], start: int = ORDER) -> Drafter:
+    """A drafter that has seen the text grow token by token."""
+    drafter = Drafter()
+    for end in range(start, len(tokens) + 1):
+        drafter.propose(tokens[:end], 1, MOST)
+    return drafter
+
+
+def test_nothing_is_foretold_of_what_never_occurred() -> None:
+    assert grown(list(range(50))).propose([*range(50), 60], 1, MOST) == []
+
+
+def test_no_row_is_spent_before_guesses_have_come_true() -> None:
+    text = [1, 2, 3, 4, 5] * 2
+    drafter = Drafter()
+    assert drafter.propose(text, 1, MOST) == []
+    assert drafter.propose([*text, 1], 1, MOST) != []
+
+
+def test_a_loop_is_continued_past_its_end() -> None:
+    text = [1, 2, 3, 4] * 10
+    assert grown(text).propose(text, 1, MOST) == [1, 2, 3, 4, 1, 2, 3, 4, 1, 2, 3]
+    same = [9] * 30
+    assert grown(same).propose(same, 1, MOST) == [9] * MOST
+
+
+def test_a_passage_is_quoted_from_where_it_stood_last() -> None:
+    text = [*range(40), 90, 91, 92, 50, 51, 52, 53, 54, 55, 56, 57, 58, 90, 91, 92, 50, 51, 52]
+    assert grown(text).propose(text, 1, 4) == [53, 54, 55, 56]
+
+
+def test_the_fuller_the_pass_the_surer_a_guess_must_be() -> None:
+    text = [1, 2, 3, 4] * 10
+    lengths = [len(grown(text).propose(text, rows, MOST)) for rows in (1, 8, 32, 64, 2000)]
+    assert lengths == sorted(lengths, reverse=True)
+    assert lengths[0] == MOST
+    assert lengths[-1] == 0
+
+
+def test_a_guess_that_fails_costs_trust() -> None:
+    text = [1, 2, 3, 4] * 10
+    drafter = grown(text)
+    for stray in range(100, 140):  # whatever the loop foretells, something else comes
+        for token in (1, 2, 3, stray):
+            text.append(token)
+            drafter.propose(text, 1, MOST)
+    assert drafter.propose([*text, 1, 2, 3], 8, MOST) == []
+
+
+def test_no_more_than_asked_for() -> None:
+    text = [1, 2, 3, 4] * 10
+    assert grown(text).propose(text, 1, 0) == []
+    assert grown(text).propose(text, 1, -3) == []
+    assert len(grown(text).propose(text, 1, 2)) == 2
