@@ -1,6 +1,5 @@
 """`python -m gateway`: settings → backends → model index → cache → pipeline → services → serve."""
 
-from gateway.breaker import Breaker
 from gateway.cache import Cache, Far
 from gateway.cache_stats import CacheStats
 from gateway.fanout import FanOut
@@ -11,12 +10,14 @@ from gateway.model_service import ModelService
 from gateway.oip_service import OipService, add_oip
 from gateway.pipeline import Pipeline
 from gateway.redis_cache import RedisCache
-from gateway.sealing import SealedCache, Sealer, keys_of
+from gateway.sealed_cache import SealedCache
 from gateway.service import GatewayService
 from gateway.settings import GatewaySettings
 from gateway.watch import Watch
 from maas.gateway.v1 import gateway_service_pb2_grpc
 from maas.model.v1 import model_service_pb2_grpc
+from services.runtime.redis_link import RedisLink
+from services.runtime.sealing import Sealer, keys_of
 from services.runtime.server import Floor, main
 
 
@@ -46,9 +47,7 @@ def open_cache(settings: GatewaySettings, stats: CacheStats) -> Cache:
     """Both tiers; without a Redis URL the first alone. With a key, what goes to Redis is sealed."""
     redis: Far | None = None
     if settings.redis_url:
-        breaker = Breaker(settings.redis_breaker_faults, settings.redis_breaker_open_s, on_change=stats.breaker)
-        connect_s, operation_s = settings.redis_connect_ms / 1000, settings.redis_operation_ms / 1000
-        redis = RedisCache(settings.redis_url, connect_s, operation_s, breaker, stats.fault)
+        redis = RedisCache(RedisLink.of(settings, stats.fault, stats.breaker))
         if settings.cache_key is not None:
             sealer = Sealer(keys_of(settings.cache_key.get_secret_value()))
             redis = SealedCache(redis, sealer, stats.unopen)

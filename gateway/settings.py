@@ -4,15 +4,12 @@ import re
 from collections.abc import Mapping
 from typing import Annotated
 
-from pydantic import AfterValidator, Field, SecretStr
-from redis.asyncio.connection import parse_url
+from pydantic import AfterValidator, Field
 
-from gateway.sealing import keys_of
-from services.runtime.settings import ServerSettings
+from services.runtime.redis_settings import RedisSettings
 
 MIB = 1024 * 1024
 
-_REDIS = re.compile(r"(rediss?|unix)://.+")
 _ADDRESS = re.compile(r"unix:.+|.+:\d{1,5}")
 
 
@@ -27,29 +24,10 @@ def _checked(text: str) -> str:
     return text
 
 
-def _are_keys(secret: SecretStr) -> SecretStr:
-    keys_of(secret.get_secret_value())
-    return secret
-
-
-def _opens(url: str) -> str:
-    """Refused here, where it is named: the library's error repeats what stands where a port should."""
-    try:
-        good = not url or (_REDIS.fullmatch(url) and parse_url(url) is not None)
-    except ValueError:
-        good = False
-    if not good:
-        form = "no redis://[[USER]:PASSWORD@]HOST[:PORT][/DB], rediss:// likewise, or unix://PATH"
-        raise ValueError(f"{form}; in a password, / @ : are %2F %40 %3A")
-    return url
-
-
 Addresses = Annotated[str, AfterValidator(_checked)]
-RedisUrl = Annotated[str, AfterValidator(_opens)]
-Keys = Annotated[SecretStr, AfterValidator(_are_keys)]
 
 
-class GatewaySettings(ServerSettings):
+class GatewaySettings(RedisSettings):
     """Read by `python -m gateway`. An address may be a comma list: replicas of one service.
 
     A name in it stands for every process that DNS knows by it.
@@ -66,18 +44,6 @@ class GatewaySettings(ServerSettings):
     canary_percent: float = Field(
         0, ge=0, le=100, description="share of unary calls without a version that try the canary"
     )
-    redis_url: RedisUrl = Field(
-        "",
-        description="redis:// or unix:// of the shared cache; empty = none",
-    )
-    cache_key: Keys | None = Field(
-        None,
-        description="32 bytes in base64 or hex that seal what goes to Redis; NEW,OLD rotates; no flag",
-    )
-    redis_connect_ms: int = Field(200, ge=1, description="longest wait for a Redis connection")
-    redis_operation_ms: int = Field(50, ge=1, description="longest wait for a Redis answer")
-    redis_breaker_faults: int = Field(5, ge=1, description="Redis faults in a row that open the breaker")
-    redis_breaker_open_s: float = Field(1.0, gt=0, description="pause before an open breaker tries again")
     cache_ttl_s: float = Field(3600, gt=0, description="life of a cached answer; each varies by ten percent")
     cache_value_kib: int = Field(1024, ge=0, description="largest answer that is cached, KiB; 0 = none are")
     cache_memory_mib: int = Field(64, ge=0, description="cached answers kept in the process, MiB")

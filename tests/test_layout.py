@@ -16,6 +16,7 @@ AREAS = ("tokenization", "vision", "sequence", "generation")
 POLICY = (
     "services/runtime/batcher.py",
     "services/runtime/admission.py",
+    "services/runtime/breaker.py",
     "services/runtime/errors.py",
     "services/runtime/routes.py",
     "services/runtime/wish.py",
@@ -26,7 +27,6 @@ POLICY = (
     "gateway/singleflight.py",
     "gateway/cache_key.py",
     "gateway/lru.py",
-    "gateway/breaker.py",
     "gateway/trial.py",
 )
 FILE_CEILING, FUNCTION_CEILING = 300, 60

@@ -6,8 +6,9 @@ from unittest.mock import AsyncMock
 import pytest
 from redis.exceptions import ConnectionError
 
-from gateway.breaker import Breaker
 from gateway.redis_cache import RedisCache
+from services.runtime.breaker import Breaker
+from services.runtime.redis_link import RedisLink
 
 
 class Faulty:
@@ -15,10 +16,11 @@ class Faulty:
 
     def __init__(self, error: BaseException, faults: int = 100) -> None:
         self.counted = 0
-        self.cache = RedisCache("redis://127.0.0.1:1", 0.1, 0.1, Breaker(faults, 60), self._count)
+        link = RedisLink("redis://127.0.0.1:1", 0.1, 0.1, Breaker(faults, 60), self._count)
+        self.cache = RedisCache(link)
         self.client = AsyncMock()
         self.client.get.side_effect = self.client.set.side_effect = error
-        self.cache._client = self.client
+        link._client = self.client
 
     def _count(self) -> None:
         self.counted += 1

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.sealing import HEAD_BYTES, SealedCache, Sealer, keys_of
+from gateway.sealed_cache import SealedCache
+from services.runtime.sealing import HEAD_BYTES, Sealer, keys_of
 
 NEW, OLD = bytes(range(32)), bytes(range(32, 64))
 NAME = "maas:v1:{0011}"

@@ -3,14 +3,12 @@
 import binascii
 import secrets
 from base64 import b64decode
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from hashlib import blake2b
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-
-from gateway.cache import Far
 
 KEY_BYTES, NONCE_BYTES, TAG_BYTES = 32, 12, 16
 MOST_KEYS = 2
@@ -43,10 +41,10 @@ def _key_of(text: str) -> bytes:
 
 
 class Sealer:
-    """AES-256-GCM (NIST SP 800-38D) with a random 96-bit nonce; the cache key is the associated data.
+    """AES-256-GCM (NIST SP 800-38D) with a random 96-bit nonce; the value's name is the associated data.
 
-    Every cache key has an encryption key of its own, derived by keyed BLAKE2b (RFC 7693): the 2³² values that
-    random nonces allow one key (SP 800-38D, 8.3) then bound the rewrites of one entry, not all writes of a fleet.
+    Every name has an encryption key of its own, derived by keyed BLAKE2b (RFC 7693): the 2³² values that
+    random nonces allow one key (SP 800-38D, 8.3) then bound the rewrites of one value, not all writes of a fleet.
     """
 
     def __init__(self, keys: Sequence[bytes]) -> None:
@@ -67,34 +65,6 @@ class Sealer:
             with suppress(InvalidTag):
                 return _cipher(key, name).decrypt(nonce, body, sealed[:2] + name.encode())
         return None
-
-
-class SealedCache:
-    """A `Far` whose values are sealed. One that does not open is a miss, told to `on_unopened`."""
-
-    def __init__(self, far: Far, sealer: Sealer, on_unopened: Callable[[], None]) -> None:
-        self._far, self._sealer, self._on_unopened = far, sealer, on_unopened
-
-    @property
-    def broken(self) -> bool:
-        return self._far.broken
-
-    async def get(self, key: str) -> bytes | None:
-        """The opened value, or None."""
-        sealed = await self._far.get(key)
-        if sealed is None:
-            return None
-        plain = self._sealer.open(key, sealed)
-        if plain is None:
-            self._on_unopened()
-        return plain
-
-    async def set(self, key: str, value: bytes, life_s: float) -> None:
-        """Keeps the sealed value."""
-        await self._far.set(key, self._sealer.seal(key, value), life_s)
-
-    async def close(self) -> None:
-        await self._far.close()
 
 
 def _id_of(key: bytes) -> int:

@@ -1,6 +1,6 @@
 """The breaker, by an injected clock."""
 
-from gateway.breaker import Breaker
+from services.runtime.breaker import Breaker
 
 
 class Clock:

@@ -1,0 +1,34 @@
+"""What leaves the cache for Redis, sealed. Knows no Redis and no cipher."""
+
+from collections.abc import Callable
+
+from gateway.cache import Far
+from services.runtime.sealing import Sealer
+
+
+class SealedCache:
+    """A `Far` whose values are sealed. One that does not open is a miss, told to `on_unopened`."""
+
+    def __init__(self, far: Far, sealer: Sealer, on_unopened: Callable[[], None]) -> None:
+        self._far, self._sealer, self._on_unopened = far, sealer, on_unopened
+
+    @property
+    def broken(self) -> bool:
+        return self._far.broken
+
+    async def get(self, key: str) -> bytes | None:
+        """The opened value, or None."""
+        sealed = await self._far.get(key)
+        if sealed is None:
+            return None
+        plain = self._sealer.open(key, sealed)
+        if plain is None:
+            self._on_unopened()
+        return plain
+
+    async def set(self, key: str, value: bytes, life_s: float) -> None:
+        """Keeps the sealed value."""
+        await self._far.set(key, self._sealer.seal(key, value), life_s)
+
+    async def close(self) -> None:
+        await self._far.close()
