@@ -21,6 +21,8 @@ POLICY = (
     "services/runtime/routes.py",
     "services/runtime/wish.py",
     "services/generation/engine/scheduler.py",
+    "services/generation/engine/fairness.py",
+    "services/generation/engine/plan.py",
     "services/generation/engine/blocks.py",
     "services/generation/engine/request.py",
     "services/sequence/sessions.py",

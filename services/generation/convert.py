@@ -55,6 +55,7 @@ def job(request: GenerateRequest, model: GenerationModel, call: RequestContext) 
             logprobs=_given(output).get("logprobs"),
             prompt_logprobs=_given(output).get("prompt_logprobs"),
             priority=request.priority,
+            tenant=call.tenant,
             deadline=call.deadline,
             salt=_salt(call.tenant, request.cache_salt),
         ),
@@ -95,6 +96,7 @@ def scoring(request: service_pb.ScoreRequest, model: GenerationModel, call: Requ
         stopping=Stopping(max_tokens=0),
         prompt_logprobs=request.top_logprobs,
         deadline=call.deadline,
+        tenant=call.tenant,
         salt=_salt(call.tenant, ""),
     )
     return Scoring(Job(wanted), first)

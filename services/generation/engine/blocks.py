@@ -1,7 +1,7 @@
 """KV blocks by number: who holds them, which can be found again by content, which go next. No torch."""
 
 from collections import Counter, OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 NULL_BLOCK = 0  # never handed out: padding rows write there
 
@@ -30,6 +30,16 @@ class BlockPool:
     def usable(self) -> int:
         """Blocks that exist for sequences."""
         return self.num_blocks - 1
+
+    def gains(self, tables: Iterable[Sequence[int]]) -> Iterator[int]:
+        """Blocks that would be available after releasing none, one, two … of these tables."""
+        released, available = Counter[int](), self.available
+        yield available
+        for table in tables:
+            for block in table:
+                released[block] += 1
+                available += released[block] == self._references[block]
+            yield available
 
     def blocks_for(self, tokens: int) -> int:
         """Blocks that hold so many tokens."""

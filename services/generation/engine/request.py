@@ -68,7 +68,8 @@ class Stopping:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Request:
-    """One prompt and what to make of it. `deadline` in time.monotonic() seconds; higher priority goes first.
+    """One prompt and what to make of it. `deadline` in time.monotonic() seconds; higher priority goes first,
+    equal ones are shared fairly between tenants.
 
     logprobs, prompt_logprobs: alternatives reported a position; None = no report. Sequences of equal `salt`
     may share KV blocks. The engine fills `prompt_scores`, by position from 1 on, before the first output.
@@ -81,6 +82,7 @@ class Request:
     logprobs: int | None = None
     prompt_logprobs: int | None = None
     priority: int = 0
+    tenant: str = ""
     deadline: float | None = None
     salt: bytes = b""
     prompt_scores: dict[int, PositionLogprobs] = field(default_factory=dict)
@@ -100,7 +102,8 @@ class TextSink(Protocol):
 
 
 class Sequence:
-    """One continuation of a request. Filled by: scheduler `blocks`, `hashes`, `computed`; engine the rest.
+    """One continuation of a request. Filled by: scheduler `blocks`, `hashes`, `computed`,
+    `charged`; engine the rest.
 
     listener: who is told of each delta. known: tokens it will most likely say, from the first on.
     """
@@ -127,6 +130,7 @@ class Sequence:
         self.computed = 0  # tokens whose keys and values are in `blocks`
         self.blocks: list[int] = []
         self.hashes: list[bytes] = []  # of the full blocks, as far as they were needed
+        self.charged = 0  # tokens that its tenant has paid for
         self.cached_tokens = 0  # prompt tokens found in the prefix cache on first admission
         self.arrival = 0
         self.started: float | None = None

@@ -1,14 +1,20 @@
-"""Who computes next: admission, chunked prefill, decode, preemption by recompute. No torch, no clock."""
+"""Who computes next: admission, chunked prefill, decode, preemption by recompute. No torch, no clock.
+
+Priorities are strict: a lower one waits, without end but its deadline, while higher ones take all there is.
+"""
 
 from bisect import insort
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from itertools import count
+from dataclasses import dataclass
+from heapq import merge
+from itertools import count, takewhile
 
 from services.generation.engine import prefix
 from services.generation.engine.blocks import BlockPool
+from services.generation.engine.fairness import QUANTUM, Shares, Turns
+from services.generation.engine.plan import Plan
 from services.generation.engine.request import Sequence
-from services.generation.engine.step import Chunk, Step
+from services.generation.engine.step import Step
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +40,14 @@ class Scheduler:
         self.running: list[Sequence] = []
         self.preemptions = 0
         self.context = 0  # most tokens of a sequence; nothing is drafted beyond
+        self.shares = Shares()
         self._arrivals = count()
         self._computing: dict[bytes, Sequence] = {}  # block name → the running sequence that will publish it
 
     def add(self, sequences: list[Sequence]) -> None:
         """Queue the sequences of one request."""
         arrival = next(self._arrivals)
+        self.shares.arrive(sequences[0].request.tenant, {one.request.tenant for one in self.waiting})
         for sequence in sequences:
             sequence.arrival = arrival
             insort(self.waiting, sequence, key=_order)
@@ -56,18 +64,18 @@ class Scheduler:
     def schedule(self) -> Step:
         """The next step: every decode, then prompts within the token budget. Empty when nothing can run."""
         self._secure_blocks()
+        self._admit_urgent()
         plan = Plan(self.limits.max_batch_tokens, len(self.running))
         for sequence in self.running:
-            plan.add(sequence, self._drafts(sequence, plan))
-        for sequence in self._admissions() if plan.budget else ():
-            plan.add(sequence)
-            if not plan.budget:
-                break
-        return Step(tuple(plan.chunks))
+            if sequence.pending == 1:
+                plan.guess(sequence, self._drafts(sequence, plan))
+                self._grant(plan, sequence)
+        self._plan_prompts(plan)
+        return Step(tuple(plan.chunks()))
 
-    def _drafts(self, sequence: Sequence, plan: "Plan") -> tuple[int, ...]:
+    def _drafts(self, sequence: Sequence, plan: Plan) -> tuple[int, ...]:
         """Guesses to compute with the sequence's next token, which are never worth a preemption."""
-        if not self.limits.speculation or sequence.pending != 1:
+        if not self.limits.speculation:
             return ()
         most = min(sequence.room, self.context - len(sequence.tokens)) - 1
         known = sequence.known[sequence.output_length :][: max(min(most, plan.budget), 0)]
@@ -80,16 +88,57 @@ class Scheduler:
         sequence.blocks += self.pool.allocate(min(more, self.pool.available))
         return len(sequence.blocks) * self.pool.block_size
 
-    def _admissions(self) -> Iterator[Sequence]:
-        """Admit waiting sequences one at a time: each changes what the next may share."""
-        for sequence in list(self.waiting):
-            if len(self.running) >= self.limits.max_sequences:
-                return
-            if self._must_wait(sequence):
-                continue
-            if not self._admit(sequence):
-                return
-            yield sequence
+    def _plan_prompts(self, plan: Plan) -> None:
+        """Spend the budget, a quantum a turn; waiting sequences are admitted when it is their turn."""
+        waiting = self.waiting if len(self.running) < self.limits.max_sequences else []
+        turns = Turns(self.shares, merge(self._unplanned(plan), waiting, key=_order))
+        while plan.budget and turns:
+            sequence = turns.next()
+            if not sequence.blocks and self._must_wait(sequence):
+                turns.leave(sequence)
+            elif not sequence.blocks and not self._admit(sequence):
+                turns = Turns(self.shares, self._unplanned(plan))  # what does not fit holds back those behind it
+            elif not self._grant(plan, sequence):
+                turns.leave(sequence)
+
+    def _grant(self, plan: Plan, sequence: Sequence) -> bool:
+        """Plan a quantum of the sequence, at its tenant's cost; whether there is more to compute of it."""
+        left = plan.grant(sequence, QUANTUM)
+        self.shares.charge(sequence, plan.end(sequence))
+        return left
+
+    def _unplanned(self, plan: Plan) -> list[Sequence]:
+        return [sequence for sequence in self.running if plan.end(sequence) < len(sequence.tokens)]
+
+    def _admit_urgent(self) -> None:
+        """One waiting sequence may take place and blocks of lower priorities. One a step: those pushed out for a
+        second would mostly wait in vain, as its prompt has to wait for the budget."""
+        turns = Turns(self.shares, takewhile(self._outranks_the_last, self.waiting))
+        while turns and self._must_wait(turns.next()):
+            turns.leave(turns.next())
+        if turns:
+            self._push_in(turns.next())
+
+    def _outranks_the_last(self, sequence: Sequence) -> bool:
+        return bool(self.running) and sequence.request.priority > self.running[-1].request.priority
+
+    def _push_in(self, sequence: Sequence) -> None:
+        """Admit it at the cost of the fewest lower running ones, last in order first, or not at all."""
+        lower = [one for one in reversed(self.running) if one.request.priority < sequence.request.priority]
+        shared = self._share(sequence)
+        for victims, available in enumerate(self.pool.gains(one.blocks for one in lower)):
+            if self._fits(sequence, shared, available, len(self.running) - victims):
+                for victim in lower[:victims]:
+                    self._preempt(victim)
+                self._admit(sequence)
+                break
+        self.pool.release(shared)
+
+    def _fits(self, sequence: Sequence, shared: list[int], available: int, running: int) -> bool:
+        """Whether it may run beside so many. One that was preempted comes back when these have room to grow."""
+        growth = running if sequence.charged else 0
+        missing = self.pool.blocks_for(len(sequence.tokens)) - len(shared)
+        return running < self.limits.max_sequences and missing + growth <= available
 
     def commit(self, sequence: Sequence, computed: int) -> None:
         """The keys and values of so many tokens are in its blocks now: publish the blocks that are full."""
@@ -120,22 +169,29 @@ class Scheduler:
         insort(self.waiting, sequence, key=_order)
 
     def _must_wait(self, sequence: Sequence) -> bool:
+        """Whether another computes what it needs; not for one that may itself have to wait for it."""
         if sequence.scores_prompt or sequence.awaits_scores:
             return sequence.awaits_scores
         names = self._shareable(sequence)
         found = len(self.pool.match(names))
-        return found < len(names) and names[found] in self._computing
+        leader = self._computing.get(names[found]) if found < len(names) else None
+        return leader is not None and leader.request.priority >= sequence.request.priority
 
     def _admit(self, sequence: Sequence) -> bool:
-        """Move from waiting to running if the blocks of all its tokens can be had."""
-        shared = [] if sequence.scores_prompt else self.pool.match(self._shareable(sequence))
-        self.pool.share(shared)
-        missing = self.pool.blocks_for(len(sequence.tokens)) - len(shared)
-        if missing > self.pool.available:
+        """Move from waiting to running if there is a place and the blocks of all its tokens can be had."""
+        shared = self._share(sequence)
+        if not self._fits(sequence, shared, self.pool.available, len(self.running)):
             self.pool.release(shared)
             return False
+        missing = self.pool.blocks_for(len(sequence.tokens)) - len(shared)
         self._start(sequence, shared + self.pool.allocate(missing), len(shared) * self.pool.block_size)
         return True
+
+    def _share(self, sequence: Sequence) -> list[int]:
+        """Hold the blocks that others have computed for it."""
+        shared = [] if sequence.scores_prompt else self.pool.match(self._shareable(sequence))
+        self.pool.share(shared)
+        return shared
 
     def _start(self, sequence: Sequence, blocks: list[int], cached: int) -> None:
         self.waiting.remove(sequence)
@@ -143,6 +199,7 @@ class Scheduler:
         sequence.blocks, sequence.computed = blocks, cached
         if sequence.started is None:
             sequence.cached_tokens = min(cached, len(sequence.request.prompt))
+        self.shares.admit(sequence, cached)
         self._name_blocks(sequence, len(sequence.tokens) // self.pool.block_size)
         for name in sequence.hashes[cached // self.pool.block_size :]:
             self._computing.setdefault(name, sequence)
@@ -175,24 +232,6 @@ class Scheduler:
         assert not any(sequence.blocks for sequence in self.waiting), "a waiting sequence holds blocks"
         assert {id(owner) for owner in self._computing.values()} <= {id(s) for s in self.running}
         self.pool.check_integrity([sequence.blocks for sequence in self.running])
-
-
-@dataclass(slots=True)
-class Plan:
-    """A step as it is put together. Decodes are free, prompt tokens cost budget."""
-
-    budget: int
-    rows: int  # of all decodes, with the drafts so far
-    chunks: list[Chunk] = field(default_factory=list)
-
-    def add(self, sequence: Sequence, drafts: tuple[int, ...] = ()) -> None:
-        """The sequence's next chunk, as much of it as the budget allows."""
-        decode = sequence.pending == 1
-        size = 1 if decode else min(sequence.pending, self.budget)
-        self.budget -= 0 if decode else size
-        self.rows += len(drafts)
-        if size:
-            self.chunks.append(Chunk(sequence, sequence.computed, size + len(drafts), drafts))
 
 
 def _order(sequence: Sequence) -> tuple[int, int, int]:

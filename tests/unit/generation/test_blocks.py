@@ -75,6 +75,21 @@ def test_the_first_block_of_a_name_keeps_it() -> None:
     assert pool.match(names("a")) == [first]
 
 
+def test_what_releasing_tables_would_gain_is_what_it_gains() -> None:
+    draw, pool = random.Random(1), BlockPool(40, 4)
+    tables = [pool.allocate(draw.randint(1, 6)) for _ in range(6)]
+    for table in list(tables):
+        pool.share(common := draw.choice(tables)[:2])
+        tables += [common]
+        pool.publish(table[0], bytes(table))
+    foretold = list(pool.gains(tables))
+    found = [pool.available]
+    for table in tables:
+        pool.release(table)
+        found.append(pool.available)
+    assert found == foretold and found[-1] == pool.usable
+
+
 def test_a_lost_block_is_noticed() -> None:
     pool = BlockPool(4, 4)
     pool.allocate(1)
