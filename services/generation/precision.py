@@ -64,7 +64,7 @@ def _int8(manifest: Manifest, net: CausalLM, settings: GenerationSettings) -> Pr
     blocks = (settings.kv_cache_mib << 20) // each
     kernels = Kernels(library, settings.threads, _cpus(settings.threads))
     log.info("int8 kernels for %s", kernels.isa, extra={"model": manifest.name})
-    runner = KernelRunner(packed, config, blocks, kernels)
+    runner = KernelRunner(packed, net, blocks, kernels)
     return Prepared(runner, manifest.model_copy(update={"precision": "int8"}), config, blocks, BLOCK)
 
 

@@ -142,7 +142,7 @@ def test_the_plain_form_is_the_net(kind: str) -> None:
 def test_the_kernels_compute_the_plain_form_in_eight_bits(kind: str, isa: str, tmp_path: Path) -> None:
     net, tokens = net_of(kind), prompt()
     int8 = Int8.of(net, tmp_path)
-    _, found = served(Int8(int8.packed, int8.config, isa=isa), tokens, [LENGTH])
+    _, found = served(Int8(int8.packed, int8.net, isa=isa), tokens, [LENGTH])
     rounded, exact = (Plain(net, rounds).logits(torch.tensor(tokens)) for rounds in (True, False))
     # A value between two steps takes the other one where floats are added up in another order, and from then on
     # both go their own ways, as far apart as rounding has moved either: only the first row is the same.
@@ -156,8 +156,8 @@ def test_the_kernels_compute_the_plain_form_in_eight_bits(kind: str, isa: str, t
 @pytest.mark.parametrize("threads", [1, 2, 3])
 def test_passes_of_any_length_and_any_threads_give_the_same_bits(isa: str, threads: int, tmp_path: Path) -> None:
     int8 = Int8.of(net_of("mistral"), tmp_path)
-    expected, logits = served(Int8(int8.packed, int8.config, isa=isa), prompt(), [LENGTH])
-    other = Int8(int8.packed, int8.config, threads, isa)
+    expected, logits = served(Int8(int8.packed, int8.net, isa=isa), prompt(), [LENGTH])
+    other = Int8(int8.packed, int8.net, threads, isa)
     for cuts in ([1] * LENGTH, [13, 1, 20, 16, 20], [LENGTH - 1, 1]):
         hidden, found = served(other, prompt(), cuts)
         assert torch.equal(hidden, expected)
@@ -169,7 +169,7 @@ def test_instruction_sets_that_fuse_products_and_sums_agree_to_the_bit(tmp_path:
     if len(fusing) < 2:
         pytest.skip("this processor has one of them")
     int8 = Int8.of(net_of("llama"), tmp_path)
-    first, second = (served(Int8(int8.packed, int8.config, isa=isa), prompt(), [LENGTH])[1] for isa in fusing)
+    first, second = (served(Int8(int8.packed, int8.net, isa=isa), prompt(), [LENGTH])[1] for isa in fusing)
     assert torch.equal(first, second)
 
 

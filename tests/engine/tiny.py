@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 
+from services.generation.engine.adapter import Adapter
 from services.generation.engine.blocks import BlockPool
 from services.generation.engine.engine import Engine
 from services.generation.engine.kernel_runner import KernelRunner
@@ -20,7 +21,6 @@ from services.generation.kernels.native import Kernels
 from services.generation.kernels.packed import PackedModel
 from services.generation.models import registry
 from services.generation.models.causal_lm import CausalLM
-from services.generation.models.config import ModelConfig
 from services.generation.models.plain import PlainLM
 from tests.needs import needs
 
@@ -64,7 +64,7 @@ class Int8:
     """A model in eight bits: what `make_engine` takes in place of one."""
 
     packed: PackedModel
-    config: ModelConfig
+    net: CausalLM
     threads: int = 1
     isa: str = ""
 
@@ -72,11 +72,11 @@ class Int8:
     def of(cls, model: CausalLM, folder: Path) -> "Int8":
         needs("g++")
         packing.write(PlainLM(model), folder / "packed.safetensors")
-        return cls(PackedModel(folder / "packed.safetensors", model.config), model.config)
+        return cls(PackedModel(folder / "packed.safetensors", model.config), model)
 
     def runner(self, num_blocks: int) -> KernelRunner:
         kernels = Kernels(build.library(build.FOLDER.expanduser()), self.threads, isa=self.isa)
-        return KernelRunner(self.packed, self.config, num_blocks, kernels)
+        return KernelRunner(self.packed, self.net, num_blocks, kernels)
 
 
 def make_engine(model: CausalLM | Int8, num_blocks: int = 200, block_size: int = 16, **limits: int) -> Engine:
@@ -96,13 +96,14 @@ def sequence(
     *,
     index: int = 0,
     seed: int = 0,
+    adapter: Adapter | None = None,
     stop: tuple[str, ...] = (),
     logprobs: int | None = None,
     **stopping: object,
 ) -> Sequence:
     """One sequence of its own request; `stopping` as in Stopping, 20 tokens unless said."""
     rules = Stopping(**{"max_tokens": 20, **stopping})
-    request = Request(tuple(prompt), sampling, rules, seed=seed, logprobs=logprobs)
+    request = Request(tuple(prompt), sampling, rules, seed=seed, logprobs=logprobs, adapter=adapter)
     return Sequence(request, index, text_sink(*stop, include=rules.include_stop, unchecked=rules.min_tokens))
 
 

@@ -8,6 +8,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from services.generation.engine.adapter import Adapter, salted
 from services.generation.engine.bad_words import NO_BAD_WORDS, BadWords, Open
 from services.generation.engine.drafts import Drafter
 from services.generation.engine.output import Delta, FinishReason, PositionLogprobs, StopMatch
@@ -71,8 +72,8 @@ class Request:
     """One prompt and what to make of it. `deadline` in time.monotonic() seconds; higher priority goes first,
     equal ones are shared fairly between tenants.
 
-    logprobs, prompt_logprobs: alternatives reported a position; None = no report. Sequences of equal `salt`
-    may share KV blocks. The engine fills `prompt_scores`, by position from 1 on, before the first output.
+    logprobs, prompt_logprobs: alternatives reported a position; None = no report. Sequences of equal `salt` and
+    adapter may share KV blocks. The engine fills `prompt_scores`, by position from 1 on, before the first output.
     """
 
     prompt: tuple[int, ...]
@@ -85,7 +86,13 @@ class Request:
     tenant: str = ""
     deadline: float | None = None
     salt: bytes = b""
+    adapter: Adapter | None = None
     prompt_scores: dict[int, PositionLogprobs] = field(default_factory=dict)
+
+    @property
+    def block_salt(self) -> bytes:
+        """Requests of equal ones may share KV blocks."""
+        return salted(self.salt, self.adapter)
 
     @property
     def scores_missing(self) -> bool:

@@ -8,12 +8,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from services.generation.engine.adapted import AdaptedLayers
 from services.generation.engine.inputs import Inputs, prepare
 from services.generation.engine.kv_cache import KVCache
 from services.generation.engine.row import Row
 from services.generation.engine.step import Chunk, Step
 from services.generation.models.attention import ROW_MULTIPLE, block_attention
 from services.generation.models.causal_lm import CausalLM
+from services.generation.models.low_rank import Changes
 
 
 class PagedAttention:
@@ -53,6 +55,9 @@ class Runner(Protocol):
     def logits(self, hidden: Tensor) -> list[Row]:
         """hidden: [rows, hidden_size], any rows of `Computed.hidden`."""
 
+    def adapted(self, changes: Changes) -> object:
+        """What an `Adapter` carries for this runner. Called on any thread."""
+
     def close(self) -> None:
         """Frees what the garbage collector does not."""
 
@@ -63,18 +68,25 @@ class ModelRunner:
     def __init__(self, model: CausalLM, cache: KVCache) -> None:
         self.model = model
         self.cache = cache
+        self._layers = AdaptedLayers(model)
 
     def run(self, step: Step) -> Computed:
         """One forward pass; the chunks' keys and values are in the cache afterwards."""
         inputs = prepare(step, self.cache, self.model.config)
         attend = PagedAttention(inputs, self.cache)
-        return Computed(inputs.chunks, inputs.ends, self.model.hidden(inputs.tokens, inputs.positions, attend))
+        with self._layers.serving(inputs.chunks):
+            hidden = self.model.hidden(inputs.tokens, inputs.positions, attend)
+        return Computed(inputs.chunks, inputs.ends, hidden)
 
     def logits(self, hidden: Tensor) -> list[Row]:
         """hidden: [rows, hidden_size], any number of rows."""
         count = hidden.shape[0]
         rows = self.model.logits(F.pad(hidden, (0, 0, 0, -count % ROW_MULTIPLE)))[:count]
         return list(map(Row, rows, rows.argmax(-1).tolist(), rows.logsumexp(-1).tolist()))
+
+    def adapted(self, changes: Changes) -> object:
+        """The pairs as they are."""
+        return changes
 
     def close(self) -> None:
         """Tensors free themselves."""

@@ -212,7 +212,7 @@ class Scheduler:
 
     def _name_blocks(self, sequence: Sequence, blocks: int) -> None:
         size = self.pool.block_size
-        prefix.extend(sequence.hashes, sequence.request.salt, sequence.tokens, size, blocks)
+        prefix.extend(sequence.hashes, sequence.request.block_salt, sequence.tokens, size, blocks)
 
     def _release(self, sequence: Sequence) -> None:
         for name in sequence.hashes:

@@ -54,12 +54,32 @@ class Model(ctypes.Structure):
     ]
 
 
+class LowRank(ctypes.Structure):
+    """y += up·(down·x + bias); up float32 [outputs/32, rank, 32]; rank 0 = nothing."""
+
+    _fields_ = [("down", Linear), ("rank", I32), ("up", POINTER)]
+
+
+class Change(ctypes.Structure):
+    """What an adapter adds to the products of one layer."""
+
+    _fields_ = _each(LowRank, "qkv", "out", "up", "down")
+
+
+class Adapted(ctypes.Structure):
+    """`count` rows of one adapter from `first` on, and its changes, layer by layer."""
+
+    _fields_ = [*_each(I32, "first", "count"), ("change", POINTER)]
+
+
 class Batch(ctypes.Structure):
-    """The rows of one pass."""
+    """The rows of one pass. parts: how many `adapted` there are; ranks: the most of them, in whole panels."""
 
     _fields_ = [
         *_each(I32, "rows", "table_width"),
         *_each(POINTER, "tokens", "positions", "sequences", "tables", "cells", "hidden"),
+        *_each(I32, "parts", "ranks"),
+        ("adapted", POINTER),
     ]
 
 

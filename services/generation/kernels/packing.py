@@ -48,8 +48,8 @@ def _tensors(model: PlainLM) -> Iterator[tuple[str, Tensor]]:
     if model.angles is not None:
         yield from zip(("cosine", "sine"), (table.contiguous() for table in model.angles), strict=True)
     for number, layer in enumerate(model.layers()):
-        up = _interleaved(layer.up) if model.gated else layer.up
-        for name, affine in (("qkv", layer.qkv), ("out", layer.out), ("up", up), ("down", _spread(layer.down))):
+        up = interleaved(layer.up) if model.gated else layer.up
+        for name, affine in (("qkv", layer.qkv), ("out", layer.out), ("up", up), ("down", for_spread(layer.down))):
             yield from _packed(f"{number}.{name}", affine)
         for name, norm in (("q_norm", layer.q_norm), ("k_norm", layer.k_norm)):
             if norm is not None:
@@ -61,14 +61,14 @@ def _half(table: Tensor) -> Tensor:
     return table.to(torch.bfloat16).contiguous()
 
 
-def _interleaved(up: Affine) -> Affine:
+def interleaved(up: Affine) -> Affine:
     """Gates and ups [2 · inner, hidden] in turn, sixteen of each: one panel holds both of its sixteen outputs."""
     weight = up.weight.view(2, -1, LANES, up.weight.shape[1]).transpose(0, 1).flatten(0, 2)
     bias = None if up.bias is None else up.bias.view(2, -1, LANES).transpose(0, 1).flatten()
     return Affine(weight, bias)
 
 
-def _spread(down: Affine) -> Affine:
+def for_spread(down: Affine) -> Affine:
     """For inputs that the kernels have spread: spreading twice multiplies by the block."""
     block = spread_block(down.weight.shape[1])
     return Affine(spread(down.weight, block) / block, down.bias)
@@ -88,15 +88,19 @@ def spread(x: Tensor, block: int) -> Tensor:
 
 
 def _packed(name: str, affine: Affine) -> Iterator[tuple[str, Tensor]]:
+    return ((f"{name}.{part}", tensor) for part, tensor in packed(affine))
+
+
+def packed(affine: Affine) -> Iterator[tuple[str, Tensor]]:
     """weight, scale, offset and, if there is one, bias; outputs filled up to whole panels with zeros."""
     values, scales = quantised(affine.weight)
     more = -len(values) % PANEL
     values = np.pad(values, ((0, more), (0, 0)))
-    yield f"{name}.weight", torch.from_numpy(panels(values))
-    yield f"{name}.scale", torch.from_numpy(np.pad(scales, (0, more), constant_values=1.0))
-    yield f"{name}.offset", torch.from_numpy(-128 * values.sum(1, dtype=np.int32))
+    yield "weight", torch.from_numpy(panels(values))
+    yield "scale", torch.from_numpy(np.pad(scales, (0, more), constant_values=1.0))
+    yield "offset", torch.from_numpy(-128 * values.sum(1, dtype=np.int32))
     if affine.bias is not None:
-        yield f"{name}.bias", torch.nn.functional.pad(affine.bias.float(), (0, more)).contiguous()
+        yield "bias", torch.nn.functional.pad(affine.bias.float(), (0, more)).contiguous()
 
 
 def quantised(weight: Tensor) -> tuple[NDArray[np.int8], NDArray[np.float32]]:

@@ -7,7 +7,7 @@ matrix, which spreads outliers that one scale a row could not hold (Ashkboos et 
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -21,6 +21,7 @@ from services.generation.models.llama import LlamaForCausalLM
 from services.runtime.errors import PreconditionFailed
 
 STREAM_SEED, VALUE_SEED = 1, 2
+PRODUCTS = ("qkv", "out", "up", "down")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +68,7 @@ class Parts:
     centred: bool  # its norms take the mean out
     tokens: Tensor
     places: Tensor | None
-    head: Affine
+    head: Callable[[], Affine]
     layers: Callable[[], Iterator[PlainLayer]]
 
 
@@ -93,7 +94,7 @@ class PlainLM:
 
     @property
     def head(self) -> Affine:
-        return self._parts.head.turned_in(self._turn)
+        return self._parts.head().turned_in(self._turn)
 
     @property
     def angles(self) -> tuple[Tensor, Tensor] | None:
@@ -106,14 +107,20 @@ class PlainLM:
 
     def layers(self) -> Iterator[PlainLayer]:
         for layer in self._parts.layers():
-            yield PlainLayer(
-                self._with_values_turned(layer.qkv.turned_in(self._turn)),
-                self._from_values_turned(layer.out).turned_out(self._turn_added),
-                layer.up.turned_in(self._turn),
-                layer.down.turned_out(self._turn_added),
-                layer.q_norm,
-                layer.k_norm,
-            )
+            qkv, out, up, down = (self.gives(name, self.takes(name, getattr(layer, name))) for name in PRODUCTS)
+            yield replace(layer, qkv=qkv, out=out, up=up, down=down)
+
+    def takes(self, product: str, affine: Affine) -> Affine:
+        """Made to take the inputs that a product has here. Norms are the caller's: see `Affine.after`."""
+        if product == "out":
+            return self._from_values_turned(affine)
+        return affine if product == "down" else affine.turned_in(self._turn)
+
+    def gives(self, product: str, affine: Affine) -> Affine:
+        """Made to give the outputs that a product has here."""
+        if product == "qkv":
+            return self._with_values_turned(affine)
+        return affine if product == "up" else affine.turned_out(self._turn_added)
 
     def _with_values_turned(self, qkv: Affine) -> Affine:
         """Of the last kv_heads · head_dim outputs, each head by itself."""
@@ -141,12 +148,30 @@ def orthogonal(size: int, seed: int) -> Tensor:
 def _parts(net: CausalLM) -> Parts:
     if isinstance(net, LlamaForCausalLM):
         tokens, llama = net.embed_tokens.weight, net
-        head = _head(net, tokens).after(net.norm)
-        return Parts(net.config, True, True, False, tokens, None, head, lambda: _llama_layers(llama))
+        head = _head(net, tokens)
+        return Parts(
+            net.config,
+            True,
+            True,
+            False,
+            tokens,
+            None,
+            lambda: head.after(llama.norm),
+            lambda: _llama_layers(llama),
+        )
     if isinstance(net, GPT2LMHeadModel):
         tokens, gpt2 = net.wte.weight, net
-        head = _head(net, tokens).after(net.ln_f)
-        return Parts(net.config, False, False, True, tokens, net.wpe.weight, head, lambda: _gpt2_layers(gpt2))
+        head, places = _head(net, tokens), net.wpe.weight
+        return Parts(
+            net.config,
+            False,
+            False,
+            True,
+            tokens,
+            places,
+            lambda: head.after(gpt2.ln_f),
+            lambda: _gpt2_layers(gpt2),
+        )
     raise PreconditionFailed(f"{type(net).__name__} has no eight-bit form")
 
 

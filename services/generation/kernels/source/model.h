@@ -32,6 +32,23 @@ struct Model {
   Linear head;
 };
 
+// What an adapter adds to a product: y += up·(down·x + its bias). down's outputs are ranks, filled up to panels.
+struct LowRank {
+  Linear down;
+  int32_t rank;     // 0 = nothing
+  const float* up;  // panels of the product's outputs: [panel][rank][32]
+};
+
+struct Change {
+  LowRank qkv, out, up, down;
+};
+
+// Neighbouring rows of one adapter.
+struct Adapted {
+  int32_t first, count;
+  const Change* change;  // [layers]
+};
+
 // Rows of one pass. A layer's cells: [block][kv head], each as attention.h has it.
 struct Batch {
   int32_t rows, table_width;
@@ -40,6 +57,8 @@ struct Batch {
   const int32_t* tables;              // [sequences, table_width] block numbers
   int8_t* const* cells;               // [layers]
   float* hidden;                      // out: [rows, hidden], before the final norm
+  int32_t parts, ranks;               // of `adapted`; its most ranks, filled up to panels
+  const Adapted* adapted;
 };
 
 }  // namespace maas

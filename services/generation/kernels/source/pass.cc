@@ -12,8 +12,11 @@
 
 namespace MAAS_ISA {
 
+using maas::Adapted;
 using maas::Batch;
+using maas::Change;
 using maas::Layer;
+using maas::LowRank;
 using maas::Model;
 using maas::Walker;
 
@@ -41,9 +44,11 @@ class Pass {
     scales = room.scales.at_least(rows);
     mixed = room.mixed.at_least(rows * std::max(width, m.inner));
     attended = room.attended.at_least(rows * wide);
+    thin = room.thin.at_least(rows * b.ranks);
     scores.resize(threads);
     share = std::max(1, std::min(QUERIES / (m.heads / m.kv_heads), 8));
     for (int row = 0; row < b.rows; row++) join(row);
+    if (b.parts) adopt();
   }
 
   void walk(Walker& walker) {
@@ -51,16 +56,16 @@ class Pass {
     for (int layer = 0; layer < m.layers; layer++) {
       const Layer& l = m.layer[layer];
       normalise(walker);
-      multiply(walker, l.qkv, m.hidden, [&](int row, int at, F low, F high) { put(width, row, at, low, high); });
+      multiply(walker, l.qkv, layer, &Change::qkv, m.hidden, [&](int row, int at, F low, F high) { put(width, row, at, low, high); });
       walker.each(b.rows, 8, [&](int row) { place(row, layer); });
       walker.each(int(groups.size()) * m.kv_heads, 1, [&](int i) { attend(i, layer, scores[walker.index]); });
       narrow(walker, attended, wide);
-      multiply(walker, l.out, wide, [&](int row, int at, F low, F high) { add(row, at, low, high); });
+      multiply(walker, l.out, layer, &Change::out, wide, [&](int row, int at, F low, F high) { add(row, at, low, high); });
       normalise(walker);
-      multiply(walker, l.up, m.hidden, [&](int row, int at, F low, F high) { activate(row, at, low, high); });
+      multiply(walker, l.up, layer, &Change::up, m.hidden, [&](int row, int at, F low, F high) { activate(row, at, low, high); });
       walker.each(b.rows, 4, [&](int row) { spread(mixed + int64_t(row) * m.inner, m.inner, m.spread); });
       narrow(walker, mixed, m.inner);
-      multiply(walker, l.down, m.inner, [&](int row, int at, F low, F high) { add(row, at, low, high); });
+      multiply(walker, l.down, layer, &Change::down, m.inner, [&](int row, int at, F low, F high) { add(row, at, low, high); });
     }
   }
 
@@ -98,12 +103,45 @@ class Pass {
     });
   }
 
+  // `part`: what adapters add to this product.
   template <class Emit>
-  void multiply(Walker& walker, const maas::Linear& w, int size, Emit emit) {
+  void multiply(Walker& walker, const maas::Linear& w, int layer, LowRank Change::* part, int size, Emit emit) {
     const Rows rows{b.rows, size, bytes, scales};
+    if (b.parts) walker.each(b.parts, 1, [&](int i) { compress(b.adapted[i], layer, part, size); });
     walker.each(w.outputs / PANEL, 1, [&](int panel) {
-      product(w, panel, rows, [&](int row, F low, F high) { emit(row, panel * PANEL, low, high); });
+      if (!b.parts)
+        return product(w, panel, rows, [&](int row, F low, F high) { emit(row, panel * PANEL, low, high); });
+      product(w, panel, rows, [&](int row, F low, F high) {
+        if (changes[row]) widen(changes[row][layer].*part, panel, row, low, high);
+        emit(row, panel * PANEL, low, high);
+      });
     });
+  }
+
+  void adopt() {
+    changes.assign(b.rows, nullptr);
+    for (int i = 0; i < b.parts; i++)
+      std::fill_n(changes.begin() + b.adapted[i].first, b.adapted[i].count, b.adapted[i].change);
+  }
+
+  void compress(const Adapted& part, int layer, LowRank Change::* of, int size) {
+    const LowRank& p = part.change[layer].*of;
+    if (!p.rank) return;
+    const Rows rows{part.count, size, bytes + int64_t(part.first) * size, scales + part.first};
+    for (int panel = 0; panel < p.down.outputs / PANEL; panel++)
+      product(p.down, panel, rows, [&](int row, F low, F high) {
+        float* to = thin + int64_t(part.first + row) * b.ranks + panel * PANEL;
+        store(to, low), store(to + LANES, high);
+      });
+  }
+
+  void widen(const LowRank& p, int panel, int row, F& low, F& high) {
+    const float* x = thin + int64_t(row) * b.ranks;
+    const float* up = p.up + int64_t(panel) * p.rank * PANEL;
+    for (int rank = 0; rank < p.rank; rank++, up += PANEL) {
+      low = fma(all(x[rank]), load(up), low);
+      high = fma(all(x[rank]), load(up + LANES), high);
+    }
   }
 
   void put(int stride, int row, int at, F low, F high) {
@@ -192,6 +230,8 @@ class Pass {
   int share;
   uint8_t* bytes;
   float *scales, *mixed, *attended;  // mixed: q, k and v, or the inner layer
+  float* thin;                       // [rows, b.ranks]: what an adapter makes of a product's inputs
+  std::vector<const Change*> changes;  // of each row, null without an adapter
   std::vector<maas::Room<float>>& scores;
   std::vector<Group> groups;
 };

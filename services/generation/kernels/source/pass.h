@@ -28,7 +28,7 @@ class Room {
 
 struct Workspace {
   Room<uint8_t> bytes;
-  Room<float> scales, mixed, attended;
+  Room<float> scales, mixed, attended, thin;
   std::vector<Room<float>> scores;  // a thread each
 };
 
