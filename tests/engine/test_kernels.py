@@ -21,6 +21,7 @@ from services.generation.models.plain import Affine, PlainLayer, PlainLM
 from tests.engine.tiny import CONFIG, GPT2_CONFIG, Int8, sequence
 
 LENGTH = 70
+YARN = {"rope_type": "yarn", "rope_theta": 900.0, "factor": 4.0, "original_max_position_embeddings": 32}
 SHAPES: dict[str, tuple[str, dict[str, Any]]] = {
     "llama": ("LlamaForCausalLM", CONFIG),
     "multi-query": (
@@ -29,6 +30,7 @@ SHAPES: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "wide head": ("LlamaForCausalLM", {**CONFIG, "head_dim": 64, "tie_word_embeddings": True, "vocab_size": 101}),
     "mistral": ("MistralForCausalLM", {**CONFIG, "sliding_window": 24}),
+    "stretched": ("LlamaForCausalLM", {**CONFIG, "rope_parameters": YARN}),
     "qwen2": ("Qwen2ForCausalLM", CONFIG),
     "qwen3": ("Qwen3ForCausalLM", {**CONFIG, "head_dim": 96}),
     "gpt2": ("GPT2LMHeadModel", GPT2_CONFIG),

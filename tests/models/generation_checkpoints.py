@@ -30,6 +30,27 @@ CHECKPOINTS: dict[str, tuple[type, dict[str, Any]]] = {
     "Qwen3ForCausalLM": (transformers.Qwen3Config, {**LLAMA, "head_dim": 16}),
     "GPT2LMHeadModel": (transformers.GPT2Config, GPT2),
 }
+STRETCHED = {"factor": 8.0, "original_max_position_embeddings": 64}
+ROPES: dict[str, dict[str, Any]] = {
+    "linear": {"factor": 4.0},
+    "llama3": {**STRETCHED, "low_freq_factor": 1.0, "high_freq_factor": 4.0},
+    "yarn": STRETCHED,
+    "yarn-sharper": {
+        **STRETCHED,
+        "rope_type": "yarn",
+        "beta_fast": 20.0,
+        "beta_slow": 2.0,
+        "attention_factor": 1.3,
+    },
+    "yarn-scaled": {**STRETCHED, "rope_type": "yarn", "mscale": 1.2, "mscale_all_dim": 0.7, "truncate": False},
+}
+CHECKPOINTS |= {
+    f"llama-{name}": (
+        transformers.LlamaConfig,
+        {**LLAMA, "rope_parameters": {"rope_type": name, "rope_theta": 900.0, **rope}},
+    )
+    for name, rope in ROPES.items()
+}
 LLAMAS = [name for name in CHECKPOINTS if name != "GPT2LMHeadModel"]
 
 

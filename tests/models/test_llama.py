@@ -29,7 +29,7 @@ def test_gradients_reach_every_weight() -> None:
     [
         ("NoSuchModel", LLAMA, "LlamaForCausalLM"),
         ("LlamaForCausalLM", {"vocab_size": 3}, "num_attention_heads"),
-        ("LlamaForCausalLM", {**LLAMA, "rope_scaling": {"rope_type": "yarn"}}, "yarn"),
+        ("LlamaForCausalLM", {**LLAMA, "rope_scaling": {"rope_type": "dynamic"}}, "dynamic"),
         ("LlamaForCausalLM", {**LLAMA, "num_key_value_heads": 4}, "multiple"),
     ],
 )

@@ -1,9 +1,10 @@
 """The shape of a causal language model, read from a checkpoint's config keys. Knows no tensors."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+from services.generation.models.rope import Rope, rope
 from services.runtime.errors import PreconditionFailed
 
 CHUNK = 64  # keys that block attention takes at a time; KV block sizes divide it
@@ -22,7 +23,7 @@ class ModelConfig:
     head_dim: int
     max_position_embeddings: int
     norm_eps: float = 1e-5
-    rope_theta: float = 10000.0
+    rope: Rope = field(default_factory=Rope)
     tie_word_embeddings: bool = False
     attention_bias: bool = False
     qk_norm: bool = False
@@ -36,6 +37,7 @@ class ModelConfig:
 def llama_config(config: Mapping[str, Any], *, qkv_bias: bool = False, qk_norm: bool = False) -> ModelConfig:
     """From the keys of a Llama-shaped `config.json`. PreconditionFailed for an unknown rope."""
     heads = config["num_attention_heads"]
+    head_dim = config.get("head_dim") or config["hidden_size"] // heads
     return ModelConfig(
         vocab_size=config["vocab_size"],
         hidden_size=config["hidden_size"],
@@ -43,10 +45,10 @@ def llama_config(config: Mapping[str, Any], *, qkv_bias: bool = False, qk_norm: 
         num_hidden_layers=config["num_hidden_layers"],
         num_attention_heads=heads,
         num_key_value_heads=config.get("num_key_value_heads") or heads,
-        head_dim=config.get("head_dim") or config["hidden_size"] // heads,
+        head_dim=head_dim,
         max_position_embeddings=config["max_position_embeddings"],
         norm_eps=config.get("rms_norm_eps", 1e-6),
-        rope_theta=_rope_theta(config),
+        rope=rope(config, head_dim),
         tie_word_embeddings=config.get("tie_word_embeddings", False),
         attention_bias=qkv_bias or config.get("attention_bias", False),
         qk_norm=qk_norm,
@@ -69,11 +71,3 @@ def gpt2_config(config: Mapping[str, Any]) -> ModelConfig:
         norm_eps=config.get("layer_norm_epsilon", 1e-5),
         tie_word_embeddings=config.get("tie_word_embeddings", True),
     )
-
-
-def _rope_theta(config: Mapping[str, Any]) -> float:
-    scaling = config.get("rope_parameters") or config.get("rope_scaling") or {}
-    kind = scaling.get("rope_type", scaling.get("type", "default"))
-    if kind != "default":
-        raise PreconditionFailed(f"rope type {kind!r} is not supported; known: default")
-    return float(scaling.get("rope_theta") or config.get("rope_theta") or 10000.0)

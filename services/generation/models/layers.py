@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from services.generation.models.rope import Rope
+
 
 class RMSNorm(nn.Module):
     """x / rms(x) · weight over the last axis (Zhang & Sennrich 2019)."""
@@ -43,11 +45,14 @@ class GatedMlp(nn.Module):
         return gated
 
 
-def rope_angles(positions: Tensor, head_dim: int, theta: float) -> tuple[Tensor, Tensor]:
+def rope_angles(positions: Tensor, head_dim: int, rope: Rope) -> tuple[Tensor, Tensor]:
     """cos and sin of the rotary angles, each [tokens, 1, head_dim / 2] float32 (Su et al. 2021)."""
     exponents = torch.arange(0, head_dim, 2, device=positions.device, dtype=torch.float32) / head_dim
-    angles = positions.to(torch.float32).unsqueeze(-1) / theta**exponents
-    return angles.cos().unsqueeze(-2), angles.sin().unsqueeze(-2)
+    pace = rope.theta**exponents
+    if rope.divisors:
+        pace *= torch.tensor(rope.divisors, device=positions.device)
+    angles = (positions.to(torch.float32).unsqueeze(-1) / pace).unsqueeze(-2)
+    return angles.cos() * rope.amplitude, angles.sin() * rope.amplitude
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:

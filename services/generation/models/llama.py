@@ -68,7 +68,7 @@ class LlamaForCausalLM(CausalLM):
         self.lm_head = None if tied else nn.Linear(config.hidden_size, config.vocab_size, bias=False)
 
     def hidden(self, tokens: Tensor, positions: Tensor, attend: Attend) -> Tensor:
-        angles = rope_angles(positions, self.config.head_dim, self.config.rope_theta)
+        angles = rope_angles(positions, self.config.head_dim, self.config.rope)
         x = self.embed_tokens(tokens)
         for layer, block in enumerate(self.layers):
             x = block(x, angles, layer, attend)

@@ -102,7 +102,7 @@ class PlainLM:
         if not self._parts.rotary:
             return None
         every = torch.arange(self.config.max_position_embeddings)
-        cosine, sine = rope_angles(every, self.config.head_dim, self.config.rope_theta)
+        cosine, sine = rope_angles(every, self.config.head_dim, self.config.rope)
         return cosine.squeeze(1), sine.squeeze(1)
 
     def layers(self) -> Iterator[PlainLayer]:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
 from services.runtime.errors import InvalidInput
 from services.runtime.store.manifest import TokenizerSpec
@@ -18,6 +18,10 @@ from services.runtime.text.byte_level import to_token
 # token_type values of GGUF that must survive as whole tokens (specification: control and user defined).
 GGUF_CONTROL = 3
 GGUF_USER_DEFINED = 4
+# How the text is cut before merging, by `tokenizer.ggml.pre`: the expressions the models' makers published.
+WORD = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|"
+REST = r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+PATTERNS = {"qwen2": WORD + r"\p{N}" + REST, "llama-bpe": WORD + r"\p{N}{1,3}" + REST}
 
 
 def from_gguf(fields: Mapping[str, Any]) -> Tokenizer:
@@ -34,6 +38,7 @@ def from_gguf(fields: Mapping[str, Any]) -> Tokenizer:
     merges = [tuple(merge.split(" ", 1)) for merge in _value(fields, "tokenizer.ggml.merges")]
     vocab = {token: index for index, token in enumerate(tokens)}
     tokenizer = _byte_level_bpe(vocab, merges, _pre_tokenizer(fields))
+    _follow_family(tokenizer, fields)
     types = _value(fields, "tokenizer.ggml.token_type")
     tokenizer.add_special_tokens(_added(tokens, types, GGUF_CONTROL))
     tokenizer.add_tokens(_added(tokens, types, GGUF_USER_DEFINED))
@@ -98,7 +103,28 @@ def _pre_tokenizer(fields: Mapping[str, Any]) -> pre_tokenizers.PreTokenizer:
         return pre_tokenizers.Sequence([pre_tokenizers.Digits(individual_digits=True), words])
     if name == "gpt-2":
         return words
-    raise InvalidInput("tokenizer.ggml.pre", f"{name!r} is not known; known: 'gpt-2', 'smollm'")
+    if name in PATTERNS:
+        return _split(PATTERNS[name])
+    known = ", ".join(repr(one) for one in ("gpt-2", "smollm", *PATTERNS))
+    raise InvalidInput("tokenizer.ggml.pre", f"{name!r} is not known; known: {known}")
+
+
+def _follow_family(tokenizer: Tokenizer, fields: Mapping[str, Any]) -> None:
+    """Qwen composes characters (NFC); Llama 3 takes a whole word that is a token as it is, and begins with BOS
+    unless the file says otherwise."""
+    name = _value(fields, "tokenizer.ggml.pre", "gpt-2")
+    if name == "qwen2":
+        tokenizer.normalizer = normalizers.NFC()
+    if name == "llama-bpe":
+        tokenizer.model.ignore_merges = True
+    if _value(fields, "tokenizer.ggml.add_bos_token", name == "llama-bpe"):
+        first = int(_value(fields, "tokenizer.ggml.bos_token_id"))
+        token = str(_value(fields, "tokenizer.ggml.tokens")[first])
+        tokenizer.post_processor = processors.TemplateProcessing(
+            single=f"{token}:0 $A:0",
+            pair=f"{token}:0 $A:0 {token}:1 $B:1",
+            special_tokens=[(token, first)],
+        )
 
 
 def _byte_level_bpe(vocab: dict[str, int], merges: list[Any], split: pre_tokenizers.PreTokenizer) -> Tokenizer:

@@ -1,10 +1,5 @@
-"""A GGUF language model → float32 safetensors under Hugging Face names, tokenizer and manifest fields.
+"""A GGUF language model → float32 safetensors under Hugging Face names, tokenizer and manifest fields."""
 
-llama.cpp stores q and k for interleaved rotary pairs (2i, 2i+1); they are put back into the half-split
-order (i, i + d/2) that Hugging Face's Llama, and so ours, rotates.
-"""
-
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,73 +9,74 @@ from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
 from services.runtime.errors import InvalidInput
+from services.runtime.store.importers.gguf_families import FAMILIES, Family
 from services.runtime.store.importers.gguf_file import GgufTensor, read
 from services.runtime.store.importers.gguf_quants import SIZES, dequantise
 from services.runtime.store.importers.inputs import Files, only
 
-NAMES = {
-    r"^token_embd\.": "model.embed_tokens.",
-    r"^output_norm\.": "model.norm.",
-    r"^output\.": "lm_head.",
-    r"^blk\.(\d+)\.": r"model.layers.\1.",
-    r"\.attn_norm\.": ".input_layernorm.",
-    r"\.ffn_norm\.": ".post_attention_layernorm.",
-    r"\.attn_output\.": ".self_attn.o_proj.",
-    r"\.attn_([qkv])\.": r".self_attn.\1_proj.",
-    r"\.ffn_(gate|up|down)\.": r".mlp.\1_proj.",
-}
-CONFIG = {
-    "hidden_size": "embedding_length",
-    "num_hidden_layers": "block_count",
-    "num_attention_heads": "attention.head_count",
-    "num_key_value_heads": "attention.head_count_kv",
-    "intermediate_size": "feed_forward_length",
-    "rms_norm_eps": "attention.layer_norm_rms_epsilon",
-    "rope_theta": "rope.freq_base",
-    "max_position_embeddings": "context_length",
-    "head_dim": "rope.dimension_count",
-}
+ROPE_FACTORS = "rope_freqs.weight"  # one divisor for each rotary frequency: a part of the shape, not a weight
 
 
 def run(files: Files, directory: Path, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Write model.safetensors and tokenizer.json into `directory`; manifest fields. Llama family only."""
+    """Write model.safetensors and tokenizer.json into `directory`; manifest fields."""
     from services.runtime.text.build import from_gguf, gguf_spec
 
     content = read(only(files, ".gguf"), SIZES)
-    architecture = content.fields.get("general.architecture")
-    if architecture != "llama":
-        raise InvalidInput("file", f"GGUF architecture {architecture!r} is not convertible; 'llama' is")
-    config = _config(content.fields, content.tensors)
-    weights = {_name(tensor.name): _weights(tensor, config) for tensor in content.tensors}
+    family = _family(content.fields)
+    tensors = {tensor.name: tensor for tensor in content.tensors}
+    factors = tensors.pop(ROPE_FACTORS, None)
+    config = _config(family, content.fields, tensors) | _rope(family, content.fields, factors)
+    weights = {_name(family, name): _weights(family, tensor, config) for name, tensor in tensors.items()}
     save_file(weights, directory / "model.safetensors", metadata={"format": "pt"})
     from_gguf(content.fields).save(str(directory / "tokenizer.json"))
     return {
-        "architecture": "LlamaForCausalLM",
+        "tasks": ["generation.generate", "tokenization.tokenize"],
+        "runner": "engine",
+        "architecture": family.architecture,
         "config": config,
         "tokenizer": gguf_spec(content.fields).model_dump(),
-        "limits": {"max_tokens": config["max_position_embeddings"]},
+        "limits": {"max_tokens": config[family.context]},
     }
 
 
-def _config(fields: Mapping[str, Any], tensors: list[GgufTensor]) -> dict[str, Any]:
+def _family(fields: Mapping[str, Any]) -> Family:
+    architecture = str(fields.get("general.architecture"))
+    if architecture not in FAMILIES:
+        known = ", ".join(FAMILIES)
+        raise InvalidInput("file", f"GGUF architecture {architecture!r} is not convertible; known: {known}")
+    return FAMILIES[architecture]
+
+
+def _config(family: Family, fields: Mapping[str, Any], tensors: Mapping[str, GgufTensor]) -> dict[str, Any]:
     """Hugging Face's config.json keys out of the metadata; InvalidInput names a missing key."""
-    required = [f"llama.{key}" for key in CONFIG.values() if key not in ("rope.freq_base", "rope.dimension_count")]
-    missing = [key for key in required if key not in fields]
+    area = fields["general.architecture"]
+    needed = [f"{area}.{key}" for key in family.required.values()] + ["token_embd.weight"]
+    missing = [key for key in needed if key not in fields and key not in tensors]
     if missing:
-        raise InvalidInput("file", f"GGUF metadata lacks {', '.join(missing)}")
-    found = {name: _shortest(fields[f"llama.{key}"]) for name, key in CONFIG.items() if f"llama.{key}" in fields}
-    shapes = {tensor.name: tensor.shape for tensor in tensors}
+        raise InvalidInput("file", f"GGUF file lacks {', '.join(missing)}")
+    keys = family.optional | family.required
     return {
-        "model_type": "llama",
-        "hidden_act": "silu",
-        "rope_theta": 10000.0,
-        "head_dim": found["hidden_size"] // found["num_attention_heads"],
-        **found,
-        "vocab_size": shapes["token_embd.weight"][0],
-        "tie_word_embeddings": "output.weight" not in shapes,
+        **family.fixed,
+        **{name: _shortest(fields[f"{area}.{key}"]) for name, key in keys.items() if f"{area}.{key}" in fields},
+        "vocab_size": tensors["token_embd.weight"].shape[0],
+        "tie_word_embeddings": "output.weight" not in tensors,
         "bos_token_id": fields.get("tokenizer.ggml.bos_token_id"),
         "eos_token_id": fields.get("tokenizer.ggml.eos_token_id"),
     }
+
+
+def _rope(family: Family, fields: Mapping[str, Any], factors: GgufTensor | None) -> dict[str, Any]:
+    """How the rotary frequencies are scaled, under Hugging Face's keys; empty if they are not."""
+    area = f"{fields['general.architecture']}.rope.scaling."
+    kind = fields.get(area + "type", "none")
+    if factors is not None:
+        divisors = [_shortest(float(factor)) for factor in dequantise(factors).ravel()]
+        return {"rope_scaling": {"rope_type": "factors", "factors": divisors}}
+    if kind == "none":
+        return {}
+    names = {"factor": "factor", "original_max_position_embeddings": "original_context_length"}
+    given = {name: _shortest(fields[area + key]) for name, key in names.items() if area + key in fields}
+    return {"rope_scaling": {"rope_type": kind, **given}}
 
 
 def _shortest(value: Any) -> Any:
@@ -88,25 +84,15 @@ def _shortest(value: Any) -> Any:
     return float(str(np.float32(value))) if isinstance(value, float) else value
 
 
-def _name(gguf_name: str) -> str:
-    name = gguf_name
-    for pattern, replacement in NAMES.items():
-        name = re.sub(pattern, replacement, name)
-    if name == gguf_name:
-        raise InvalidInput("file", f"tensor {gguf_name} has no place in a Llama model")
-    return name
+def _name(family: Family, gguf_name: str) -> str:
+    *parts, last = gguf_name.split(".")
+    number = parts.pop(1) if len(parts) == 3 else ""
+    place = family.names.get(".".join(parts))
+    if place is None or last not in ("weight", "bias"):
+        raise InvalidInput("file", f"tensor {gguf_name} has no place in a {family.architecture}")
+    return f"{place.format(number)}.{last}"
 
 
-def _weights(tensor: GgufTensor, config: Mapping[str, Any]) -> NDArray[np.float32]:
-    values = dequantise(tensor)
-    if ".attn_q." in tensor.name:
-        return half_split(values, config["num_attention_heads"])
-    if ".attn_k." in tensor.name:
-        return half_split(values, config["num_key_value_heads"])
-    return values
-
-
-def half_split(rows: NDArray[np.float32], heads: int) -> NDArray[np.float32]:
-    """[heads·d, …] rows from interleaved to half-split rotary order."""
-    pairs = rows.reshape(heads, rows.shape[0] // heads // 2, 2, *rows.shape[1:])
-    return np.ascontiguousarray(pairs.swapaxes(1, 2)).reshape(rows.shape)
+def _weights(family: Family, tensor: GgufTensor, config: Mapping[str, Any]) -> NDArray[np.float32]:
+    part = tensor.name.split(".")[-2]
+    return family.reorder(part, dequantise(tensor), config)

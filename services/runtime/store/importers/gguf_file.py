@@ -15,6 +15,14 @@ from services.runtime.errors import InvalidInput
 
 SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 STRING, ARRAY = 8, 9
+# The tensor types by number, as ggml.h names them; the missing numbers were taken back.
+TYPE_NAMES = {
+    **dict(enumerate(("F32", "F16", "Q4_0", "Q4_1"))),
+    **dict(enumerate(("Q5_0", "Q5_1", "Q8_0", "Q8_1", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "Q8_K"), 6)),
+    **dict(enumerate(("IQ2_XXS", "IQ2_XS", "IQ3_XXS", "IQ1_S", "IQ4_NL", "IQ3_S", "IQ2_S", "IQ4_XS"), 16)),
+    **dict(enumerate(("I8", "I16", "I32", "I64", "F64", "IQ1_M", "BF16"), 24)),
+    **{34: "TQ1_0", 35: "TQ2_0", 39: "MXFP4", 40: "NVFP4", 41: "Q1_0"},
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +114,10 @@ def _tensor(
     sizes: dict[int, tuple[int, int]],
 ) -> GgufTensor:
     if kind not in sizes:
-        raise InvalidInput("file", f"tensor {name} has GGUF type {kind}; readable types: {sorted(sizes)}")
+        readable = ", ".join(TYPE_NAMES[known] for known in sorted(sizes))
+        raise InvalidInput(
+            "file", f"tensor {name} has GGUF type {kind} ({TYPE_NAMES.get(kind, 'unknown')}); readable: {readable}"
+        )
     values, size = sizes[kind]
     count = int(np.prod(shape, dtype=np.int64))
     data = content[start + offset : start + offset + count // values * size]

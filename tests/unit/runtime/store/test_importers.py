@@ -10,7 +10,6 @@ import gguf
 import numpy as np
 import pytest
 import torch
-from gguf import quants
 from safetensors.numpy import load_file, save_file
 
 from services.runtime.errors import InvalidInput
@@ -31,16 +30,6 @@ Q = gguf.GGMLQuantizationType
 TOKENS = [chr(0x21 + i) for i in range(60)] + ["#$"]
 
 
-@pytest.mark.parametrize("kind", [Q.F32, Q.F16, Q.BF16, Q.Q4_0, Q.Q4_1, Q.Q8_0])
-def test_dequantisation_equals_the_reference_bit_for_bit(tmp_path: Path, kind: Q) -> None:
-    values = np.random.default_rng(0).standard_normal((6, 64)).astype(np.float32)
-    data = quants.quantize(values, kind)
-    path = write_gguf(tmp_path, {"token_embd.weight": (data, kind)})
-    tensor = gguf_file.read(path, gguf_quants.SIZES).tensors[0]
-    assert tensor.shape == (6, 64)
-    np.testing.assert_array_equal(gguf_quants.dequantise(tensor), quants.dequantize(data, kind))
-
-
 def write_gguf(directory: Path, tensors: dict, architecture: str = "llama") -> Path:
     path = directory / "model.gguf"
     writer = gguf.GGUFWriter(path, architecture)
@@ -52,6 +41,7 @@ def write_gguf(directory: Path, tensors: dict, architecture: str = "llama") -> P
     writer.add_feed_forward_length(64)
     writer.add_layer_norm_rms_eps(1e-5)
     writer.add_rope_freq_base(10000.0)
+    writer.add_rope_dimension_count(HEAD)
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre("gpt-2")
     writer.add_token_list(TOKENS)
@@ -116,10 +106,6 @@ def test_gguf_refuses_what_it_cannot_read(tmp_path: Path) -> None:
         path.write_bytes(whole[:cut])
         with pytest.raises(InvalidInput):
             gguf_file.read(path, gguf_quants.SIZES)
-    packed = np.zeros((4, 144), np.uint8)
-    path = write_gguf(tmp_path, {"token_embd.weight": (packed, Q.Q4_K)})
-    with pytest.raises(InvalidInput, match="GGUF type 12"):
-        gguf_file.read(path, gguf_quants.SIZES)
 
 
 def test_npz_keeps_names_and_refuses_objects(tmp_path: Path) -> None:
