@@ -126,6 +126,7 @@ class Sequence:
     ) -> None:
         self.request = request
         self.index = index
+        self.is_scorer = index == 0  # of the sequences of its request, the one that scores the prompt if any does
         self.text = text
         self.bad_words = bad_words
         self.opened: Open = ()  # bad words that the end of the output begins
@@ -175,13 +176,13 @@ class Sequence:
 
     @property
     def scores_prompt(self) -> bool:
-        """Whether every prompt row's logits are still wanted of it: the first sequence does it for all."""
-        return self.index == 0 and self.request.scores_missing
+        """Whether every prompt row's logits are still wanted of it: one sequence does it for all."""
+        return self.is_scorer and self.request.scores_missing
 
     @property
     def awaits_scores(self) -> bool:
-        """Whether it must not start before the first sequence has scored the prompt."""
-        return self.index > 0 and self.request.scores_missing
+        """Whether it must not start before another sequence has scored the prompt."""
+        return not self.is_scorer and self.request.scores_missing
 
     def append(self, token: int) -> None:
         """Take the chosen token."""

@@ -56,6 +56,14 @@ class Scheduler:
         """Forget the sequence and free its blocks; its computed blocks stay findable."""
         (self.running if sequence in self.running else self.waiting).remove(sequence)
         self._release(sequence)
+        if sequence.scores_prompt:
+            self._hand_over_scoring(sequence)
+
+    def _hand_over_scoring(self, sequence: Sequence) -> None:
+        """Those that wait for the prompt's scores must not wait for ever."""
+        siblings = [other for other in self.waiting if other.request is sequence.request]
+        for other in siblings[:1]:
+            other.is_scorer = True
 
     def sequences(self) -> Iterator[Sequence]:
         yield from self.running

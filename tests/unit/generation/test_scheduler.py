@@ -152,6 +152,16 @@ def test_siblings_wait_until_the_prompt_is_scored() -> None:
     assert [chunk.sequence for chunk in scheduler.schedule().chunks] == sequences[:1]
 
 
+def test_the_next_sibling_scores_the_prompt_when_the_first_is_gone() -> None:
+    scheduler = make()
+    first, second, third = siblings([1, 2, 3], 3, prompt_logprobs=0)
+    scheduler.add([first, second, third])
+    scheduler.schedule()
+    scheduler.remove(first)
+    assert [chunk.sequence for chunk in scheduler.schedule().chunks] == [second]
+    assert second.scores_prompt and third.awaits_scores
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 2**32), st.integers(8, 40), st.integers(1, 40), st.integers(1, 8))
 def test_random_lives_keep_the_accounts(seed: int, blocks: int, budget: int, running: int) -> None:
