@@ -49,6 +49,7 @@ _DEFAULTS: Mapping[str, Mapping[str, object]] = {
         "presence_penalty": 0.0,
         "n": 1,
         "num_beams": 1,
+        "length_penalty": 1.0,
     },
     _GENERATION + "Stopping": {"max_tokens": 256, "min_tokens": 0, "ignore_eos": False, "include_stop": False},
     _GENERATION + "Output": {"echo": False, "skip_special_tokens": True},

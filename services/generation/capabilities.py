@@ -11,8 +11,12 @@ from services.runtime.errors import Unimplemented
 
 GROUPS = ("sampling", "stopping", "constraint", "output")  # messages whose own fields are named
 # Values that ask for nothing, and so are honoured by all.
-NEUTRAL: Mapping[str, object] = {"sampling.num_beams": 1, "sampling.typical_p": 1.0}
-NOT_SERVED = ("constraint", "adapter", "resume", "sampling.num_beams", "sampling.length_penalty")
+NEUTRAL: Mapping[str, object] = {
+    "sampling.num_beams": 1,
+    "sampling.length_penalty": 1.0,
+    "sampling.typical_p": 1.0,
+}
+NOT_SERVED = ("constraint", "adapter", "resume")
 
 
 def names(descriptor: Descriptor, prefix: str = "") -> Iterator[str]:

@@ -11,7 +11,7 @@ from google.protobuf.message import Message as ProtoMessage
 from maas.common.v1 import tensor_pb2
 from maas.generation.v1 import generation_pb2 as pb
 from maas.generation.v1 import generation_service_pb2 as service_pb
-from services.generation import capabilities
+from services.generation import capabilities, counts
 from services.generation.engine.bad_words import BadWords
 from services.generation.engine.request import Request, SamplingParams, Stopping
 from services.generation.job import Job
@@ -43,7 +43,7 @@ def job(request: GenerateRequest, model: GenerationModel, call: RequestContext) 
     """The whole request, checked. InvalidInput names the field, Unimplemented what is not served."""
     capabilities.require(request, model.worker.capabilities)
     prompt = _prompt(request, model)
-    n, draws = _counts(request)
+    n, draws = counts.counts(request.sampling, streams=isinstance(request, service_pb.GenerateStreamRequest))
     output = request.output
     skip = not output.HasField("skip_special_tokens") or output.skip_special_tokens
     return Job(
@@ -148,26 +148,13 @@ def _fitting(ids: list[int], context: int, field: str) -> list[int]:
     return ids
 
 
-def _counts(request: GenerateRequest) -> tuple[int, int]:
-    """n and best_of."""
-    n = request.sampling.n or 1
-    draws = request.sampling.best_of or n
-    if draws < n:
-        raise InvalidInput("sampling.best_of", f"is {draws}, less than n = {n}; raise it or leave it unset")
-    if draws > n and isinstance(request, service_pb.GenerateStreamRequest):
-        raise InvalidInput(
-            "sampling.best_of",
-            f"is {draws}, more than n = {n}, which a stream cannot take back; use Generate, or leave it unset",
-        )
-    return n, draws
-
-
 def _sampling(sampling: pb.Sampling, vocab_size: int) -> SamplingParams:
     require_ids(list(sampling.allowed_token_ids), vocab_size, "sampling.allowed_token_ids")
     _check_biased(sampling, vocab_size)
     given = _given(sampling)
     return SamplingParams(
         **{name: given[name] for name in PLAIN if name in given},
+        **counts.search(sampling),
         logit_bias=dict(sampling.logit_bias),
         allowed_token_ids=np.unique(np.array(sampling.allowed_token_ids, np.int64)),
     )

@@ -52,16 +52,17 @@ class EngineWorker:
 
         Raises Overloaded when the waiting queue is full, Unavailable once closing.
         """
-        self._admit(len(sequences))
+        places = max(len(sequences), sequences[0].request.sampling.num_beams)
+        self._admit(places)
         stream = TokenStream(sequences, self._observer, _never if whole else self._gap)
         for sequence in sequences:
             sequence.listener = stream.feed
-        self._accepted += len(sequences)
+        self._accepted += places
         self._inbox.put(partial(self.engine.add, list(sequences)))
         try:
             yield stream
         finally:
-            self._accepted -= len(sequences)
+            self._accepted -= places
             if not stream.finished:
                 self._inbox.put(partial(self.engine.abort, sequences[0].request))
 

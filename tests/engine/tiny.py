@@ -48,6 +48,9 @@ class Characters:
     def flush(self) -> str:
         return ""
 
+    def fork(self) -> "Characters":
+        return self  # no state
+
 
 def tiny_model(seed: int = 0, architecture: str = "LlamaForCausalLM") -> CausalLM:
     """Random weights large enough that greedy text wanders instead of repeating one token."""

@@ -59,8 +59,6 @@ async def test_bad_fields_are_named_with_limit_and_fix(stub: Stub, request_: Ask
     [
         ("constraint", {"constraint": pb.Constraint(regex="a+")}),
         ("adapter", {"adapter": "mine"}),
-        ("sampling.num_beams", {"sampling": pb.Sampling(num_beams=2)}),
-        ("sampling.length_penalty", {"sampling": pb.Sampling(length_penalty=1.0)}),
     ],
 )
 async def test_what_is_not_served_is_refused_by_name(stub: Stub, field: str, values: dict[str, Any]) -> None:

@@ -7,13 +7,14 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from services.generation.engine import sampler
+from services.generation.engine import sampler, search_steps
 from services.generation.engine.advance import advance
 from services.generation.engine.output import Delta, FinishReason
 from services.generation.engine.request import Request, Sequence
 from services.generation.engine.row import Row
 from services.generation.engine.runner import Computed, Runner
 from services.generation.engine.scheduler import Scheduler
+from services.generation.engine.search_steps import Place
 from services.generation.engine.step import Chunk, Step
 from services.runtime.errors import DeadlinePassed
 
@@ -48,7 +49,7 @@ class Engine:
 
     def add(self, sequences: list[Sequence]) -> None:
         """Queue the sequences of one request; each prompt is shorter than `context`."""
-        self.scheduler.add(sequences)
+        self.scheduler.add(search_steps.started(sequences))
 
     def abort(self, request: Request) -> None:
         """Forget what is left of the request and free its blocks; it gets no more deltas."""
@@ -73,21 +74,21 @@ class Engine:
         """After step() raised: its news so far, and the end of the other sequences in it, or of all if none."""
         told = {id(delta.sequence) for delta in self._news if delta.last}
         hit = [chunk.sequence for chunk in self._step.chunks if id(chunk.sequence) not in told]
-        return self._news + ([self._drop(sequence, error) for sequence in hit] or self.drain(error))
+        return self._news + (self._drop(hit, error) if hit else self.drain(error))
 
     def drain(self, error: Exception) -> list[Delta]:
         """End every sequence with `error`."""
-        return [self._drop(sequence, error) for sequence in list(self.scheduler.sequences())]
+        return self._drop(list(self.scheduler.sequences()), error)
 
     def _expire(self) -> None:
         now = self._clock()
         late = [s for s in self.scheduler.sequences() if (s.request.deadline or math.inf) <= now]
         error = DeadlinePassed("the deadline passed; the generation was stopped")
-        self._news += [self._drop(sequence, error) for sequence in late]
+        self._news += self._drop(late, error)
 
-    def _drop(self, sequence: Sequence, error: Exception) -> Delta:
-        self.scheduler.remove(sequence)
-        return Delta(sequence, error=error)
+    def _drop(self, sequences: list[Sequence], error: Exception) -> list[Delta]:
+        """End these; a beam takes its whole search along, which ends once."""
+        return [delta for sequence in sequences for delta in search_steps.dropped(sequence, error, self.scheduler)]
 
     def _mark_started(self) -> None:
         for chunk in self._step.chunks:
@@ -118,21 +119,24 @@ class Engine:
         sequence = chunk.sequence
         if sequence.pending:
             return
-        delta = self._advance(sequence, row)
-        self._news.append(delta)
-        if not delta.last and chunk.foretold:
+        deltas = self._advance(sequence, row)
+        self._news += deltas
+        if not sequence.beam and not deltas[-1].last and chunk.foretold:
             self.scheduler.commit(sequence, sequence.computed + 1)
             self.accepted += 1
 
-    def _advance(self, sequence: Sequence, row: Row) -> Delta:
+    def _advance(self, sequence: Sequence, row: Row) -> list[Delta]:
         """One token further, or only the end where none is wanted; what goes wrong ends this sequence alone."""
         if sequence.request.stopping.max_tokens == 0:
-            return self._close(Delta(sequence, finish=FinishReason.LENGTH))
+            return [self._close(Delta(sequence, finish=FinishReason.LENGTH))]
         try:
+            if sequence.beam:
+                place = Place(self.scheduler, self.runner, self.context, len(self._step.chunks))
+                return search_steps.advanced(sequence.beam, row, place)
             delta = self._next(sequence, row)
         except Exception as error:
-            return self._drop(sequence, error)
-        return self._close(delta)
+            return self._drop([sequence], error)
+        return [self._close(delta)]
 
     def _next(self, sequence: Sequence, row: Row) -> Delta:
         token = sampler.choose(row, sequence)
@@ -159,7 +163,7 @@ class Engine:
             if chunk.sequence.scores_prompt:
                 self._score(chunk, hidden)
         except Exception as error:
-            self._news.append(self._drop(chunk.sequence, error))
+            self._news += self._drop([chunk.sequence], error)
             return False
         return True
 

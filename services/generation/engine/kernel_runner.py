@@ -76,6 +76,10 @@ class KernelRunner:
         """The pairs, packed."""
         return PackedAdapter(self._outline, changes)
 
+    def copy_block(self, source: int, target: int) -> None:
+        """The cells of one KV block into another."""
+        self._cells[:, target] = self._cells[:, source]
+
     def close(self) -> None:
         """Ends the threads."""
         self._kernels.close()

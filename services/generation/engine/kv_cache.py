@@ -51,6 +51,12 @@ class KVCache:
         self.keys[layer].view(-1, width).index_copy_(0, slots, key.reshape(-1, width))
         self.values[layer].view(-1, width).index_copy_(0, slots, value.reshape(-1, width))
 
+    def copy_block(self, source: int, target: int) -> None:
+        """Every layer's keys and values of one block into another."""
+        here, there = (slice(block * self.kv_heads, (block + 1) * self.kv_heads) for block in (source, target))
+        for tensor in (*self.keys, *self.values):
+            tensor[there] = tensor[here]
+
     def gather(self, layer: int, rows: Tensor, batch: int) -> tuple[Tensor, Tensor]:
         """Keys and values of `table_rows`, each [batch · kv heads, length, head_dim]."""
         shape = (batch * self.kv_heads, -1, self.keys[layer].shape[-1])

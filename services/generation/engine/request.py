@@ -2,8 +2,9 @@
 
 from collections import Counter
 from collections.abc import Callable, Mapping
+from copy import copy
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,11 @@ from services.generation.engine.adapter import Adapter, salted
 from services.generation.engine.bad_words import NO_BAD_WORDS, BadWords, Open
 from services.generation.engine.drafts import Drafter
 from services.generation.engine.output import Delta, FinishReason, PositionLogprobs, StopMatch
+
+if TYPE_CHECKING:
+    from services.generation.engine.beams import Beam
+
+NO_TOKEN_LEFT = "no token is left to choose: allowed_token_ids, bad_words and min_tokens exclude each other"
 
 TokenIds = tuple[int, ...] | NDArray[np.int64]
 
@@ -30,6 +36,13 @@ class SamplingParams:
     presence_penalty: float = 0.0
     logit_bias: Mapping[int, float] = field(default_factory=dict)
     allowed_token_ids: TokenIds = ()
+    num_beams: int = 1
+    length_penalty: float = 1.0
+
+    @property
+    def searches(self) -> bool:
+        """Whether beam search looks for the likeliest whole outputs; temperature is 0 then."""
+        return self.num_beams > 1
 
     @property
     def greedy(self) -> bool:
@@ -101,11 +114,16 @@ class Request:
 
 
 class TextSink(Protocol):
-    """Turns tokens into text and finds stop strings; `push` and `flush` give (new text, stop found)."""
+    """Turns tokens into text and finds stop strings; `push` and `flush` give (new text, stop found).
+
+    `fork`: another in the same state, which goes its own way from there.
+    """
 
     def push(self, token: int) -> tuple[str, str | None]: ...
 
     def flush(self) -> tuple[str, str | None]: ...
+
+    def fork(self) -> Self: ...
 
 
 class Sequence:
@@ -144,6 +162,7 @@ class Sequence:
         self.started: float | None = None
         self.finish: FinishReason | None = None
         self.stop_match: StopMatch | None = None
+        self.beam: Beam | None = None  # set while it is one of the beams of a search
 
     @property
     def order(self) -> tuple[int, int, int]:
@@ -183,6 +202,19 @@ class Sequence:
     def awaits_scores(self) -> bool:
         """Whether it must not start before another sequence has scored the prompt."""
         return not self.is_scorer and self.request.scores_missing
+
+    @property
+    def awaits_beams(self) -> bool:
+        """Whether its next token waits for other beams to be computed."""
+        return self.beam is not None and self.beam.offer is not None
+
+    def fork(self) -> "Sequence":
+        """A continuation of its own with the same past, which holds no blocks yet."""
+        other = copy(self)
+        other.text, other.tokens = self.text.fork(), self.tokens.copy()
+        other.output_counts, other.hashes = self.output_counts.copy(), self.hashes.copy()
+        other.computed, other.blocks = 0, []
+        return other
 
     def append(self, token: int) -> None:
         """Take the chosen token."""

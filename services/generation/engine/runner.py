@@ -58,6 +58,9 @@ class Runner(Protocol):
     def adapted(self, changes: Changes) -> object:
         """What an `Adapter` carries for this runner. Called on any thread."""
 
+    def copy_block(self, source: int, target: int) -> None:
+        """Keys and values of one KV block into another."""
+
     def close(self) -> None:
         """Frees what the garbage collector does not."""
 
@@ -87,6 +90,10 @@ class ModelRunner:
     def adapted(self, changes: Changes) -> object:
         """The pairs as they are."""
         return changes
+
+    def copy_block(self, source: int, target: int) -> None:
+        """Keys and values of one KV block into another."""
+        self.cache.copy_block(source, target)
 
     def close(self) -> None:
         """Tensors free themselves."""

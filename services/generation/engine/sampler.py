@@ -1,14 +1,16 @@
 """Logits → tokens and their log probabilities. Each row is chosen by itself: batch mates cannot matter."""
 
 import math
+from functools import partial
 
 import torch
 from torch import Tensor
 
+from services.generation.engine.beams import Offer
 from services.generation.engine.draws import uniform
 from services.generation.engine.output import PositionLogprobs, TokenLogprob
 from services.generation.engine.processors import candidates, edit
-from services.generation.engine.request import Sequence
+from services.generation.engine.request import NO_TOKEN_LEFT, Sequence
 from services.generation.engine.row import Row
 from services.runtime.errors import InvalidInput
 
@@ -31,15 +33,33 @@ def choose(row: Row, sequence: Sequence) -> int:
     return int(ids[_invert(probabilities.cumsum(-1), draw)])
 
 
+def offer(row: Row, sequence: Sequence, count: int) -> Offer:
+    """The `count` likeliest next tokens of a beam, fewer where fewer are possible, after the request's changes.
+
+    InvalidInput if those make numbers that are not finite.
+    """
+    logits = edit(row.logits, sequence) if sequence.edits_logits else row.logits
+    if float(logits.max()) == -math.inf:
+        return Offer()
+    _check_edited(logits)
+    values, ids = logits.log_softmax(-1).topk(min(count, len(logits)))
+    found = sorted((-value, token) for token, value in zip(ids.tolist(), values.tolist(), strict=True))
+    tokens = [token for value, token in found if value < math.inf]
+    wanted = sequence.request.logprobs
+    return Offer(
+        token_ids=tokens,
+        scores=[-value for value, _ in found[: len(tokens)]],
+        logprobs=(row.logits[tokens] - row.log_sum).tolist(),
+        report=None if wanted is None else partial(report, row.log_probabilities(), alternatives=wanted),
+    )
+
+
 def _check_edited(logits: Tensor) -> None:
     top = float(logits.max())
     if math.isfinite(top):
         return
     if top == -math.inf:
-        raise InvalidInput(
-            "sampling",
-            "no token is left to choose: allowed_token_ids, bad_words and min_tokens exclude each other",
-        )
+        raise InvalidInput("sampling", NO_TOKEN_LEFT)
     raise InvalidInput(
         "sampling", "the penalties and logit_bias make logits that are not finite; bring them nearer to neutral"
     )

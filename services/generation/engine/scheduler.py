@@ -73,6 +73,13 @@ class Scheduler:
         """The next step: every decode, then prompts within the token budget. Empty when nothing can run."""
         self._secure_blocks()
         self._admit_urgent()
+        step = self._planned()
+        while not step.chunks and (idle := [sequence for sequence in self.running if sequence.awaits_beams]):
+            self._preempt(idle[-1])  # it needs its blocks no more than those need them who cannot be admitted
+            step = self._planned()
+        return step
+
+    def _planned(self) -> Step:
         plan = Plan(self.limits.max_batch_tokens, len(self.running))
         for sequence in self.running:
             if sequence.pending == 1:
@@ -83,7 +90,7 @@ class Scheduler:
 
     def _drafts(self, sequence: Sequence, plan: Plan) -> tuple[int, ...]:
         """Guesses to compute with the sequence's next token, which are never worth a preemption."""
-        if not self.limits.speculation:
+        if not self.limits.speculation or sequence.beam:
             return ()
         most = min(sequence.room, self.context - len(sequence.tokens)) - 1
         known = sequence.known[sequence.output_length :][: max(min(most, plan.budget), 0)]
@@ -158,6 +165,36 @@ class Scheduler:
             self.pool.publish(sequence.blocks[place], name)
             self._withdraw(sequence, name)
 
+    def replace(self, parent: Sequence, children: list[Sequence]) -> list[tuple[int, int]]:
+        """`children`, each one token longer, go on in place of a computed sequence; those without room wait.
+
+        The first takes over the blocks, the others share the full ones and each want a copy of the last: returns
+        (block, block of the copy), to be copied before the next pass.
+        """
+        if parent not in self.running or not children:
+            self.remove(parent)
+            for child in children:
+                insort(self.waiting, child, key=_order)
+            return []
+        heir, *others = children
+        heir.blocks, heir.computed, parent.blocks = parent.blocks, parent.computed, []
+        self.remove(parent)
+        insort(self.running, heir, key=_order)
+        return [pair for child in others for pair in self._branch(heir, child)]
+
+    def _branch(self, heir: Sequence, child: Sequence) -> list[tuple[int, int]]:
+        """Start `child` on what `heir` has computed, if there is a place and a block."""
+        full, partial = divmod(heir.computed, self.pool.block_size)
+        shared, missing = heir.blocks[:full], int(partial > 0)
+        if len(self.running) >= self.limits.max_sequences or missing > self.pool.available:
+            insort(self.waiting, child, key=_order)
+            return []
+        self.pool.share(shared)
+        own = self.pool.allocate(missing)
+        child.blocks, child.computed = shared + own, heir.computed
+        insort(self.running, child, key=_order)
+        return list(zip(heir.blocks[full:], own, strict=True))
+
     def _secure_blocks(self) -> None:
         """Give each running sequence the block its next token needs, at the cost of the last in order."""
         for sequence in list(self.running):
@@ -178,6 +215,8 @@ class Scheduler:
 
     def _must_wait(self, sequence: Sequence) -> bool:
         """Whether another computes what it needs; not for one that may itself have to wait for it."""
+        if sequence.awaits_beams:
+            return True
         if sequence.scores_prompt or sequence.awaits_scores:
             return sequence.awaits_scores
         names = self._shareable(sequence)

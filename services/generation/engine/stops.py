@@ -1,7 +1,8 @@
 """Text of a sequence as it grows, cut at the first stop string. Knows no tokenizer: a decoder is given."""
 
 from collections.abc import Sequence
-from typing import Protocol
+from copy import copy
+from typing import Protocol, Self
 
 
 class Decoder(Protocol):
@@ -10,6 +11,8 @@ class Decoder(Protocol):
     def push(self, token_id: int) -> str: ...
 
     def flush(self) -> str: ...
+
+    def fork(self) -> Self: ...
 
 
 class StopStrings:
@@ -69,6 +72,10 @@ class TextOutput:
             self._unchecked -= 1
             return text, None
         return self._stops.push(text)
+
+    def fork(self) -> "TextOutput":
+        """Another in the same state, which goes its own way from here."""
+        return TextOutput(self._decoder.fork(), copy(self._stops), self._unchecked)
 
     def flush(self) -> tuple[str, str | None]:
         """What was kept back, at the end of a sequence that no stop string ended."""

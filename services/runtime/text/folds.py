@@ -3,7 +3,8 @@ decoders; each gives, over any ids, exactly what decoding them at once gives."""
 
 import codecs
 from collections.abc import Callable
-from typing import Literal, NamedTuple, Protocol
+from copy import copy
+from typing import Literal, NamedTuple, Protocol, Self
 
 REPLACEMENT = "\ufffd"
 
@@ -17,6 +18,10 @@ class Fold(Protocol):
 
     def flush(self) -> str:
         """What was held back. Nothing may be pushed after it."""
+        ...
+
+    def fork(self) -> Self:
+        """Another in the same state, which goes its own way from here."""
         ...
 
 
@@ -33,6 +38,9 @@ class SkippingFold:
     def flush(self) -> str:
         return self._fold.flush()
 
+    def fork(self) -> "SkippingFold":
+        return SkippingFold(self._fold.fork(), self._skipped)
+
 
 class ByteFold:
     """Byte-level BPE: tokens are bytes, the text is their UTF-8 with U+FFFD for what is not."""
@@ -46,6 +54,11 @@ class ByteFold:
 
     def flush(self) -> str:
         return self._utf8.decode(b"", final=True)
+
+    def fork(self) -> "ByteFold":
+        other = ByteFold(self._token_bytes)
+        other._utf8.setstate(self._utf8.getstate())
+        return other
 
 
 class WordFold:
@@ -66,6 +79,9 @@ class WordFold:
 
     def flush(self) -> str:
         return ""
+
+    def fork(self) -> "WordFold":
+        return copy(self)
 
 
 def later_text(decode: Callable[[list[str]], str], token: str) -> str:
@@ -93,6 +109,11 @@ class FallbackFold:
 
     def flush(self) -> str:
         return self._stripped(self._end_run())
+
+    def fork(self) -> "FallbackFold":
+        other = copy(self)
+        other._run = self._run.copy()
+        return other
 
     def _end_run(self) -> str:
         run, self._run = bytes(self._run), bytearray()
@@ -136,6 +157,11 @@ class PieceFold:
     def flush(self) -> str:
         return self._characters.end()
 
+    def fork(self) -> "PieceFold":
+        other = copy(self)
+        other._characters = self._characters.fork()
+        return other
+
     def _opened(self, piece: Piece) -> str:
         if not piece.droppable or self._opening == "never" or not piece.text.startswith(" "):
             return self._seen(piece.text)
@@ -165,6 +191,12 @@ class Characters:
         if character:
             self._pending.clear()
         return character
+
+    def fork(self) -> "Characters":
+        other = Characters()
+        other._pending = self._pending.copy()
+        other._utf8.setstate(self._utf8.getstate())
+        return other
 
     def end(self) -> str:
         text = REPLACEMENT * len(self._pending)

@@ -1,6 +1,7 @@
 """Streaming decode: token ids in one by one, text out as soon as it is certain. Knows no algorithm."""
 
 from collections.abc import Iterable
+from copy import copy
 
 from services.runtime.text.tokenizer import Tokenizer
 
@@ -22,6 +23,12 @@ class IncrementalDecoder:
     def push_all(self, token_ids: Iterable[int]) -> str:
         """`push` of each, in order."""
         return "".join([self._fold.push(token_id) for token_id in token_ids])
+
+    def fork(self) -> "IncrementalDecoder":
+        """Another in the same state, which goes its own way from here."""
+        other = copy(self)
+        other._fold = self._fold.fork()
+        return other
 
     def flush(self) -> str:
         """The text held back until now. Nothing may be pushed after it."""

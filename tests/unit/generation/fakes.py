@@ -12,6 +12,9 @@ class Silent:
     def flush(self) -> tuple[str, str | None]:
         return "", None
 
+    def fork(self) -> "Silent":
+        return self  # no state
+
 
 def siblings(prompt: list[int], count: int = 1, **request: object) -> list[Sequence]:
     """The sequences of one request."""

@@ -155,13 +155,17 @@ class Sampling(_message.Message):
     seed: _builtins.int
     """Chosen by the server when unset, and echoed; same seed and request, same text."""
     n: _builtins.int
-    """Completions returned; 1 unless set."""
+    """Completions returned; 1 unless set. With beams at most num_beams, best first."""
     best_of: _builtins.int
-    """Completions drawn, the best n by mean log probability returned; n unless set."""
+    """Completions drawn, the best n by mean log probability returned; n unless set. With beams: num_beams or unset."""
     num_beams: _builtins.int
-    """Beam search width. UNIMPLEMENTED until beams are served; 1 = off."""
+    """Beam search width, 1 (default) = off: instead of taking the likeliest token each time, keep the so many
+    likeliest outputs. Temperature must be 0. A stream tells each completion whole, at the end.
+    """
     length_penalty: _builtins.float
-    """Beam scores are divided by length to this power."""
+    """A beam's score is the sum of its log probabilities divided by its length to this power; 1 unless set.
+    Above 0 favours long outputs, below 0 short ones. Another value than 1 needs num_beams.
+    """
     @_builtins.property
     def logit_bias(self) -> _containers.ScalarMap[_builtins.int, _builtins.float]:
         """Added to a token's logit."""
@@ -548,6 +552,7 @@ class Usage(_message.Message):
     CACHED_PROMPT_TOKENS_FIELD_NUMBER: _builtins.int
     prompt_tokens: _builtins.int
     completion_tokens: _builtins.int
+    """Of all completions drawn, those of best_of that are not returned too; of beams only what is returned."""
     cached_prompt_tokens: _builtins.int
     """Prompt tokens whose keys and values were found in the prefix cache."""
     def __init__(
