@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from services.generation.engine.request import Sequence
+from services.generation.engine.runner import Computed
 from services.generation.engine.step import Chunk, Step
 from services.generation.kernels import build, packing
 from services.generation.kernels.native import SETS
@@ -121,11 +122,12 @@ def served(int8: Int8, tokens: list[int], cuts: list[int]) -> tuple[Tensor, Tens
     one.blocks = [3, 9, 1, 12, 5, 2, 8][: -(-len(tokens) // 16)]
     parts, start = [], 0
     for count in cuts:
-        parts.append(runner.run(Step((Chunk(one, start, count),))).hidden)
+        parts.append(runner.run(Step((Chunk(one, start, count),))).hidden[:count].clone())
         start += count
     hidden = torch.cat(parts)
-    rows = runner.logits(hidden)
+    rows = runner.logits(Computed((), (), hidden), range(len(hidden)))
     logits = torch.stack([row.logits for row in rows])
+    assert [row.peak for row in rows] == logits.max(-1).values.tolist()
     assert [row.best for row in rows] == logits.argmax(-1).tolist()
     assert torch.allclose(torch.tensor([row.log_sum for row in rows]), logits.logsumexp(-1), atol=1e-5, rtol=1e-6)
     runner.close()

@@ -53,7 +53,7 @@ def keep(probabilities: Weights, kept: list[int]) -> Weights:
 
 def logits_row() -> Row:
     logits = torch.tensor(LOGITS, dtype=torch.float32)
-    return Row(logits, int(logits.argmax()), float(logits.logsumexp(0)))
+    return Row(logits.unsqueeze(0), 0, int(logits.argmax()), float(logits.max()), float(logits.logsumexp(0)))
 
 
 def smallest_set(probabilities: Weights, order: list[int], mass: float) -> list[int]:

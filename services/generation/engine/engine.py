@@ -4,9 +4,6 @@ import math
 import time
 from collections.abc import Callable
 
-import torch
-from torch import Tensor
-
 from services.generation.engine import sampler, search_steps
 from services.generation.engine.advance import advance
 from services.generation.engine.output import Delta, FinishReason
@@ -56,7 +53,6 @@ class Engine:
         for sequence in [s for s in self.scheduler.sequences() if s.request is request]:
             self.scheduler.remove(sequence)
 
-    @torch.inference_mode()
     def step(self) -> list[Delta]:
         """One pass: news of every sequence that moved or ended."""
         self._step, self._news = Step(()), []
@@ -83,8 +79,8 @@ class Engine:
     def _expire(self) -> None:
         now = self._clock()
         late = [s for s in self.scheduler.sequences() if (s.request.deadline or math.inf) <= now]
-        error = DeadlinePassed("the deadline passed; the generation was stopped")
-        self._news += self._drop(late, error)
+        if late:
+            self._news += self._drop(late, DeadlinePassed("the deadline passed; the generation was stopped"))
 
     def _drop(self, sequences: list[Sequence], error: Exception) -> list[Delta]:
         """End these; a beam takes its whole search along, which ends once."""
@@ -99,18 +95,16 @@ class Engine:
         rows = list(zip(computed.chunks, computed.ends, strict=True))
         for chunk, _ in rows:
             self.scheduler.commit(chunk.sequence, chunk.certain)
-        scored = [
-            (chunk, end) for chunk, end in rows if self._scored(chunk, computed.hidden[end - chunk.count : end])
-        ]
-        self._choose(computed.hidden, [(chunk, end) for chunk, end in scored if chunk.completes])
+        scored = [(chunk, end) for chunk, end in rows if self._scored(chunk, computed, end - chunk.count)]
+        self._choose(computed, [(chunk, end) for chunk, end in scored if chunk.completes])
 
-    def _choose(self, hidden: Tensor, complete: list[tuple[Chunk, int]]) -> None:
+    def _choose(self, computed: Computed, complete: list[tuple[Chunk, int]]) -> None:
         """The next tokens of chunks that end before these rows."""
         wanted = [(chunk, row) for chunk, end in complete for row in range(end - 1 - len(chunk.drafts), end)]
         self.drafted += len(wanted) - len(complete)
         for start in range(0, len(wanted), LOGITS_ROWS):
             part = wanted[start : start + LOGITS_ROWS]
-            found = self.runner.logits(hidden[[row for _, row in part]])
+            found = self.runner.logits(computed, [row for _, row in part])
             for (chunk, _), row in zip(part, found, strict=True):
                 self._follow(chunk, row)
 
@@ -157,23 +151,23 @@ class Engine:
             self.scheduler.remove(delta.sequence)
         return delta
 
-    def _scored(self, chunk: Chunk, hidden: Tensor) -> bool:
-        """Scores the chunk's part of the prompt if wanted. False if that failed, which ended its sequence."""
+    def _scored(self, chunk: Chunk, computed: Computed, first: int) -> bool:
+        """Scores the chunk's part of the prompt, rows from `first` on, if wanted. False if that failed, which
+        ended its sequence."""
         try:
             if chunk.sequence.scores_prompt:
-                self._score(chunk, hidden)
+                self._score(chunk, computed, first)
         except Exception as error:
             self._news += self._drop([chunk.sequence], error)
             return False
         return True
 
-    def _score(self, chunk: Chunk, hidden: Tensor) -> None:
+    def _score(self, chunk: Chunk, computed: Computed, first: int) -> None:
         """Log probabilities of the prompt tokens that follow the chunk's rows."""
         request = chunk.sequence.request
         for start in range(0, chunk.count, LOGITS_ROWS):
-            for place, row in enumerate(
-                self.runner.logits(hidden[start : start + LOGITS_ROWS]), start=chunk.start + start + 1
-            ):
+            rows = range(first + start, first + min(start + LOGITS_ROWS, chunk.count))
+            for place, row in enumerate(self.runner.logits(computed, rows), start=chunk.start + start + 1):
                 if place < len(request.prompt):
                     token = request.prompt[place]
                     request.prompt_scores[place] = sampler.report(

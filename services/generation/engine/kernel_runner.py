@@ -1,12 +1,11 @@
 """Runs one step through the eight-bit kernels: chunks → arrays → hidden states → logits. Knows no schedules."""
 
 import ctypes
-from collections.abc import Sequence
-from itertools import accumulate
+from collections.abc import Iterator, Sequence
+from itertools import accumulate, chain, repeat
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from services.generation.engine.row import Row
@@ -19,6 +18,8 @@ from services.generation.models.causal_lm import CausalLM
 from services.generation.models.low_rank import Changes
 from services.generation.models.plain_low_rank import outline
 
+INT_BYTES = 4
+
 
 class KernelRunner:
     """A packed net, its KV cells and the threads that compute it. The net itself tells how adapters are packed."""
@@ -28,49 +29,45 @@ class KernelRunner:
         self._outline = outline(net)
         self._cells = zero_cells(net.config, num_blocks)
         self._cell_pointers = cell_pointers(self._cells)
-        self._logits = np.empty((0, 0), np.float32)
         self._cells_at = ctypes.addressof(self._cell_pointers)
+        self._hidden = torch.empty(0, net.config.hidden_size)
+        self._logits = torch.empty(0, packed.model.head.outputs)
 
     def run(self, step: Step) -> Computed:
         """One pass; what the arrays hold is in `native.Batch`."""
         chunks = _by_adapter(step.chunks)
         counts = [chunk.count for chunk in chunks]
-        tokens = np.array([token for chunk in chunks for token in chunk.tokens], np.int32)
-        positions = np.array([place for chunk in chunks for place in range(chunk.start, chunk.end)], np.int32)
-        owners = np.repeat(np.arange(len(chunks), dtype=np.int32), counts)
-        tables = _tables(chunks)
-        hidden = np.empty((len(tokens), self._config.hidden_size), np.float32)
-        arrays = {
-            "tokens": tokens,
-            "positions": positions,
-            "sequences": owners,
-            "tables": tables,
-            "hidden": hidden,
-        }
-        pointers = {name: array.ctypes.data for name, array in arrays.items()}
+        rows, width = sum(counts), max(len(chunk.sequence.blocks) for chunk in chunks)
+        arrays = np.fromiter(
+            chain(_rows(chunks), _tables(chunks, width)), np.int32, 3 * rows + len(chunks) * width
+        )
+        self._hidden = _room(self._hidden, rows)
+        at = arrays.ctypes.data
         adapters = [_packed_adapter(chunk) for chunk in chunks]
         parts = adapted_rows(adapters, counts)
         batch = Batch(
-            rows=len(tokens),
-            table_width=tables.shape[1],
+            rows=rows,
+            table_width=width,
+            tokens=at,
+            positions=at + INT_BYTES * rows,
+            sequences=at + INT_BYTES * 2 * rows,
+            tables=at + INT_BYTES * 3 * rows,
             cells=self._cells_at,
+            hidden=self._hidden.data_ptr(),
             parts=len(parts),
             ranks=max((adapter.ranks for adapter in adapters if adapter), default=0),
             adapted=ctypes.addressof(parts),
-            **pointers,
         )
         self._kernels.forward(self._packed.model, batch)
-        return Computed(chunks, list(accumulate(counts)), torch.from_numpy(hidden))
+        return Computed(chunks, list(accumulate(counts)), self._hidden)
 
-    def logits(self, hidden: Tensor) -> list[Row]:
-        """hidden: [rows, hidden_size] before the last norm. The rows lie where those of the next call will."""
-        count, vocab = len(hidden), self._config.vocab_size
-        if count > len(self._logits):
-            self._logits = np.empty((count, self._packed.model.head.outputs), np.float32)
-        rows = np.ascontiguousarray(hidden.numpy())
-        best, log_sums = self._kernels.logits(self._packed.model, rows, vocab, self._logits)
-        found = torch.from_numpy(self._logits[:count, :vocab])
-        return list(map(Row, found, best.tolist(), log_sums.tolist()))
+    def logits(self, computed: Computed, rows: Sequence[int]) -> list[Row]:
+        """Of these rows of the pass. They lie where those of the next call will."""
+        self._logits = _room(self._logits, len(rows))
+        vocab, out = self._config.vocab_size, self._logits.data_ptr()
+        told = self._kernels.logits(self._packed.model, computed.hidden.data_ptr(), rows, vocab, out)
+        table = self._logits[:, :vocab]
+        return [Row(table, *row) for row in zip(range(len(rows)), *told, strict=True)]
 
     def adapted(self, changes: Changes) -> object:
         """The pairs, packed."""
@@ -100,9 +97,20 @@ def _packed_adapter(chunk: Chunk) -> PackedAdapter | None:
     return adapter.weights
 
 
-def _tables(chunks: Sequence[Chunk]) -> NDArray[np.int32]:
-    """[chunks, most blocks of one], filled up with zeros that nothing reads."""
-    tables = np.zeros((len(chunks), max(len(chunk.sequence.blocks) for chunk in chunks)), np.int32)
-    for row, chunk in zip(tables, chunks, strict=True):
-        row[: len(chunk.sequence.blocks)] = chunk.sequence.blocks
-    return tables
+def _room(rows: Tensor, count: int) -> Tensor:
+    """Float32 rows as they are, or more of them if there are fewer than `count`."""
+    return rows if rows.shape[0] >= count else torch.empty(count, rows.shape[1])
+
+
+def _rows(chunks: Sequence[Chunk]) -> Iterator[int]:
+    """The token of each row, then each row's position, then the place of its chunk."""
+    yield from chain.from_iterable(chunk.tokens for chunk in chunks)
+    yield from chain.from_iterable(range(chunk.start, chunk.end) for chunk in chunks)
+    yield from chain.from_iterable(repeat(place, chunk.count) for place, chunk in enumerate(chunks))
+
+
+def _tables(chunks: Sequence[Chunk], width: int) -> Iterator[int]:
+    """[chunks, width]: the blocks of each, filled up with zeros that nothing reads."""
+    for blocks in (chunk.sequence.blocks for chunk in chunks):
+        yield from blocks
+        yield from repeat(0, width - len(blocks))

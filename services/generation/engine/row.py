@@ -1,18 +1,26 @@
 """What a net says of the next token. Knows no sampling."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from torch import Tensor
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One row of logits [vocab] float32, valid until the next call for logits; `best` is the place of the largest
-    and `log_sum` ln Σ e^logit."""
+class Row(NamedTuple):
+    """One row of logits, valid until the next call for logits: `table` [rows, vocab] float32 has it at `place`.
 
-    logits: Tensor
+    best: the place of the largest logit, the first of several; peak: that logit; log_sum: ln Σ e^logit.
+    """
+
+    table: Tensor
+    place: int
     best: int
+    peak: float
     log_sum: float
+
+    @property
+    def logits(self) -> Tensor:
+        """[vocab] float32."""
+        return self.table[self.place]
 
     def log_probabilities(self) -> Tensor:
         """[vocab]: the natural log of the model's own distribution."""
@@ -20,4 +28,5 @@ class Row:
 
     def log_probability(self, token: int) -> float:
         """Of one token."""
-        return float(self.logits[token] - self.log_sum)
+        logit = self.peak if token == self.best else float(self.table[self.place, token])
+        return logit - self.log_sum

@@ -39,7 +39,8 @@ class PagedAttention:
 
 @dataclass(frozen=True, slots=True)
 class Computed:
-    """Hidden states [rows, hidden_size] of one pass: those of each chunk end before its place in `ends`."""
+    """Hidden states [rows, hidden_size] of one pass, valid until the next; those of each chunk end before its
+    place in `ends`."""
 
     chunks: Sequence[Chunk]
     ends: Sequence[int]
@@ -52,8 +53,8 @@ class Runner(Protocol):
     def run(self, step: Step) -> Computed:
         """One forward pass; the chunks' keys and values are in the cache afterwards."""
 
-    def logits(self, hidden: Tensor) -> list[Row]:
-        """hidden: [rows, hidden_size], any rows of `Computed.hidden`."""
+    def logits(self, computed: Computed, rows: Sequence[int]) -> list[Row]:
+        """Of these rows of the pass."""
 
     def adapted(self, changes: Changes) -> object:
         """What an `Adapter` carries for this runner. Called on any thread."""
@@ -73,6 +74,7 @@ class ModelRunner:
         self.cache = cache
         self._layers = AdaptedLayers(model)
 
+    @torch.inference_mode()
     def run(self, step: Step) -> Computed:
         """One forward pass; the chunks' keys and values are in the cache afterwards."""
         inputs = prepare(step, self.cache, self.model.config)
@@ -81,11 +83,15 @@ class ModelRunner:
             hidden = self.model.hidden(inputs.tokens, inputs.positions, attend)
         return Computed(inputs.chunks, inputs.ends, hidden)
 
-    def logits(self, hidden: Tensor) -> list[Row]:
-        """hidden: [rows, hidden_size], any number of rows."""
-        count = hidden.shape[0]
-        rows = self.model.logits(F.pad(hidden, (0, 0, 0, -count % ROW_MULTIPLE)))[:count]
-        return list(map(Row, rows, rows.argmax(-1).tolist(), rows.logsumexp(-1).tolist()))
+    @torch.inference_mode()
+    def logits(self, computed: Computed, rows: Sequence[int]) -> list[Row]:
+        """Of these rows of the pass, any number of them."""
+        count = len(rows)
+        hidden = F.pad(computed.hidden[list(rows)], (0, 0, 0, -count % ROW_MULTIPLE))
+        table = self.model.logits(hidden)[:count]
+        peaks = table.max(-1)
+        told = (peaks.indices.tolist(), peaks.values.tolist(), table.logsumexp(-1).tolist())
+        return [Row(table, *row) for row in zip(range(count), *told, strict=True)]
 
     def adapted(self, changes: Changes) -> object:
         """The pairs as they are."""

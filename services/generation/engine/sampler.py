@@ -20,12 +20,13 @@ def choose(row: Row, sequence: Sequence) -> int:
 
     InvalidInput if the request's changes leave no token, or a row whose numbers are not finite.
     """
-    request, logits = sequence.request, row.logits
-    if sequence.edits_logits:
+    request, edited = sequence.request, sequence.edits_logits
+    if request.sampling.greedy and not edited:
+        return row.best
+    logits = row.logits
+    if edited:
         logits = edit(logits, sequence)
         _check_edited(logits)
-    elif request.sampling.greedy:
-        return row.best
     if request.sampling.greedy:
         return int(logits.argmax())
     ids, probabilities = candidates(logits, request.sampling)

@@ -98,15 +98,18 @@ class Kernels:
         """Fills `batch.hidden` and the KV cells of its rows."""
         self._library.maas_forward(self._set, self._crew, ctypes.byref(model), ctypes.byref(batch))
 
-    def logits(self, model: Model, hidden: Floats, vocab: int, out: Floats) -> tuple[Integers, Floats]:
-        """float32 [rows, hidden], contiguous → `out` [rows or more, head.outputs].
+    def logits(
+        self, model: Model, hidden: int, rows: Sequence[int], vocab: int, out: int
+    ) -> tuple[list[int], list[float], list[float]]:
+        """These rows of float32 [any, hidden] at the address `hidden` → float32 [rows, head.outputs] at `out`.
 
-        Returns, of the first `vocab` of each row, the place of the largest and ln Σ e^logit.
+        Returns, of the first `vocab` of each row, the place of the largest, the largest, and ln Σ e^logit.
         """
-        best, log_sum = np.empty(len(hidden), np.int32), np.empty(len(hidden), np.float32)
-        arrays = (hidden.ctypes.data, len(hidden), vocab, out.ctypes.data, best.ctypes.data, log_sum.ctypes.data)
+        count = len(rows)
+        best, peaks, log_sums = (I32 * count)(), (F32 * count)(), (F32 * count)()
+        arrays = (hidden, (I32 * count)(*rows), count, vocab, out, best, peaks, log_sums)
         self._library.maas_logits(self._set, self._crew, ctypes.byref(model), *arrays)
-        return best, log_sum
+        return list(best), list(peaks), list(log_sums)
 
     def close(self) -> None:
         """Ends the threads; nothing may be called any more."""
@@ -118,5 +121,5 @@ def _signed(library: ctypes.CDLL) -> Any:
     library.maas_crew.argtypes = [I32, POINTER]
     library.maas_crew_end.argtypes = [POINTER]
     library.maas_forward.argtypes = [I32, POINTER, POINTER, POINTER]
-    library.maas_logits.argtypes = [I32, POINTER, POINTER, POINTER, I32, I32, POINTER, POINTER, POINTER]
+    library.maas_logits.argtypes = [I32, *[POINTER] * 4, I32, I32, *[POINTER] * 4]
     return library

@@ -42,9 +42,9 @@ void maas_forward(int set, void* crew, const maas::Model* model, const maas::Bat
   auto& [pool, room] = *static_cast<Crew*>(crew);
   ALL[set].forward(pool, room, *model, *batch);
 }
-void maas_logits(int set, void* crew, const maas::Model* model, const float* hidden, int rows, int vocab, float* out,
-                 int32_t* best, float* log_sum) {
+void maas_logits(int set, void* crew, const maas::Model* model, const float* hidden, const int32_t* rows, int count,
+                 int vocab, float* out, int32_t* best, float* peak, float* log_sum) {
   auto& [pool, room] = *static_cast<Crew*>(crew);
-  ALL[set].logits(pool, room, *model, hidden, rows, vocab, out, best, log_sum);
+  ALL[set].logits(pool, room, *model, hidden, rows, count, vocab, out, best, peak, log_sum);
 }
 }

@@ -243,16 +243,16 @@ void forward(maas::Pool& pool, maas::Workspace& room, const Model& model, const 
   pool.run([&](Walker& walker) { pass.walk(walker); });
 }
 
-void logits(maas::Pool& pool, maas::Workspace& room, const Model& model, const float* hidden, int rows, int vocab,
-            float* out, int32_t* best, float* log_sum) {
-  uint8_t* bytes = room.bytes.at_least(int64_t(rows) * model.hidden);
-  float* scales = room.scales.at_least(rows);
-  const Rows x{rows, model.hidden, bytes, scales};
+void logits(maas::Pool& pool, maas::Workspace& room, const Model& model, const float* hidden, const int32_t* rows,
+            int count, int vocab, float* out, int32_t* best, float* peak, float* log_sum) {
+  uint8_t* bytes = room.bytes.at_least(int64_t(count) * model.hidden);
+  float* scales = room.scales.at_least(count);
+  const Rows x{count, model.hidden, bytes, scales};
   const int64_t stride = model.head.outputs;
   pool.run([&](Walker& walker) {
-    walker.each(rows, 4, [&](int row) {
-      const int64_t at = int64_t(row) * model.hidden;
-      scales[row] = norm_quantise(hidden + at, model.hidden, model.eps, bytes + at);
+    walker.each(count, 4, [&](int row) {
+      const float* state = hidden + int64_t(rows[row]) * model.hidden;
+      scales[row] = norm_quantise(state, model.hidden, model.eps, bytes + int64_t(row) * model.hidden);
     });
     walker.each(model.head.outputs / PANEL, 8, [&](int panel) {
       product(model.head, panel, x, [&](int row, F low, F high) {
@@ -260,7 +260,7 @@ void logits(maas::Pool& pool, maas::Workspace& room, const Model& model, const f
         store(p, low), store(p + LANES, high);
       });
     });
-    walker.each(rows, 1, [&](int row) { log_sum[row] = survey(out + row * stride, vocab, best + row); });
+    walker.each(count, 1, [&](int row) { log_sum[row] = survey(out + row * stride, vocab, best + row, peak + row); });
   });
 }
 
