@@ -46,7 +46,7 @@ def logits(runner: Runner, changes: Changes | None, tokens: list[int]) -> Tensor
     one.blocks = list(range(1, 2 + len(tokens) // 16))
     with torch.inference_mode():
         computed = runner.run(Step((Chunk(one, 0, len(tokens)),)))
-        found = torch.stack([row.logits.clone() for row in runner.logits(computed.hidden[: len(tokens)])])
+        found = torch.stack([row.logits.clone() for row in runner.logits(computed, range(len(tokens)))])
     runner.close()
     return found
 
