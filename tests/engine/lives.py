@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
-from torch import Tensor
 
 from services.generation.engine.blocks import NULL_BLOCK, BlockPool
 from services.generation.engine.engine import Engine
@@ -54,14 +53,16 @@ class Ledger:
         assert found[chunk.start : chunk.end] == chunk.tokens, "overwritten"
         return [hash(tuple(found[max(place - 2, 0) : place + 1])) for place in range(chunk.start, chunk.end)]
 
-    def logits(self, hidden: Tensor) -> list[Row]:
-        for number in set(hidden.tolist()) - self._rows.keys():
+    def logits(self, computed: Computed, rows: Sequence[int]) -> list[Row]:
+        numbers = computed.hidden[list(rows)].tolist()
+        for number in set(numbers) - self._rows.keys():
             self._rows[number] = self._row(number)
-        return [self._rows[number] for number in hidden.tolist()]
+        return [self._rows[number] for number in numbers]
 
     def _row(self, number: int) -> Row:
         logits = torch.tensor([(number >> (3 * token)) % 8 / 2 + token / 100 for token in range(self._vocab)])
-        return Row(logits, int(logits.argmax()), float(logits.logsumexp(-1)))
+        peak, best = logits.max(-1)
+        return Row(logits.unsqueeze(0), 0, int(best), float(peak), float(logits.logsumexp(-1)))
 
     def close(self) -> None: ...
 
@@ -79,9 +80,9 @@ class Faulty:
         self._fail_if("after")
         return computed
 
-    def logits(self, hidden: Tensor) -> list[Row]:
+    def logits(self, computed: Computed, rows: Sequence[int]) -> list[Row]:
         self._fail_if("logits")
-        return self._runner.logits(hidden)
+        return self._runner.logits(computed, rows)
 
     def _fail_if(self, where: str) -> None:
         if self.fails == where:
