@@ -2,10 +2,12 @@
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import Protocol
 
 from services.generation.engine.request import Sequence as EngineSequence
 from services.generation.stream import TokenStream
+from services.runtime.store.manifest import Manifest
 
 
 class Backend(Protocol):
@@ -26,3 +28,13 @@ class Backend(Protocol):
 
     async def close(self) -> None:
         """Ends what still runs with Unavailable, then the engine."""
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A backend and the manifest as it answers. `context`: most tokens, prompt included, of one sequence."""
+
+    backend: Backend
+    manifest: Manifest
+    context: int
+    vocab_size: int

@@ -9,16 +9,13 @@ from pathlib import Path
 from typing import TypeVar
 
 from services.generation.backend import Backend
+from services.generation.backends import engine
+from services.generation.backends.vllm import start as vllm
 from services.generation.engine.bad_words import Vocabulary
-from services.generation.engine.blocks import BlockPool
-from services.generation.engine.engine import Engine
 from services.generation.engine.request import Request, Stopping
-from services.generation.engine.scheduler import Limits, Scheduler
 from services.generation.job import Job
-from services.generation.precision import Prepared, prepare
 from services.generation.settings import GenerationSettings
 from services.generation.stream import Observer, TokenStream
-from services.generation.worker import EngineWorker
 from services.runtime.errors import PreconditionFailed
 from services.runtime.store.manifest import Manifest
 from services.runtime.text import chat, tokenizer
@@ -29,6 +26,7 @@ R = TypeVar("R")
 
 INLINE_SIZE = 1000  # converting less takes about as long as handing it to a thread
 WARM_UP_TOKENS = 4
+STARTERS = {"engine": engine.start, "vllm": vllm.start}
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,45 +84,29 @@ class GenerationModel:
 async def load(
     manifest: Manifest, directory: Path, settings: GenerationSettings, observer: Observer
 ) -> GenerationModel:
-    """Reads weights, tokenizer and template on a thread; starts the engine."""
-    prepared, words, spoken, shown = await asyncio.to_thread(_read, manifest, directory, settings)
-    context = min(prepared.config.max_position_embeddings, (prepared.blocks - 1) * prepared.block_size)
-    if context < 2:
-        raise PreconditionFailed(f"MAAS_KV_CACHE_MIB={settings.kv_cache_mib} holds no block of {manifest.name}")
-    engine = _engine(prepared, context, settings)
+    """Starts what generates; reads tokenizer and template on a thread."""
+    words = await asyncio.to_thread(tokenizer.load, manifest, directory)
+    started = await STARTERS[settings.backend](manifest, directory, settings, observer)
+    spoken, shown = await asyncio.to_thread(_vocabularies, words, started.vocab_size)
     return GenerationModel(
-        manifest=prepared.manifest,
+        manifest=started.manifest,
         tokenizer=words,
         template=chat.load(manifest.tokenizer, words),
         spoken=spoken,
         shown=shown,
-        vocab_size=prepared.config.vocab_size,
+        vocab_size=started.vocab_size,
         eos_token_ids=_end_ids(manifest, words),
-        context=context,
-        worker=EngineWorker(
-            engine,
-            f"engine-{manifest.name}",
-            observer,
-            threads=settings.threads,
-            queue_limit=settings.queue_limit,
-        ),
+        context=started.context,
+        worker=started.backend,
         threads=ThreadPoolExecutor(settings.text_threads, thread_name_prefix="generation-text"),
     )
 
 
-def _read(
-    manifest: Manifest, directory: Path, settings: GenerationSettings
-) -> tuple[Prepared, Tokenizer, Vocabulary, Vocabulary]:
-    words, prepared = tokenizer.load(manifest, directory), prepare(manifest, directory, settings)
-    shown = [words.token_bytes(token) for token in range(prepared.config.vocab_size)]
+def _vocabularies(words: Tokenizer, vocab_size: int) -> tuple[Vocabulary, Vocabulary]:
+    """Without and with special tokens."""
+    shown = [words.token_bytes(token) for token in range(vocab_size)]
     spoken = [b"" if token in words.special_ids else text for token, text in enumerate(shown)]
-    return prepared, words, Vocabulary(spoken), Vocabulary(shown)
-
-
-def _engine(prepared: Prepared, context: int, settings: GenerationSettings) -> Engine:
-    limits = Limits(settings.batch_tokens, settings.batch_sequences, settings.speculation)
-    scheduler = Scheduler(BlockPool(prepared.blocks, prepared.block_size), limits)
-    return Engine(scheduler, prepared.runner, context)
+    return Vocabulary(spoken), Vocabulary(shown)
 
 
 def _end_ids(manifest: Manifest, words: Tokenizer) -> frozenset[int]:

@@ -3,18 +3,23 @@
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
+from services.generation.backends.vllm.settings import VLLMSettings
 from services.generation.kernels.build import FOLDER
 from services.generation.models.config import CHUNK
-from services.runtime.settings import ServerSettings
 
 
-class GenerationSettings(ServerSettings):
+class GenerationSettings(VLLMSettings):
     """What the generation service needs on top of every server."""
 
     port: int = Field(50054, ge=0, le=65535, description="port to listen on; 0 = any free one")
     generate_model: str = Field("smollm2-135m-instruct", description="model when a request names none")
+    backend: Literal["engine", "vllm"] = Field(
+        "engine",
+        validate_default=True,
+        description="what generates: the suite's own engine, or vLLM where that is installed",
+    )
     precision: Literal["auto", "int8", "fp32"] = Field(
         "fp32", description="of weights and KV cache; auto = int8 where the kernels can be had"
     )
@@ -35,11 +40,12 @@ class GenerationSettings(ServerSettings):
             raise ValueError(f"must divide {CHUNK}")
         return value
 
-    @field_validator("device")
+    @field_validator("backend")
     @classmethod
-    def _only_cpu(cls, value: str) -> str:
-        if value != "cpu":
-            raise ValueError("generation runs on cpu in this version")
+    def _has_device(cls, value: str, info: ValidationInfo) -> str:
+        device, known = info.data.get("device"), ("cpu", "cuda") if value == "vllm" else ("cpu",)
+        if device not in known:
+            raise ValueError(f"this backend does not run on MAAS_DEVICE={device}, but on {' or '.join(known)}")
         return value
 
     @property

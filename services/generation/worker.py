@@ -5,7 +5,6 @@ A step that fails ends the requests in it, not the thread. Deltas reach the even
 
 import asyncio
 import logging
-import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -18,13 +17,11 @@ from services.generation import capabilities
 from services.generation.engine.engine import Engine
 from services.generation.engine.output import Delta
 from services.generation.engine.request import Sequence as EngineSequence
+from services.generation.seats import RETRY_AFTER_S, Seats, never
 from services.generation.stream import Observer, TokenStream
-from services.runtime.errors import Overloaded, Unavailable
+from services.runtime.errors import Unavailable
 
 log = logging.getLogger("maas.engine")
-
-RETRY_AFTER_S = 1.0
-GAP_A_STREAM_S, WIDEST_GAP_S = 0.001, 0.05
 
 
 class EngineWorker:
@@ -38,9 +35,7 @@ class EngineWorker:
         self.engine = engine
         self._observer = observer
         self._loop = asyncio.get_running_loop()
-        self._limit = queue_limit + engine.scheduler.limits.max_sequences
-        self._accepted = 0
-        self._closing = False
+        self._seats = Seats(queue_limit + engine.scheduler.limits.max_sequences)
         self._inbox: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
         self._thread = Thread(target=self._run, args=(threads,), name=name, daemon=True)
         self._thread.start()
@@ -52,41 +47,23 @@ class EngineWorker:
 
         Raises Overloaded when the waiting queue is full, Unavailable once closing.
         """
-        places = max(len(sequences), sequences[0].request.sampling.num_beams)
-        self._admit(places)
-        stream = TokenStream(sequences, self._observer, _never if whole else self._gap)
-        for sequence in sequences:
-            sequence.listener = stream.feed
-        self._accepted += places
-        self._inbox.put(partial(self.engine.add, list(sequences)))
-        try:
-            yield stream
-        finally:
-            self._accepted -= places
-            if not stream.finished:
-                self._inbox.put(partial(self.engine.abort, sequences[0].request))
+        with self._seats.take(max(len(sequences), sequences[0].request.sampling.num_beams)):
+            stream = TokenStream(sequences, self._observer, never if whole else self._seats.gap)
+            for sequence in sequences:
+                sequence.listener = stream.feed
+            self._inbox.put(partial(self.engine.add, list(sequences)))
+            try:
+                yield stream
+            finally:
+                if not stream.finished:
+                    self._inbox.put(partial(self.engine.abort, sequences[0].request))
 
     async def close(self) -> None:
         """Ends what still runs with Unavailable, then the thread."""
-        self._closing = True
+        self._seats.closing = True
         self._inbox.put(None)
         await asyncio.to_thread(self._thread.join)
         self.engine.runner.close()
-
-    def _gap(self) -> float:
-        """Seconds between two messages of a stream: a message costs the loop a part of a millisecond."""
-        return min(GAP_A_STREAM_S * self._accepted, WIDEST_GAP_S)
-
-    def _admit(self, count: int) -> None:
-        if self._closing:
-            raise Unavailable("the model is being unloaded; retry", retry_after_s=RETRY_AFTER_S)
-        if self._accepted + count > self._limit:
-            raise Overloaded(
-                f"{self._accepted} sequences are running or waiting, the limit is {self._limit}; retry later",
-                reason="QUEUE_FULL",
-                metadata={"limit": str(self._limit)},
-                retry_after_s=RETRY_AFTER_S,
-            )
 
     def _run(self, threads: int) -> None:
         torch.set_num_threads(threads)
@@ -121,7 +98,3 @@ class EngineWorker:
         self._observer.stepped(len({id(delta.sequence) for delta in deltas}), waiting)
         for delta in deltas:
             delta.sequence.listener(delta)
-
-
-def _never() -> float:
-    return math.inf

@@ -1,7 +1,8 @@
 """Fixtures of the generation tests; files about other services have their own of the same names."""
 
-from collections.abc import AsyncIterator
-from typing import Any
+from collections.abc import AsyncIterator, Iterator
+from importlib.util import find_spec
+from typing import Any, cast
 
 import pytest
 import torch
@@ -16,11 +17,13 @@ from services.generation.__main__ import open_host
 from services.generation.model import GenerationModel
 from services.generation.service import GenerationService
 from services.generation.settings import GenerationSettings
+from services.runtime.channels import open_channel
 from services.runtime.host import ModelHost
 from services.runtime.server import Floor
 from services.runtime.store.store import ModelStore
 from tests.harness import running
 from tests.service.generation import NAMED, Served, publish
+from tests.service.vllm_server import ON_VLLM, DeclaredOnly, VLLMServed, vllm_serving
 
 
 @pytest.fixture(scope="session")
@@ -60,6 +63,34 @@ async def served(store: ModelStore, overrides: dict[str, Any]) -> AsyncIterator[
         yield Served(Stub(channel), hosts[0])
 
 
+@pytest.fixture(scope="session")
+def vllm_served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[VLLMServed]:
+    if find_spec("vllm") is None:
+        pytest.skip("vLLM is not installed here; the README says how to make an environment for it")
+    store = ModelStore(tmp_path_factory.mktemp("vllm_store"))
+    publish(store, "tiny", **NAMED)
+    sizes = {"kv_cache_mib": 16, "batch_tokens": 64, "batch_sequences": 16}
+    how = {"backend": "vllm", "vllm_eager": True, "vllm_dtype": "float32", "vllm_block_tokens": 32}
+    ports = {"port": 0, "metrics_port": 0, "lame_duck_s": 0, "drain_s": 5}
+    settings = GenerationSettings(store=store.root, generate_model="tiny", **ports, **sizes, **how)
+    with vllm_serving(settings) as served:
+        yield served
+
+
 @pytest.fixture
-def stub(served: Served) -> Stub:
-    return served.stub
+async def vllm_stub(vllm_served: VLLMServed) -> AsyncIterator[Stub]:
+    async with open_channel(f"127.0.0.1:{vllm_served.port}", retry=False) as channel:
+        yield Stub(channel)
+
+
+@pytest.fixture(params=["engine", pytest.param("vllm", marks=ON_VLLM)])
+def backend(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture
+def stub(backend: str, request: pytest.FixtureRequest) -> Stub:
+    """The service, over each backend; skips tests of fields that the other one does not declare."""
+    if backend == "engine":
+        return request.getfixturevalue("served").stub
+    return cast(Stub, DeclaredOnly(request.getfixturevalue("vllm_stub")))

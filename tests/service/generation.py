@@ -32,11 +32,11 @@ TEXT = "the quick brown fox, héllo 日本語"
 NAMED = {"eos_token": "<|im_end|>", "pad_token": "<|im_end|>", "chat_template": CHATML}
 CONFIG = {
     "vocab_size": 400,
-    "hidden_size": 32,
-    "intermediate_size": 64,
+    "hidden_size": 64,
+    "intermediate_size": 96,
     "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
     "max_position_embeddings": CONTEXT,
     "tie_word_embeddings": True,
 }

@@ -48,7 +48,7 @@ async def test_greedy_text_is_the_models_own(stub: Stub) -> None:
 async def test_a_stream_joins_to_the_unary_answer(stub: Stub, seed: int, interval: int) -> None:
     request = Ask(
         text=TEXT,
-        sampling=pb.Sampling(temperature=3.0, seed=seed, n=3),
+        sampling=pb.Sampling(temperature=2.0, seed=seed, n=3),
         stopping=free(40, stop=["e", "the"]),
         output=pb.Output(logprobs=1, echo=seed % 2 == 0, stream_interval_tokens=interval),
     )
@@ -93,11 +93,11 @@ async def test_max_tokens_is_clipped_to_the_context(stub: Stub) -> None:
 
 async def test_the_prefix_cache_is_counted_and_salted(stub: Stub) -> None:
     async def cached(**fields: Any) -> int:
-        reply = await stub.Generate(Ask(text=TEXT * 3, stopping=free(2), **fields))
+        reply = await stub.Generate(Ask(text=TEXT * 9, stopping=free(2), **fields))
         return reply.usage.cached_prompt_tokens
 
     assert await cached() == 0
-    assert await cached() == len(words().encode_ids(TEXT * 3)) // 16 * 16
+    assert await cached() == len(words().encode_ids(TEXT * 9)) // 32 * 32
     assert await cached(cache_salt="mine") == 0
 
 

@@ -17,6 +17,7 @@ from tests.service.generation import (
     CONTEXT,
     TEXT,
     Ask,
+    Served,
     free,
     joined,
     refusal,
@@ -73,9 +74,12 @@ async def test_resume_and_best_of_are_not_for_streams(stub: Stub) -> None:
     assert (code, fields) == (grpc.StatusCode.INVALID_ARGUMENT, ["sampling.best_of"])
 
 
+async def test_chat_without_a_template_is_refused(served: Served) -> None:
+    call = served.stub.Generate(Ask(model="mute", chat=pb.Chat(messages=[pb.Message(role="user", content="hi")])))
+    assert (await refusal(call))[0] is grpc.StatusCode.FAILED_PRECONDITION
+
+
 async def test_other_refusals(stub: Stub) -> None:
-    chat = pb.Chat(messages=[pb.Message(role="user", content="hi")])
-    assert (await refusal(stub.Generate(Ask(model="mute", chat=chat))))[0] is grpc.StatusCode.FAILED_PRECONDITION
     ids = tensor_pb2.TokenIds(values=[1, 2], tokenizer_digest="sha256:other")
     assert (await refusal(stub.Generate(Ask(token_ids=ids))))[0] is grpc.StatusCode.FAILED_PRECONDITION
     assert (await refusal(stub.Generate(Ask(model="none", text=TEXT))))[0] is grpc.StatusCode.NOT_FOUND

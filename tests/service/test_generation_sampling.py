@@ -6,16 +6,16 @@ from maas.generation.v1 import generation_pb2 as pb
 from maas.generation.v1.generation_service_pb2_grpc import (
     GenerationServiceStub as Stub,
 )
-from tests.service.generation import TEXT, WARM, Ask, Served, free
+from tests.service.generation import TEXT, WARM, Ask, free, words
 
 
-async def test_the_end_token_ends(served: Served) -> None:
-    (eos,) = served.model.eos_token_ids
+async def test_the_end_token_ends(stub: Stub) -> None:
+    eos = words().eos_id or 0
     bias = pb.Sampling(logit_bias={eos: 100})
-    reply = await served.stub.Generate(Ask(text=TEXT, sampling=bias))
+    reply = await stub.Generate(Ask(text=TEXT, sampling=bias))
     (found,) = reply.completions
     assert (found.finish_reason, list(found.token_ids), found.text) == (pb.FINISH_REASON_EOS, [eos], "")
-    shown = await served.stub.Generate(
+    shown = await stub.Generate(
         Ask(text=TEXT, sampling=bias, stopping=free(3), output=pb.Output(skip_special_tokens=False))
     )
     assert shown.completions[0].text == "<|im_end|>" * 3

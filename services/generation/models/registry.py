@@ -8,6 +8,7 @@ import torch
 
 from services.generation.models import gpt2, llama
 from services.generation.models.causal_lm import CausalLM
+from services.generation.models.config import ModelConfig
 from services.runtime.errors import PreconditionFailed
 from services.runtime.store.manifest import Manifest
 from services.runtime.weights import load_weights
@@ -39,6 +40,12 @@ def build(architecture: str, config: Mapping[str, Any]) -> CausalLM:
         return _known(architecture).build(config)
     except KeyError as error:
         raise PreconditionFailed(f"config of {architecture} lacks the key {error}") from error
+
+
+def describe(manifest: Manifest) -> ModelConfig:
+    """The shape of the model of `manifest`; no file is read."""
+    with torch.device("meta"):
+        return build(manifest.architecture, manifest.config).config
 
 
 def load(manifest: Manifest, directory: Path) -> CausalLM:

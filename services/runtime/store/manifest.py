@@ -79,7 +79,7 @@ class Manifest(Frozen):
     labels: str | None = None
     tokenizer: TokenizerSpec | None = None
     limits: dict[str, int] = {}
-    runner: Literal["torch", "onnxruntime", "engine", "none"] = "torch"
+    runner: Literal["torch", "onnxruntime", "engine", "vllm", "none"] = "torch"
     precision: str = "fp32"
     licence: str = ""
     provenance: Provenance = Provenance()
