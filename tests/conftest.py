@@ -13,6 +13,10 @@ CLIENTS = {"npm": ("npm",), "deb": ("apt-get", "dpkg-deb")}
 ROOT = Path(__file__).parent.parent
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--soak-minutes", type=float, default=30.0, help="how long tests/suite/test_soak.py goes on")
+
+
 @pytest.fixture(scope="session")
 def store_root() -> Path:
     """The store that `make test` fills; MAAS_STORE points elsewhere."""

@@ -23,6 +23,8 @@ POLICY = (
     "services/generation/engine/scheduler.py",
     "services/generation/engine/fairness.py",
     "services/generation/engine/plan.py",
+    "services/generation/engine/deadlines.py",
+    "services/generation/engine/estimate.py",
     "services/generation/engine/blocks.py",
     "services/generation/engine/request.py",
     "services/sequence/sessions.py",

@@ -1,5 +1,6 @@
 """What an engine tells of itself → the metrics table. Knows no tokens, only times and counts."""
 
+from services.generation.engine.load import Load
 from services.runtime.metrics import Metrics
 
 
@@ -7,17 +8,36 @@ class GenerationMetrics:
     """The observer of one model's engine; called on the event loop's thread."""
 
     def __init__(self, metrics: Metrics, model: str) -> None:
+        self._blocks = {state: metrics.kv_blocks.labels(model, state) for state in ("held", "cached", "blank")}
+        self._waiting = {rank: metrics.waiting.labels(model, rank) for rank in ("high", "normal", "low")}
         self._depth = metrics.queue_depth.labels(model)
         self._batch = metrics.batch_size.labels(model)
         self._wait = metrics.queue_seconds.labels(model)
         self._first = metrics.first_token.labels(model)
         self._next = metrics.inter_token.labels(model)
+        self._totals = {
+            "steps": metrics.engine_steps.labels(model),
+            "preemptions": metrics.preemptions.labels(model),
+            "skipped": metrics.skipped.labels(model, "deadline"),
+        }
+        self._counted = dict.fromkeys(self._totals, 0)
         self._tokens = {kind: metrics.tokens.labels(model, kind) for kind in ("prompt", "cached", "completion")}
 
     def stepped(self, sequences: int, waiting: int) -> None:
         """One step: how many sequences it moved, how many wait."""
         self._batch.observe(sequences)
         self._depth.set(waiting)
+
+    def stands(self, load: Load) -> None:
+        """How the engine stands now."""
+        for state, blocks in self._blocks.items():
+            blocks.set(load.blocks[state])
+        for rank, waiting in self._waiting.items():
+            waiting.set(load.waiting[rank])
+        for name, total in self._totals.items():
+            now = getattr(load, name)
+            total.inc(now - self._counted[name])
+            self._counted[name] = now
 
     def token(self, since_s: float, first: bool) -> None:
         """One output token, so long after the one before it, or after submission."""

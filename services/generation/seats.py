@@ -4,7 +4,8 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from services.runtime.errors import Overloaded, Unavailable
+from services.runtime.admission import Admission
+from services.runtime.errors import Unavailable
 
 RETRY_AFTER_S = 1.0
 GAP_A_STREAM_S, WIDEST_GAP_S = 0.001, 0.05
@@ -14,35 +15,21 @@ class Seats:
     """Belongs to one event loop."""
 
     def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._taken = 0
+        self._admission = Admission(limit, "sequences are running or waiting")
         self.closing = False
 
     @contextmanager
-    def take(self, count: int) -> Iterator[None]:
+    def take(self, tenant: str, count: int) -> Iterator[None]:
         """`count` sequences, for the length of the block. Raises Overloaded if there is no room for them,
         Unavailable once closing."""
-        self._admit(count)
-        self._taken += count
-        try:
+        if self.closing:
+            raise unloaded()
+        with self._admission.admit(tenant, count):
             yield
-        finally:
-            self._taken -= count
 
     def gap(self) -> float:
         """Seconds between two messages of a stream: a message costs the loop a part of a millisecond."""
-        return min(GAP_A_STREAM_S * self._taken, WIDEST_GAP_S)
-
-    def _admit(self, count: int) -> None:
-        if self.closing:
-            raise unloaded()
-        if self._taken + count > self._limit:
-            raise Overloaded(
-                f"{self._taken} sequences are running or waiting, the limit is {self._limit}; retry later",
-                reason="QUEUE_FULL",
-                metadata={"limit": str(self._limit)},
-                retry_after_s=RETRY_AFTER_S,
-            )
+        return min(GAP_A_STREAM_S * self._admission.inside, WIDEST_GAP_S)
 
 
 def unloaded() -> Unavailable:

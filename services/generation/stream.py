@@ -5,6 +5,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Protocol
 
+from services.generation.engine.load import Load
 from services.generation.engine.output import Delta
 from services.generation.engine.request import Sequence as EngineSequence
 
@@ -13,6 +14,8 @@ class Observer(Protocol):
     """What an engine tells of itself; the metrics implement it."""
 
     def stepped(self, sequences: int, waiting: int) -> None: ...
+
+    def stands(self, load: Load) -> None: ...
 
     def token(self, since_s: float, first: bool) -> None: ...
 

@@ -15,6 +15,7 @@ import torch
 
 from services.generation import capabilities
 from services.generation.engine.engine import Engine
+from services.generation.engine.load import Load, load
 from services.generation.engine.output import Delta
 from services.generation.engine.request import Sequence as EngineSequence
 from services.generation.seats import RETRY_AFTER_S, Seats, never
@@ -47,7 +48,8 @@ class EngineWorker:
 
         Raises Overloaded when the waiting queue is full, Unavailable once closing.
         """
-        with self._seats.take(max(len(sequences), sequences[0].request.sampling.num_beams)):
+        request = sequences[0].request
+        with self._seats.take(request.tenant, max(len(sequences), request.sampling.num_beams)):
             stream = TokenStream(sequences, self._observer, never if whole else self._seats.gap)
             for sequence in sequences:
                 sequence.listener = stream.feed
@@ -56,7 +58,7 @@ class EngineWorker:
                 yield stream
             finally:
                 if not stream.finished:
-                    self._inbox.put(partial(self.engine.abort, sequences[0].request))
+                    self._inbox.put(partial(self.engine.abort, request))
 
     async def close(self) -> None:
         """Ends what still runs with Unavailable, then the thread."""
@@ -74,6 +76,8 @@ class EngineWorker:
     def _obey(self) -> bool:
         """Carry out the commands that wait; sleeps while the engine has nothing to do. False = stop."""
         while not (self.engine.busy and self._inbox.empty()):
+            if not self.engine.busy:
+                self._rest()
             command = self._inbox.get()
             if command is None:
                 return False
@@ -82,19 +86,26 @@ class EngineWorker:
 
     def _step(self) -> list[Delta]:
         try:
-            deltas = self.engine.step()
-            if not self.engine.busy:
-                self.engine.scheduler.check_integrity()
-            return deltas
+            return self.engine.step()
         except Exception as error:
             log.exception("step failed", extra={"step": self.engine.steps})
             return self.engine.fail(error)
 
-    def _deliver(self, deltas: list[Delta]) -> None:
-        if deltas and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._tell, deltas, len(self.engine.scheduler.waiting))
+    def _rest(self) -> None:
+        """With nothing to do: every block must be accounted for, and the last step's numbers hold no more."""
+        try:
+            self.engine.scheduler.check_integrity()
+        except AssertionError:
+            log.exception("KV blocks are unaccounted for")
+        self._deliver([])
 
-    def _tell(self, deltas: list[Delta], waiting: int) -> None:
-        self._observer.stepped(len({id(delta.sequence) for delta in deltas}), waiting)
+    def _deliver(self, deltas: list[Delta]) -> None:
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._tell, deltas, load(self.engine))
+
+    def _tell(self, deltas: list[Delta], now: Load) -> None:
+        self._observer.stands(now)
+        if deltas:
+            self._observer.stepped(len({id(delta.sequence) for delta in deltas}), sum(now.waiting.values()))
         for delta in deltas:
             delta.sequence.listener(delta)

@@ -1,34 +1,75 @@
-"""Bounded admission: how many calls may be inside at once. Refuses at the door, never queues."""
+"""Bounded admission: how much may be inside at once, and how much of it is one tenant's. Refuses, never queues."""
 
-from collections.abc import Iterator
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from services.runtime.errors import Overloaded
 
 RETRY_AFTER_S = 1.0
+REMEMBERED_S = 5.0  # long enough for whoever was turned away to try again
 
 
 class Admission:
-    """Counts the calls inside; `limit` of them fit."""
+    """Counts what is inside; `limit` of them fit, all of one tenant's if nobody else comes.
 
-    def __init__(self, limit: int) -> None:
+    Once a tenant was turned away that had less than an equal part, nobody's part may grow beyond that for a while.
+    """
+
+    def __init__(
+        self, limit: int, what: str = "calls are in progress", clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self.limit = limit
         self.inside = 0
         self.refused = 0
+        self._what = what
+        self._clock = clock
+        self._held: Counter[str] = Counter()  # places by tenant, none with zero
+        self._turned_away: dict[str, float] = {}  # until when each is remembered
 
     @contextmanager
-    def admit(self) -> Iterator[None]:
-        """Holds one place for the length of a call; raises Overloaded when all are taken."""
-        if self.inside >= self.limit:
-            self.refused += 1
-            raise Overloaded(
-                f"{self.limit} calls are in progress, the limit of this server; retry later",
-                reason="QUEUE_FULL",
-                metadata={"limit": str(self.limit)},
-                retry_after_s=RETRY_AFTER_S,
-            )
-        self.inside += 1
+    def admit(self, tenant: str = "", count: int = 1) -> Iterator[None]:
+        """Holds `count` places for the length of the block; raises Overloaded when there are not so many."""
+        self._check(tenant, count)
+        self.inside += count
+        self._held[tenant] += count
         try:
             yield
         finally:
-            self.inside -= 1
+            self.inside -= count
+            self._held[tenant] -= count
+            if not self._held[tenant]:
+                del self._held[tenant]
+
+    def _check(self, tenant: str, count: int) -> None:
+        wanted = self._held[tenant] + count
+        if self.inside + count > self.limit:
+            self._remember(tenant, wanted)
+            raise self._overloaded(f"{self.inside} {self._what}, the limit is {self.limit}", "QUEUE_FULL")
+        if wanted > count and self._turned_away and wanted > (part := self._part(tenant)):
+            raise self._overloaded(
+                f"{wanted - count} {self._what} for this tenant, whose part is {part} while others wait",
+                "TENANT_PART_FULL",
+            )
+
+    def _remember(self, tenant: str, wanted: int) -> None:
+        if wanted <= self.limit // len({tenant, *self._held}):
+            self._turned_away[tenant] = self._clock() + REMEMBERED_S
+
+    def _part(self, tenant: str) -> int:
+        """Equal parts for all who are inside or wait to be; everything for whom nobody waits."""
+        now = self._clock()
+        self._turned_away = {other: until for other, until in self._turned_away.items() if until > now}
+        if not self._turned_away.keys() - {tenant}:
+            return self.limit
+        return self.limit // len({tenant, *self._held, *self._turned_away})
+
+    def _overloaded(self, why: str, reason: str) -> Overloaded:
+        self.refused += 1
+        return Overloaded(
+            f"{why}; retry later",
+            reason=reason,
+            metadata={"limit": str(self.limit)},
+            retry_after_s=RETRY_AFTER_S,
+        )

@@ -143,7 +143,7 @@ class _Guard:
         request = _context_of(self._method, context)
         calls.enter(request)
         self._door.metrics.calls_started.labels(self._method).inc()
-        place = self._door.admission.admit() if self._admitted else nullcontext()
+        place = self._door.admission.admit(request.tenant) if self._admitted else nullcontext()
         status = "OK"
         try:
             with place, self._door.metrics.calls_inside.track_inprogress():

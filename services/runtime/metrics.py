@@ -58,6 +58,12 @@ class Metrics:
         self.first_token = self._latency("maas_time_to_first_token_seconds", "TTFT", "model")
         # Between two tokens of one sequence.
         self.inter_token = self._latency("maas_inter_token_seconds", "inter-token latency", "model")
+        # KV blocks by state: held by sequences, cached for equal prefixes, blank.
+        self.kv_blocks = self._gauge("maas_generation_kv_blocks", "KV blocks", "model", "state")
+        # Sequences that wait for their first token or to come back, by priority: high (above 0), normal, low.
+        self.waiting = self._gauge("maas_generation_waiting", "sequences waiting", "model", "priority")
+        # Sequences pushed out for want of blocks or by a higher priority, to be computed again.
+        self.preemptions = self._counter("maas_generation_preemptions", "preemptions", "model")
 
     def _of_the_cache(self) -> None:
         # Gateway look-ups: hit-l1, hit-l2, miss, coalesced, bypass.

@@ -1,4 +1,4 @@
-"""Random lives of an engine: arrivals, aborts, steps, faults, drains; the accounts hold after each."""
+"""Random lives of an engine: arrivals, aborts, steps, faults, time, drains; the accounts hold after each."""
 
 import random
 from collections.abc import Callable, Sequence
@@ -20,6 +20,7 @@ from tests.engine.tiny import Result, collect, text_sink
 SAMPLINGS = (
     *(SamplingParams(), SamplingParams(), SamplingParams(), SamplingParams(temperature=1.0)),
     SamplingParams(temperature=1.5, top_k=5, frequency_penalty=0.5, logit_bias={3: 2.0}),
+    SamplingParams(num_beams=3),
 )
 
 
@@ -64,6 +65,9 @@ class Ledger:
         peak, best = logits.max(-1)
         return Row(logits.unsqueeze(0), 0, int(best), float(peak), float(logits.logsumexp(-1)))
 
+    def copy_block(self, source: int, target: int) -> None:
+        self._cells[target] = list(self._cells[source])
+
     def close(self) -> None: ...
 
 
@@ -88,6 +92,9 @@ class Faulty:
         if self.fails == where:
             self.fails = ""
             raise RuntimeError(f"fault {where} the pass")
+
+    def copy_block(self, source: int, target: int) -> None:
+        self._runner.copy_block(source, target)
 
     def close(self) -> None: ...
 
@@ -143,12 +150,14 @@ class Lives:
         elif move < 0.2905:
             self._take(self.engine.drain(RuntimeError("drained")))
             assert not self.engine.busy
+        elif move < 0.40:
+            self.now += self.draw.random()
         else:
-            self.now += self.draw.random() * 0.2
             self._step()
 
     def _add(self) -> None:
-        request, count = self._request(), self.draw.randint(1, 3)
+        request = self._request()
+        count = 1 if request.sampling.searches else self.draw.randint(1, 3)
         family = [self._sequence(request, index) for index in range(count)]
         self.alive += family
         self.results |= {one: Result() for one in family}
@@ -158,7 +167,7 @@ class Lives:
         draw = self.draw
         shared = draw.choice(self._prefixes)[: draw.choice((0, self.longest // 3, self.longest - 1))]
         prompt = shared + self._tokens(draw.randint(1, max(1, self.longest - len(shared))))
-        most = draw.choice((0, 1, 5, 15))
+        most = draw.choice((0, 1, 4, 12))
         return Request(
             tuple(prompt),
             draw.choice(SAMPLINGS),

@@ -8,10 +8,11 @@ from contextlib import asynccontextmanager
 import pytest
 import torch
 
-from services.generation.engine.request import Request, Sequence
+from services.generation.engine.load import Load
+from services.generation.engine.request import Request, Sequence, Stopping
 from services.generation.worker import EngineWorker
 from services.runtime.errors import Overloaded, ServiceError, Unavailable
-from tests.engine.tiny import make_engine, run, sequence, tiny_model
+from tests.engine.tiny import make_engine, run, sequence, text_sink, tiny_model
 
 
 class Counts:
@@ -19,9 +20,13 @@ class Counts:
 
     def __init__(self) -> None:
         self.first = self.later = self.steps = self.prompts = 0
+        self.load: Load | None = None
 
     def stepped(self, sequences: int, waiting: int) -> None:
         self.steps += 1
+
+    def stands(self, load: Load) -> None:
+        self.load = load
 
     def token(self, since_s: float, first: bool) -> None:
         assert since_s >= 0
@@ -153,6 +158,47 @@ async def test_a_prompt_that_cannot_be_scored_ends_alone() -> None:
         )
         await idle(worker)
     assert isinstance(bad, OSError) and good == alone.tokens
+
+
+def of(tenant: str) -> Sequence:
+    return Sequence(Request((1,), stopping=Stopping(max_tokens=400), tenant=tenant), 0, text_sink())
+
+
+async def test_a_tenant_cannot_keep_the_others_out() -> None:
+    async with working(max_sequences=2, queue_limit=2) as (worker, _):
+        calls = [asyncio.create_task(tokens(worker, of("many"))) for _ in range(4)]
+        await asyncio.sleep(0)
+        with pytest.raises(Overloaded, match="the limit is 4"):
+            await tokens(worker, of("few"))
+        calls[0].cancel()
+        await asyncio.wait(calls[:1])
+        with pytest.raises(Overloaded, match="whose part is 2"):
+            await tokens(worker, of("many"))
+        assert await tokens(worker, of("few"), stop_after=1)
+        for call in calls:
+            call.cancel()
+        await asyncio.gather(*calls, return_exceptions=True)
+
+
+async def test_it_shows_how_it_stands_and_that_nothing_is_left() -> None:
+    async with working(max_sequences=1) as (worker, counts):
+        prompt = range(40)
+        calls = [
+            asyncio.create_task(tokens(worker, Sequence(Request(tuple(prompt), priority=p), 0, text_sink())))
+            for p in (9, 9, 0, 0, 0, -1)
+        ]
+        async with asyncio.timeout(10):
+            while counts.load is None or sum(counts.load.waiting.values()) < 5:
+                await asyncio.sleep(0)
+        assert counts.load.waiting == {"high": 1, "normal": 3, "low": 1} and counts.load.blocks["held"] >= 3
+        for call in calls:
+            call.cancel()
+        await asyncio.gather(*calls, return_exceptions=True)
+        async with asyncio.timeout(10):
+            while counts.load.blocks["held"] or worker.engine.busy:
+                await asyncio.sleep(0)
+        assert sum(counts.load.blocks.values()) == worker.engine.scheduler.pool.usable
+        assert not any(counts.load.waiting.values()) and counts.load.steps == worker.engine.steps
 
 
 async def test_the_bound_counts_sequences_and_is_given_back() -> None:

@@ -45,24 +45,24 @@ WARM = pb.Sampling(temperature=1.5, seed=7)
 Ask = service_pb.GenerateRequest
 
 
-def net() -> CausalLM:
+def net(config: dict[str, Any] = CONFIG) -> CausalLM:
     torch.manual_seed(3)
-    model = registry.build("LlamaForCausalLM", CONFIG).eval().requires_grad_(False)
+    model = registry.build("LlamaForCausalLM", config).eval().requires_grad_(False)
     for weight in model.parameters():
         weight.data += torch.randn_like(weight) * 0.3
     return model
 
 
-def publish(store: ModelStore, name: str, **tokenizer: Any) -> None:
+def publish(store: ModelStore, name: str, config: dict[str, Any] = CONFIG, **tokenizer: Any) -> None:
     """The net and its tokenizer, of which `tokenizer` names the special tokens."""
     with store.publish(name) as draft:
         (draft.directory / "tokenizer.json").write_text(byte_level().to_str())
-        weights = {f"model.{key}": value for key, value in net().state_dict().items()}
+        weights = {f"model.{key}": value for key, value in net(config).state_dict().items()}
         save_file(weights, draft.directory / "model.safetensors")
         draft.fields.update(
             tasks=["generation.generate"],
             architecture="LlamaForCausalLM",
-            config=CONFIG,
+            config=config,
             runner="engine",
             tokenizer={"file": "tokenizer.json"} | tokenizer,
         )

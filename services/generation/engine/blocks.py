@@ -41,6 +41,11 @@ class BlockPool:
                 available += released[block] == self._references[block]
             yield available
 
+    def counts(self) -> dict[str, int]:
+        """Usable blocks by state: held, cached, blank."""
+        cached, blank = len(self._cached), len(self._blank)
+        return {"held": self.usable - cached - blank, "cached": cached, "blank": blank}
+
     def blocks_for(self, tokens: int) -> int:
         """Blocks that hold so many tokens."""
         return -(-tokens // self.block_size)

@@ -1,11 +1,11 @@
 """The engine: add, abort, and step() = schedule → run → commit. Single-threaded; knows no text and no protos."""
 
-import math
 import time
 from collections.abc import Callable
 
 from services.generation.engine import sampler, search_steps
 from services.generation.engine.advance import advance
+from services.generation.engine.deadlines import Deadlines
 from services.generation.engine.output import Delta, FinishReason
 from services.generation.engine.request import Request, Sequence
 from services.generation.engine.row import Row
@@ -13,7 +13,6 @@ from services.generation.engine.runner import Computed, Runner
 from services.generation.engine.scheduler import Scheduler
 from services.generation.engine.search_steps import Place
 from services.generation.engine.step import Chunk, Step
-from services.runtime.errors import DeadlinePassed
 
 LOGITS_ROWS = 64  # rows whose logits exist at a time
 
@@ -35,7 +34,9 @@ class Engine:
         self.computed_tokens = 0
         self.drafted = 0
         self.accepted = 0
+        self.skipped = 0  # sequences whose deadline ended them before anything was computed
         self._clock = clock
+        self._deadlines = Deadlines(scheduler)
         self._step = Step(())
         self._news: list[Delta] = []
 
@@ -59,11 +60,13 @@ class Engine:
         self._expire()
         self._step = self.scheduler.schedule()
         if self._step.chunks:
-            self._mark_started()
+            began = self._clock()
+            self._mark_started(began)
             computed = self.runner.run(self._step)
             self.steps += 1
             self.computed_tokens += self._step.tokens
             self._commit(computed)
+            self._deadlines.estimate.took(self._clock() - began, self._step.tokens)
         return self._news
 
     def fail(self, error: Exception) -> list[Delta]:
@@ -77,19 +80,18 @@ class Engine:
         return self._drop(list(self.scheduler.sequences()), error)
 
     def _expire(self) -> None:
-        now = self._clock()
-        late = [s for s in self.scheduler.sequences() if (s.request.deadline or math.inf) <= now]
-        if late:
-            self._news += self._drop(late, DeadlinePassed("the deadline passed; the generation was stopped"))
+        for sequence, error in self._deadlines.missed(self._clock()):
+            self.skipped += sequence.started is None
+            self._news += self._drop([sequence], error)
 
     def _drop(self, sequences: list[Sequence], error: Exception) -> list[Delta]:
         """End these; a beam takes its whole search along, which ends once."""
         return [delta for sequence in sequences for delta in search_steps.dropped(sequence, error, self.scheduler)]
 
-    def _mark_started(self) -> None:
+    def _mark_started(self, now: float) -> None:
         for chunk in self._step.chunks:
             if chunk.sequence.started is None:
-                chunk.sequence.started = self._clock()
+                chunk.sequence.started = now
 
     def _commit(self, computed: Computed) -> None:
         rows = list(zip(computed.chunks, computed.ends, strict=True))

@@ -224,6 +224,12 @@ class Scheduler:
         leader = self._computing.get(names[found]) if found < len(names) else None
         return leader is not None and leader.request.priority >= sequence.request.priority
 
+    def uncomputed(self, sequence: Sequence) -> int:
+        """Tokens of a waiting sequence that nobody has computed or is computing, so that it must itself."""
+        names = [] if sequence.scores_prompt else self._shareable(sequence)
+        found = sum(name in self._computing or bool(self.pool.match([name])) for name in names)
+        return len(sequence.tokens) - found * self.pool.block_size
+
     def _admit(self, sequence: Sequence) -> bool:
         """Move from waiting to running if there is a place and the blocks of all its tokens can be had."""
         shared = self._share(sequence)

@@ -36,7 +36,7 @@ class VLLMBackend:
     def open(self, sequences: Sequence[EngineSequence], *, whole: bool = False) -> Iterator[TokenStream]:
         """As `Backend.open`. Also raises InvalidInput for values that vLLM does not take."""
         orders.check(sequences[0].request, self._context)
-        with self._seats.take(len(sequences)):
+        with self._seats.take(sequences[0].request.tenant, len(sequences)):
             stream = TokenStream(sequences, self._observer, never if whole else self._seats.gap)
             tasks = self._start(stream)
             try:
