@@ -85,16 +85,31 @@ class Lesson:
 
     @property
     def tolerance(self) -> float:
-        """How far a served number may be from training's: nearly not, unless another runner was measured."""
+        """How far a served number may be from training's: nearly not, unless another runner or precision was
+        measured."""
         card = ModelStore(self.suite.store).card(self.manifest)
+        if self.precision == "int8":
+            return float(card["precisions"]["int8"]["max_logprob_error"])
         return TOLERANCE.get(self.manifest.runner) or float(card["runner"]["tolerance"])
+
+    @cached_property
+    def precision(self) -> str:
+        """What the service that computes it says."""
+        area = self.manifest.tasks[0].split(".")[0]
+        request = model_service_pb2.GetModelRequest(model=self.name)
+        return ModelServiceStub(self.suite.channel(area)).GetModel(request, timeout=60).model.precision
+
+    @property
+    def digest(self) -> str:
+        """That of its answers."""
+        return self.manifest.model_copy(update={"precision": self.precision}).digest
 
     def ask(self, path: str, **request: Any) -> Any:
         """One call of the published model by grpcurl at the gateway."""
         reply = self.suite.grpcurl(f"maas.{path}", {"model": self.name, **request})
         assert reply.code == 0, reply.error
         (message,) = reply.messages
-        assert message["served_by"]["digest"] == self.manifest.digest
+        assert message["served_by"]["digest"] == self.digest
         return message
 
     def train(self) -> None:

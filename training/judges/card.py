@@ -6,9 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from services.runtime.store.files import hold
 from services.runtime.store.manifest import Manifest
-from services.runtime.store.publish import LOCKS
 from services.runtime.store.store import ModelStore
 from training.recipe import Report
 
@@ -21,10 +19,8 @@ def save(store: ModelStore, manifest: Manifest, data: str, report: Report) -> No
 
     Two who save at once both find their entry there. Raises ModelNotFound if the version is gone.
     """
-    with hold(store.root / LOCKS / f"{manifest.name}.card.lock"):
-        card = store.card(manifest)
-        kept = card.get(EVALUATIONS, {})
-        store.set_card(manifest, {**card, EVALUATIONS: {**kept, Path(data).absolute().name: entry(report)}})
+    new = {Path(data).absolute().name: entry(report)}
+    store.change_card(manifest, lambda card: {**card, EVALUATIONS: {**card.get(EVALUATIONS, {}), **new}})
 
 
 def entry(report: Report) -> dict[str, Any]:

@@ -1,10 +1,12 @@
 """A packed file as the structures that the kernels read. Knows no net."""
 
 import ctypes
+import json
 import math
+import struct
 from itertools import accumulate
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 import torch
@@ -15,11 +17,27 @@ from torch import Tensor
 from services.generation.kernels.native import BLOCK, Layer, Linear, Model
 from services.generation.kernels.packing import spread_block
 from services.generation.models.config import ModelConfig
+from services.runtime.errors import PreconditionFailed
 
 SILU_GATED, GELU_TANH = 0, 1
 TABLES = frozenset({"embedding", "places", "cosine", "sine"})
+DTYPES = {"I8": torch.int8, "I32": torch.int32, "F32": torch.float32}  # of what is no table
 CACHE_LINE, LARGE_PAGE = 64, 1 << 21
 MADV_HUGEPAGE = 14  # advice alone: where it is not taken, pages are small
+
+
+class Entry(NamedTuple):
+    """Where a tensor lies in its file, in bytes, and what it is."""
+
+    begin: int
+    size: int
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+
+    @classmethod
+    def of(cls, told: dict[str, Any], first: int) -> "Entry":
+        begin, end = told["data_offsets"]
+        return cls(first + begin, end - begin, DTYPES[told["dtype"]], tuple(told["shape"]))
 
 
 class PackedModel:
@@ -72,16 +90,27 @@ class PackedModel:
 
 def _resident(path: Path) -> dict[str, Tensor]:
     """The file's tensors on whole cache lines of one piece of memory, in large pages where the system has them:
-    a pass reads all of it. Tables, of which it reads rows, stay mapped."""
+    a pass reads all of it, and what is read is not mapped too. Tables, of which it reads rows, stay mapped."""
     with safe_open(path, framework="pt", device="cpu") as file:
-        tensors: dict[str, Tensor] = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    read = {name: tensor for name, tensor in tensors.items() if name not in TABLES}
-    places = list(accumulate((_lines(tensor.nbytes) for tensor in read.values()), initial=0))
-    memory = torch.from_numpy(large_pages(places[-1]))
-    for place, (name, tensor) in zip(places, read.items(), strict=False):
-        there = memory[place : place + tensor.nbytes].view(tensor.dtype).view(tensor.shape)
-        tensors[name] = there.copy_(tensor)
+        tensors: dict[str, Tensor] = {name: file.get_tensor(name) for name in TABLES.intersection(file.keys())}
+    with path.open("rb") as bytes_:
+        entries = _entries(bytes_)
+        places = list(accumulate((_lines(told.size) for told in entries.values()), initial=0))
+        memory = large_pages(places[-1])
+        for place, (name, told) in zip(places, entries.items(), strict=False):
+            there = memory[place : place + told.size]
+            bytes_.seek(told.begin)
+            if bytes_.readinto(there.data) != told.size:
+                raise PreconditionFailed(f"{path.name} is cut short")
+            tensors[name] = torch.from_numpy(there).view(told.dtype).view(told.shape)
     return tensors
+
+
+def _entries(file: BinaryIO) -> dict[str, Entry]:
+    """What a safetensors file holds beside tables: eight bytes of length, JSON, then bytes."""
+    (length,) = struct.unpack("<Q", file.read(8))
+    told: dict[str, Any] = json.loads(file.read(length))
+    return {name: Entry.of(told[name], 8 + length) for name in told.keys() - TABLES - {"__metadata__"}}
 
 
 def _lines(count: int) -> int:

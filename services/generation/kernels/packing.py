@@ -4,7 +4,7 @@ W8: each output's weights are bytes with one float scale, round(127 · w / max |
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +13,13 @@ from numpy.typing import NDArray
 from safetensors.torch import save_file
 from torch import Tensor
 
+from services.generation.kernels import compensated
+from services.generation.kernels.calibration import Walk
 from services.generation.kernels.native import PANEL
 from services.generation.models.config import ModelConfig
 from services.generation.models.plain import Affine, PlainLM
 
-FORMAT = 2  # of the file; another number makes every file anew
+FORMAT = 3  # of the file; another number makes every file anew
 LANES = PANEL // 2
 WIDEST_SPREAD = 512
 STREAM_MULTIPLE = 32  # what the kernels' rows and panels divide
@@ -32,25 +34,29 @@ def fits(config: ModelConfig) -> bool:
 
 
 @torch.inference_mode()
-def write(model: PlainLM, path: Path) -> None:
-    """The packed net in `path`, complete or not at all."""
-    tensors = dict(_tensors(model))
+def write(model: PlainLM, path: Path, ids: Sequence[int] = ()) -> None:
+    """The packed net in `path`, complete or not at all. With the ids of a text, weights are rounded so that the
+    products change least on it; without, each to nearest."""
+    tensors = dict(_tensors(model, Walk(model, torch.tensor(ids)) if ids else None))
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_suffix(f".{os.getpid()}.tmp")
     save_file(tensors, aside)
     aside.replace(path)
 
 
-def _tensors(model: PlainLM) -> Iterator[tuple[str, Tensor]]:
+def _tensors(model: PlainLM, walk: Walk | None) -> Iterator[tuple[str, Tensor]]:
     yield "embedding", _half(model.embedding)
     if model.places is not None:
         yield "places", _half(model.places)
     if model.angles is not None:
         yield from zip(("cosine", "sine"), (table.contiguous() for table in model.angles), strict=True)
     for number, layer in enumerate(model.layers()):
+        given = walk.through(layer) if walk else {}
+        if "down" in given:
+            given["down"] = spread(given["down"], spread_block(model.config.intermediate_size))
         up = interleaved(layer.up) if model.gated else layer.up
         for name, affine in (("qkv", layer.qkv), ("out", layer.out), ("up", up), ("down", for_spread(layer.down))):
-            yield from _packed(f"{number}.{name}", affine)
+            yield from _packed(f"{number}.{name}", affine, given.get(name))
         for name, norm in (("q_norm", layer.q_norm), ("k_norm", layer.k_norm)):
             if norm is not None:
                 yield f"{number}.{name}", norm.float().clone()
@@ -87,13 +93,13 @@ def spread(x: Tensor, block: int) -> Tensor:
     return (x.reshape(-1, block) @ matrix).view(x.shape)
 
 
-def _packed(name: str, affine: Affine) -> Iterator[tuple[str, Tensor]]:
-    return ((f"{name}.{part}", tensor) for part, tensor in packed(affine))
+def _packed(name: str, affine: Affine, given: Tensor | None = None) -> Iterator[tuple[str, Tensor]]:
+    return ((f"{name}.{part}", tensor) for part, tensor in packed(affine, given))
 
 
-def packed(affine: Affine) -> Iterator[tuple[str, Tensor]]:
+def packed(affine: Affine, given: Tensor | None = None) -> Iterator[tuple[str, Tensor]]:
     """weight, scale, offset and, if there is one, bias; outputs filled up to whole panels with zeros."""
-    values, scales = quantised(affine.weight)
+    values, scales = quantised(affine.weight, given)
     more = -len(values) % PANEL
     values = np.pad(values, ((0, more), (0, 0)))
     yield "weight", torch.from_numpy(panels(values))
@@ -103,11 +109,12 @@ def packed(affine: Affine) -> Iterator[tuple[str, Tensor]]:
         yield "bias", torch.nn.functional.pad(affine.bias.float(), (0, more)).contiguous()
 
 
-def quantised(weight: Tensor) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-    """[out, in] → bytes and float32 [out] scales: weight ≈ scale · byte."""
+def quantised(weight: Tensor, given: Tensor | None = None) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+    """[out, in] → bytes and float32 [out] scales: weight ≈ scale · byte, above all on the inputs `given`."""
     scale = weight.abs().amax(1, keepdim=True) / 127
     scale[scale == 0] = 1.0
-    return (weight / scale).round().to(torch.int8).numpy(), scale.flatten().float().numpy()
+    whole = (weight / scale).round() if given is None else compensated.rounded(weight, scale, given)
+    return whole.to(torch.int8).numpy(), scale.flatten().float().numpy()
 
 
 def panels(values: NDArray[np.int8]) -> NDArray[np.int8]:

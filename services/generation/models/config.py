@@ -56,6 +56,16 @@ def llama_config(config: Mapping[str, Any], *, qkv_bias: bool = False, qk_norm: 
     )
 
 
+def qwen2_config(config: Mapping[str, Any]) -> ModelConfig:
+    """Qwen2: biases on query, key and value; its window is off unless asked for."""
+    return llama_config({"use_sliding_window": False, **config}, qkv_bias=True)
+
+
+def qwen3_config(config: Mapping[str, Any]) -> ModelConfig:
+    """Qwen3: query and key normalised per head."""
+    return llama_config({"use_sliding_window": False, **config}, qk_norm=True)
+
+
 def gpt2_config(config: Mapping[str, Any]) -> ModelConfig:
     """From the keys of a GPT-2 `config.json` (n_embd, n_layer, …)."""
     width, heads = config["n_embd"], config["n_head"]

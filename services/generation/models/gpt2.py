@@ -1,14 +1,13 @@
 """GPT-2 (Radford et al. 2019). Knows nothing of caches or sampling."""
 
 from collections.abc import Mapping
-from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from services.generation.models.attention import Attend
 from services.generation.models.causal_lm import CausalLM
-from services.generation.models.config import ModelConfig, gpt2_config
+from services.generation.models.config import ModelConfig
 from services.generation.models.layers import Conv1D
 
 RENAME: Mapping[str, str] = {r"^transformer\.": ""}
@@ -82,8 +81,3 @@ class GPT2LMHeadModel(CausalLM):
     def logits(self, hidden: Tensor) -> Tensor:
         head = self.wte if self.lm_head is None else self.lm_head
         return F.linear(hidden, head.weight)
-
-
-def gpt2(config: Mapping[str, Any]) -> GPT2LMHeadModel:
-    """From the keys of a GPT-2 `config.json`."""
-    return GPT2LMHeadModel(gpt2_config(config))

@@ -1,14 +1,13 @@
 """The Llama family: Llama, SmolLM2, TinyLlama, Mistral, Qwen2, Qwen3. Knows nothing of caches or sampling."""
 
 from collections.abc import Mapping
-from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from services.generation.models.attention import Attend
 from services.generation.models.causal_lm import CausalLM
-from services.generation.models.config import ModelConfig, llama_config
+from services.generation.models.config import ModelConfig
 from services.generation.models.layers import GatedMlp, RMSNorm, rope_angles, rotate
 
 RENAME: Mapping[str, str] = {r"^model\.": ""}
@@ -78,18 +77,3 @@ class LlamaForCausalLM(CausalLM):
     def logits(self, hidden: Tensor) -> Tensor:
         head = self.embed_tokens if self.lm_head is None else self.lm_head
         return F.linear(hidden, head.weight)
-
-
-def llama(config: Mapping[str, Any]) -> LlamaForCausalLM:
-    """Llama, SmolLM2, TinyLlama, Mistral."""
-    return LlamaForCausalLM(llama_config(config))
-
-
-def qwen2(config: Mapping[str, Any]) -> LlamaForCausalLM:
-    """Qwen2: biases on query, key and value; its window is off unless asked for."""
-    return LlamaForCausalLM(llama_config({"use_sliding_window": False, **config}, qkv_bias=True))
-
-
-def qwen3(config: Mapping[str, Any]) -> LlamaForCausalLM:
-    """Qwen3: query and key normalised per head."""
-    return LlamaForCausalLM(llama_config({"use_sliding_window": False, **config}, qk_norm=True))

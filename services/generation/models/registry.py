@@ -5,53 +5,72 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from torch.overrides import TorchFunctionMode
 
 from services.generation.models import gpt2, llama
 from services.generation.models.causal_lm import CausalLM
-from services.generation.models.config import ModelConfig
+from services.generation.models.config import ModelConfig, gpt2_config, llama_config, qwen2_config, qwen3_config
+from services.generation.models.gpt2 import GPT2LMHeadModel
+from services.generation.models.llama import LlamaForCausalLM
 from services.runtime.errors import PreconditionFailed
 from services.runtime.store.manifest import Manifest
 from services.runtime.weights import load_weights
 
 WEIGHTS_FILE = "model.safetensors"
 TIED_HEAD = r"^lm_head\."
+DRAWS = frozenset({"normal_", "uniform_", "kaiming_uniform_"})
 
 
 class Architecture(NamedTuple):
-    """How to build one, and how its checkpoints name things."""
+    """How to read its config, how to build one, and how its checkpoints name things."""
 
-    build: Callable[[Mapping[str, Any]], CausalLM]
+    config: Callable[[Mapping[str, Any]], ModelConfig]
+    build: Callable[[ModelConfig], CausalLM]
     rename: Mapping[str, str]
     ignore: Sequence[str] = ()
 
 
+class Undrawn(TorchFunctionMode):
+    """Leaves out the draws of first weights: on the meta device they would load torch's compiler, for seconds."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        given = kwargs or {}
+        if getattr(func, "__name__", "") in DRAWS:
+            return given.get("tensor", args[0] if args else None)
+        return func(*args, **given)
+
+
 ARCHITECTURES: Mapping[str, Architecture] = {
-    "LlamaForCausalLM": Architecture(llama.llama, llama.RENAME),
-    "MistralForCausalLM": Architecture(llama.llama, llama.RENAME),
-    "Qwen2ForCausalLM": Architecture(llama.qwen2, llama.RENAME),
-    "Qwen3ForCausalLM": Architecture(llama.qwen3, llama.RENAME),
-    "GPT2LMHeadModel": Architecture(gpt2.gpt2, gpt2.RENAME, gpt2.IGNORE),
+    "LlamaForCausalLM": Architecture(llama_config, LlamaForCausalLM, llama.RENAME),
+    "MistralForCausalLM": Architecture(llama_config, LlamaForCausalLM, llama.RENAME),
+    "Qwen2ForCausalLM": Architecture(qwen2_config, LlamaForCausalLM, llama.RENAME),
+    "Qwen3ForCausalLM": Architecture(qwen3_config, LlamaForCausalLM, llama.RENAME),
+    "GPT2LMHeadModel": Architecture(gpt2_config, GPT2LMHeadModel, gpt2.RENAME, gpt2.IGNORE),
 }
 
 
 def build(architecture: str, config: Mapping[str, Any]) -> CausalLM:
     """A model of the named architecture with random weights. PreconditionFailed if unknown or misshapen."""
+    return _known(architecture).build(read(architecture, config))
+
+
+def read(architecture: str, config: Mapping[str, Any]) -> ModelConfig:
+    """The shape of such a model. PreconditionFailed if the architecture is unknown or a key is missing."""
     try:
-        return _known(architecture).build(config)
+        return _known(architecture).config(config)
     except KeyError as error:
         raise PreconditionFailed(f"config of {architecture} lacks the key {error}") from error
 
 
 def describe(manifest: Manifest) -> ModelConfig:
     """The shape of the model of `manifest`; no file is read."""
-    with torch.device("meta"):
-        return build(manifest.architecture, manifest.config).config
+    return read(manifest.architecture, manifest.config)
 
 
 def load(manifest: Manifest, directory: Path) -> CausalLM:
     """The model of `manifest` with the (memory-mapped) weights in `directory`, in eval mode."""
     known = _known(manifest.architecture)
-    with torch.device("meta"):
+    with torch.device("meta"), Undrawn():
         model = build(manifest.architecture, manifest.config)
     ignore = (*known.ignore, TIED_HEAD) if model.config.tie_word_embeddings else known.ignore
     load_weights(model, directory / WEIGHTS_FILE, known.rename, ignore)

@@ -1,7 +1,7 @@
 """The model store: `<root>/<model>/<version>/`. Finds, verifies, labels, publishes; loads nothing."""
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, NoReturn
@@ -15,6 +15,7 @@ from services.runtime.store.manifest_file import AGAIN, DamagedModel
 from services.runtime.store.paths import check_label, is_name, real_directory, real_file
 from services.runtime.store.publish import (
     CARD,
+    LOCKS,
     Draft,
     model_lock,
     publishing,
@@ -122,6 +123,11 @@ class ModelStore:
     def set_card(self, manifest: Manifest, card: Mapping[str, Any]) -> None:
         """Replace the card; evaluating a model never changes its digest."""
         replace(self.directory(manifest) / CARD, json.dumps(dict(card), indent=2, sort_keys=True).encode())
+
+    def change_card(self, manifest: Manifest, change: Callable[[dict[str, Any]], Mapping[str, Any]]) -> None:
+        """Replace the card by what `change` makes of it. Of two who do so at once the later sees the earlier's."""
+        with hold(self.root / LOCKS / f"{manifest.name}.card.lock"):
+            self.set_card(manifest, change(self.card(manifest)))
 
     def remove(self, name: str, version: int) -> None:
         """Take a version away by one rename, whole or damaged. PreconditionFailed while a label points at it."""

@@ -2,28 +2,41 @@
 
 import logging
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import save_file
 
-from services.generation import precision
+from services.generation import eight_bits, figures
+from services.generation.eight_bits import PACKED
 from services.generation.engine.kernel_runner import KernelRunner
 from services.generation.engine.runner import ModelRunner
-from services.generation.precision import PACKED, prepare
+from services.generation.models import registry
+from services.generation.precision import MOST_COST, prepare
 from services.generation.settings import GenerationSettings
 from services.runtime.errors import PreconditionFailed
 from services.runtime.store.manifest import Manifest
 from services.runtime.store.store import ModelStore
-from tests.engine.tiny import CONFIG, tiny_model
+from tests.engine.tiny import CONFIG
 from tests.needs import needs
+from tests.unit.runtime.text.made import byte_level
+
+ALIKE = {**CONFIG, "vocab_size": byte_level().get_vocab_size()}
 
 
-def published(store: ModelStore, seed: int = 0) -> Manifest:
+def published(store: ModelStore, seed: int = 0, config: dict[str, Any] = ALIKE) -> Manifest:
+    torch.manual_seed(seed)
+    net = registry.build("LlamaForCausalLM", config)
     with store.publish("tiny") as draft:
-        save_file(tiny_model(seed).state_dict(), draft.directory / "model.safetensors")
+        save_file(net.state_dict(), draft.directory / "model.safetensors")
+        (draft.directory / "tokenizer.json").write_text(byte_level().to_str())
         draft.fields.update(
-            tasks=["generation.generate"], architecture="LlamaForCausalLM", config=CONFIG, runner="engine"
+            tasks=["generation.generate"],
+            architecture="LlamaForCausalLM",
+            config=config,
+            runner="engine",
+            tokenizer={"file": "tokenizer.json"},
         )
     assert draft.published is not None
     return draft.published
@@ -68,8 +81,61 @@ def test_what_was_packed_of_a_removed_version_goes_with_the_next_packing(store: 
     assert old not in packed(store) and kept in packed(store) and len(packed(store)) == 2
 
 
+def test_what_eight_bits_cost_is_measured_once_and_kept_in_the_card(store: ModelStore) -> None:
+    needs("g++")
+    manifest = published(store)
+    prepare(manifest, store.directory(manifest), settings(store, "auto")).runner.close()
+    found = store.card(manifest)[figures.KEY]
+    assert 0 < found["int8"]["divergence"] < MOST_COST and found["tokens"] > 1000
+    assert 0 < found["int8"]["max_logprob_error"] < 1 and found["fp32"]["divergence"] == 0
+    kept = {**found, "data": "mine"}
+    store.set_card(manifest, {"loss": 1, figures.KEY: kept})
+    prepare(manifest, store.directory(manifest), settings(store, "auto")).runner.close()
+    assert store.card(manifest) == {"loss": 1, figures.KEY: kept}
+    store.set_card(manifest, {"loss": 1, figures.KEY: {**kept, "packing": -1}})  # of another form of packing
+    prepare(manifest, store.directory(manifest), settings(store, "auto")).runner.close()
+    assert store.card(manifest) == {"loss": 1, figures.KEY: found}
+
+
+def test_auto_is_fp32_where_eight_bits_cost_too_much_and_says_so(
+    store: ModelStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    needs("g++")
+    manifest = published(store)
+    dear = {"divergence": MOST_COST * 1.5, "perplexity": 2.0, "max_logprob_error": 1.0}
+    store.set_card(manifest, {figures.KEY: figures.told({"int8": dear}, "mine", 9, 9)})
+    with caplog.at_level(logging.WARNING):
+        found = prepare(manifest, store.directory(manifest), settings(store, "auto"))
+    assert isinstance(found.runner, ModelRunner) and found.manifest.precision == "fp32"
+    assert "eight bits cost 1.50% of perplexity on mine, 1% is the most" in caplog.text
+    assert packed(store) == []
+    forced = prepare(manifest, store.directory(manifest), settings(store, "int8"))
+    assert isinstance(forced.runner, KernelRunner)
+    forced.runner.close()
+
+
+def test_a_shape_that_the_kernels_do_not_hold_is_fp32_and_said(
+    store: ModelStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    manifest = published(store, config={**ALIKE, "head_dim": 8})
+    with caplog.at_level(logging.WARNING):
+        found = prepare(manifest, store.directory(manifest), settings(store, "auto"))
+    assert isinstance(found.runner, ModelRunner) and "hold no net of the shape of tiny" in caplog.text
+    with pytest.raises(PreconditionFailed, match="hold no net"):
+        prepare(manifest, store.directory(manifest), settings(store, "int8"))
+
+
+def test_where_nothing_can_be_written_auto_is_fp32(store: ModelStore, caplog: pytest.LogCaptureFixture) -> None:
+    needs("g++")
+    manifest = published(store)
+    (store.root / PACKED).write_text("a file where the folder should be")
+    with caplog.at_level(logging.WARNING):
+        found = prepare(manifest, store.directory(manifest), settings(store, "auto"))
+    assert isinstance(found.runner, ModelRunner) and "computing in fp32" in caplog.text
+
+
 def test_fp32_touches_no_kernel(store: ModelStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(precision.build, "library", lambda folder: pytest.fail("built"))
+    monkeypatch.setattr(eight_bits.build, "library", lambda folder: pytest.fail("built"))
     manifest = published(store)
     found = prepare(manifest, store.directory(manifest), settings(store, "fp32"))
     assert isinstance(found.runner, ModelRunner) and found.manifest.digest == manifest.digest
@@ -79,9 +145,9 @@ def test_without_kernels_auto_is_fp32_and_says_why_and_int8_is_refused(
     store: ModelStore, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def absent(folder: Path) -> Path:
-        raise precision.build.NoCompiler("no g++ is on the PATH")
+        raise eight_bits.build.NoCompiler("no g++ is on the PATH")
 
-    monkeypatch.setattr(precision.build, "library", absent)
+    monkeypatch.setattr(eight_bits.build, "library", absent)
     manifest = published(store)
     with caplog.at_level(logging.WARNING):
         found = prepare(manifest, store.directory(manifest), settings(store, "auto"))
