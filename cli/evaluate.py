@@ -12,7 +12,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from cli.options import CACHE, ROOT, Cache, Json, Root
 from cli.render import downloads, err, out, print_json
-from cli.reports import show_left_out, show_report, show_slices
+from cli.reports import precision_table, show_left_out, show_report, show_slices
 from services.runtime.store.sources.fetcher import Fetcher
 from services.runtime.store.store import ModelStore
 
@@ -33,6 +33,9 @@ def evaluate(
     season: Annotated[int, typer.Option(min=0, help="Forecasts: steps of a season; 0 = as in training.")] = 0,
     context: Annotated[int, typer.Option(min=0, help="Language models: tokens seen at once; 0 = as trained.")] = 0,
     characters: Annotated[int, typer.Option(min=0, help="Language models: most text; 0 = all of it.")] = 100_000,
+    precisions: Annotated[
+        bool, typer.Option("--precisions", help="Language models: fp32, int8 and int4 beside each other.")
+    ] = False,
     threads: Annotated[int, typer.Option(min=0, help="0 = one a core.")] = 0,
     save: Annotated[bool, typer.Option("--save", help="Put the result into the version's card.")] = False,
     root: Root = ROOT,
@@ -47,7 +50,8 @@ def evaluate(
     are judged.
 
     The report breaks every metric down by class and by each column of groups, and names the worst group and its
-    gap to the best. --save puts it into the model's card, which GetModel serves; the digest stays as it is.
+    gap to the best. --save puts it into the model's card, which GetModel serves; the digest stays as it is. With
+    --precisions a language model is measured in each precision too; once saved, the service chooses by that.
     """
     from training.evaluation import evaluate as measure
     from training.judges import card
@@ -55,7 +59,7 @@ def evaluate(
 
     store = ModelStore(root)
     manifest = store.resolve(model, version)
-    question = Question(data, tuple(slices or ()), horizon, season, context, characters, threads)
+    question = Question(data, tuple(slices or ()), horizon, season, context, characters, threads, precisions)
     with (
         said_when_stopped(),
         downloads() as report,
@@ -80,6 +84,8 @@ def show(found: Any) -> None:
     if note := found.details.get("note"):
         out().print(f"note: {note}", soft_wrap=True, highlight=False)
     show_report(found)
+    if "precisions" in found.details:
+        out().print(precision_table(found.details["precisions"]))
     show_slices(found)
     show_left_out(found.details)
 

@@ -9,7 +9,9 @@ import typer
 from cli import labels, pulling
 from cli.compare import compare
 from cli.options import CACHE, ROOT, Cache, Json, Root
+from cli.prepare import make_ready
 from cli.render import err, fields, out, print_json, size, table
+from cli.reports import precision_table
 from services.runtime.errors import InvalidInput
 from services.runtime.store import catalogue
 from services.runtime.store.manifest import Manifest
@@ -18,6 +20,8 @@ from services.runtime.store.store import ModelStore
 
 app = typer.Typer(help="List, fetch, check, compare and label model versions.", no_args_is_help=True)
 app.command()(compare)
+
+PRECISIONS = "precisions"
 
 Name = Annotated[str, typer.Argument(help="Name of the model.")]
 Version = Annotated[str, typer.Argument(help="Number or label; left out: the latest.")]
@@ -48,8 +52,12 @@ def show(name: Name, version: Version = "", root: Root = ROOT, json: Json = Fals
     told |= {"architecture": manifest.architecture or "-", "description": manifest.description}
     told |= {"licence": manifest.licence, "source": manifest.provenance.source}
     told |= manifest.files
-    told |= {f"card: {key}": str(value) for key, value in store.card(manifest).items()}
+    card = store.card(manifest)
+    told |= {f"card: {key}": str(value) for key, value in card.items() if key != PRECISIONS}
     out().print(fields(told))
+    if found := card.get(PRECISIONS):
+        out().print(f"\nprecisions on {found['tokens']} tokens of {found['data']}", highlight=False, markup=False)
+        out().print(precision_table(found))
     return None
 
 
@@ -67,6 +75,7 @@ def pull(
         raise InvalidInput("names", f"name models or give --all; known: {', '.join(catalogue.load())}")
     for manifest in pulling.pull(ModelStore(root), cache.expanduser(), wanted, force=force):
         out().print(f"{manifest.name}/{manifest.version} {manifest.digest}", soft_wrap=True)
+    make_ready(ModelStore(root))
 
 
 @app.command("import")

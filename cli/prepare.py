@@ -1,8 +1,14 @@
-"""Chooses the runner of a freshly imported draft by measuring. The one place where a pull meets the nets."""
+"""Chooses the runner of a freshly imported draft by measuring; has language models made ready. The one place where
+a pull meets the nets."""
 
+import subprocess
+import sys
 from importlib import import_module
 
 from services.runtime.store.publish import Draft
+from services.runtime.store.store import ModelStore
+
+MEASURED = "precisions"  # what the card of a language model that is ready tells
 
 
 def choose_runner(draft: Draft) -> None:
@@ -21,3 +27,12 @@ def choose_runner(draft: Draft) -> None:
     choice = choose(registry.load(manifest, draft.directory), manifest, draft.directory, sampler)
     draft.fields["runner"] = choice.runner
     draft.card.update(choice.card())
+
+
+def make_ready(store: ModelStore) -> None:
+    """Builds the kernels, packs and measures language models that no process has measured yet: a first start would
+    take long for it, unseen. By a process whose lines go to stderr; what fails there is the service's to say."""
+    newest = (store.resolve(name) for name in store.names())
+    if any(manifest.runner == "engine" and MEASURED not in store.card(manifest) for manifest in newest):
+        command = [sys.executable, "-m", "services.generation.prepare", "--store", str(store.root)]
+        subprocess.run(command, stdin=subprocess.DEVNULL, check=False)

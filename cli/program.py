@@ -63,7 +63,9 @@ def _service(name: str, host: str, port: int, store: Path, shared: Mapping[str, 
 
 
 def _threads(name: str) -> dict[str, str]:
-    """OpenMP threads of a process: those that compute get half the cores, the others one."""
+    """Threads of a process: those that compute get half the cores, the others one."""
     if name not in COMPUTING:
         return {"OMP_NUM_THREADS": "1"}
-    return {"OMP_NUM_THREADS": str(max(1, len(os.sched_getaffinity(0)) // 2)), **SHARED_MACHINE}
+    half = str(max(1, len(os.sched_getaffinity(0)) // 2))
+    own = {"MAAS_THREADS": half} if name == "generation" else {}  # its kernels have threads of their own
+    return {"OMP_NUM_THREADS": half, **own, **SHARED_MACHINE}

@@ -27,6 +27,21 @@ def show_report(report: Any) -> None:
         out().print(f"sample: {text}", soft_wrap=True, highlight=False, markup=False)
 
 
+def precision_table(told: Mapping[str, Any]) -> Any:
+    """A row a precision: perplexity and what it is above that of fp32, divergence, the largest error."""
+    every = {name: cost for name, cost in told.items() if isinstance(cost, Mapping)}
+    exact = every.get("fp32", {}).get("perplexity")
+    columns = ["precision", "perplexity", "above fp32", "divergence", "largest error", ""]
+    return table(columns, [_told_precision(*one, exact) for one in every.items()], right=columns[1:5])
+
+
+def _told_precision(name: str, cost: Mapping[str, Any], exact: float | None) -> list[str]:
+    above = f"{cost['perplexity'] / exact - 1:+.2%}" if exact and "perplexity" in cost else ""
+    figures = [shown(cost.get("perplexity")), above]
+    figures += [shown(cost.get(key)) for key in ("divergence", "max_logprob_error")]
+    return [name, *figures, escape(str(cost.get("note", "")))]
+
+
 def told_privacy(spent: Mapping[str, Any]) -> str:
     """`private: ε 3.00 at δ 1e-05 for one training row (…)`, and what that does not cover."""
     how = "σ {noise_multiplier:.3f}, C {clip_norm:g}, {steps} steps, {accountant}, secure mode off"

@@ -15,6 +15,7 @@ from cli import ports, pulling, runfile
 from cli.board import Board, process_table, show_summary
 from cli.embedded import valkey
 from cli.options import CACHE, HOME, ROOT, Cache, Home, Root
+from cli.prepare import make_ready
 from cli.program import GATEWAY, METRICS_OFFSET, PORTS, Program, services
 from cli.render import out
 from cli.supervisor import Supervisor, tail
@@ -65,6 +66,7 @@ def up(
     ports.check(host, chosen, METRICS_OFFSET)
     if pull:
         pulling.pull(ModelStore(root), cache.expanduser(), list(catalogue.load()))
+        make_ready(ModelStore(root))
     if detach:
         return run_detached(home)
     return asyncio.run(run(home, plan(home, host, chosen, root, redis_url)))

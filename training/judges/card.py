@@ -11,6 +11,7 @@ from services.runtime.store.store import ModelStore
 from training.recipe import Report
 
 EVALUATIONS = "evaluations"
+SHARED = ("precisions",)  # by the last evaluation that told them: the service chooses by it
 MOST_CLASSES = 100  # a table of confusion grows with their square
 
 
@@ -20,7 +21,8 @@ def save(store: ModelStore, manifest: Manifest, data: str, report: Report) -> No
     Two who save at once both find their entry there. Raises ModelNotFound if the version is gone.
     """
     new = {Path(data).absolute().name: entry(report)}
-    store.change_card(manifest, lambda card: {**card, EVALUATIONS: {**card.get(EVALUATIONS, {}), **new}})
+    shared = {key: finite(report.details[key]) for key in SHARED if key in report.details}
+    store.change_card(manifest, lambda card: {**card, **shared, EVALUATIONS: {**card.get(EVALUATIONS, {}), **new}})
 
 
 def entry(report: Report) -> dict[str, Any]:

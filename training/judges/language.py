@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import log
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from services.generation.appraisal import appraise
+from services.generation.figures import told
 from services.generation.models import registry
 from services.generation.models.causal_lm import CausalLM
 from services.runtime.errors import InvalidInput
@@ -30,6 +33,8 @@ KJV = "kjv"
 SETS = (KJV,)
 BATCH_TOKENS = 512  # logits of one batch: this times the vocabulary
 MOST_CONTEXT = 512
+MOST_APPRAISED = 8192  # tokens by which precisions are compared: each of them is read twice
+PRECISIONS = "precisions"
 SAMPLE_SEED = 20_260_103
 
 
@@ -103,7 +108,16 @@ def judge(subject: Subject, question: Question) -> Report:
         "context": context,
         "unigram_entropy": unigram["loss"],
     }
+    if question.precisions:
+        details[PRECISIONS] = _appraised(subject, question, stream, context)
     return Report(every, unigram, _slices(judged, found.rows, question.slices), details)
+
+
+def _appraised(subject: Subject, question: Question, stream: Stream, context: int) -> dict[str, Any]:
+    """Of the first MOST_APPRAISED tokens, by the engine's own way through the net."""
+    ids, threads = stream.ids[: MOST_APPRAISED + 1].tolist(), question.threads or len(os.sched_getaffinity(0))
+    found = appraise(subject.manifest, subject.directory, ids, context, threads, subject.tell)
+    return told(found, Path(question.data).name, len(ids) - 1, context)
 
 
 def context_of(subject: Subject, question: Question, net: CausalLM) -> int:

@@ -35,6 +35,7 @@ class Question:
     context: int = 0  # tokens a language model sees at once; 0 = as in training, or what it reads, 512 at most
     characters: int = CHARACTERS  # most text that a language model is judged by; 0 = all
     threads: int = 0  # 0 = one a core
+    precisions: bool = False  # language models: also in every precision that can be had
     seen: tuple[str, ...] = ()  # hashes of data that versions to be compared with this one learnt from
 
 

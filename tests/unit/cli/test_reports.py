@@ -2,7 +2,8 @@
 
 import pytest
 
-from cli.reports import show_left_out, show_report, show_slices
+from cli.render import out
+from cli.reports import precision_table, show_left_out, show_report, show_slices
 from training.recipe import Report
 from training.slices import lower_is_better, metric_of, worst_of
 
@@ -65,3 +66,14 @@ def test_rows_left_out_are_named_as_they_are(capsys: pytest.CaptureFixture[str])
     column, told = capsys.readouterr().out.splitlines()
     assert column.startswith("not broken down by user[0]: 104 groups")
     assert told.startswith("left out as torn [x]: 0.png") and told.endswith("9.png, …")
+
+
+def test_precisions_stand_beside_fp32(capsys: pytest.CaptureFixture[str]) -> None:
+    exact = {"perplexity": 20.0, "divergence": 0.0, "max_logprob_error": 0.0}
+    less = {"perplexity": 20.1, "divergence": 0.004, "max_logprob_error": 0.5}
+    told = {"data": "own", "tokens": 9, "fp32": exact, "int8": less, "int4": {"note": "cannot be had: [x]"}}
+    out().print(precision_table(told))
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert rows[1] == ["fp32", "20.0000", "+0.00%", "0.0000", "0.0000"]
+    assert rows[2] == ["int8", "20.1000", "+0.50%", "0.0040", "0.5000"]
+    assert rows[3] == ["int4", "cannot", "be", "had:", "[x]"] and len(rows) == 4

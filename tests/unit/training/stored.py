@@ -114,12 +114,13 @@ def forecaster(root: Path, features: int = 1, columns: Sequence[str] = (), **mor
     return Stored(root, RnnForecaster(config), fields, **more)
 
 
-def language_model(root: Path, positions: int = 16, **more: Any) -> Stored:
-    """Few positions, byte-level BPE."""
+def language_model(root: Path, positions: int = 16, width: int = 16, **more: Any) -> Stored:
+    """Few positions, byte-level BPE; two heads."""
     torch.manual_seed(6)
     library = made.byte_level()
     config = {
-        "vocab_size": library.get_vocab_size(), "n_embd": 16, "n_layer": 1, "n_head": 2, "n_positions": positions,
+        "vocab_size": library.get_vocab_size(), "n_embd": width, "n_layer": 1, "n_head": 2,
+        "n_positions": positions,
     }  # fmt: skip
     net = generation.build(GPT2, config)
     for weights in net.parameters():

@@ -9,10 +9,13 @@ import numpy as np
 import pytest
 import torch
 
+from services.generation import figures
 from services.runtime.errors import InvalidInput
 from services.runtime.text import tokenizer
+from tests.needs import needs
 from tests.unit.training import stored
 from training.data import text
+from training.judges import card
 
 CONTEXT = 6
 ROWS = [
@@ -149,6 +152,26 @@ def test_a_column_of_one_group_is_told_where_it_is_asked_for(tmp_path: Path) -> 
     assert model.evaluate(path).slices == {}
     report = model.evaluate(path, slices=("topic",))
     assert report.slices["topic"]["pets"]["loss"] == report.metrics["loss"]
+
+
+def test_precisions_are_told_beside_each_other_and_kept_where_the_service_looks(tmp_path: Path) -> None:
+    needs("g++")
+    model, path = stored.language_model(tmp_path / "store", width=64), write(tmp_path / "own.jsonl")
+    report = model.evaluate(path, precisions=True)
+    found = report.details["precisions"]
+    assert found["fp32"]["perplexity"] == pytest.approx(report.metrics["perplexity"], rel=1e-4)
+    assert found["fp32"]["divergence"] < 1e-9 < found["int8"]["divergence"] < found["int4"]["divergence"] / 10
+    assert "no runner serves it" in found["int4"]["note"] and found["tokens"] == report.details["tokens"]
+    card.save(model.store, model.manifest, str(path), report)
+    assert figures.of(model.manifest, model.store) == model.store.card(model.manifest)["precisions"] == found
+    assert "precisions" not in model.evaluate(path).details
+
+
+def test_a_precision_that_cannot_be_had_says_why(tmp_path: Path) -> None:
+    model = stored.language_model(tmp_path / "store")
+    found = model.evaluate(write(tmp_path / "own.jsonl"), precisions=True).details["precisions"]
+    assert found["int8"] == {"note": "cannot be had: the kernels hold no net of the shape of small"}
+    assert figures.of(model.manifest, model.store) == {} and "perplexity" in found["int4"]
 
 
 def test_a_folder_is_told_to_be_one(tmp_path: Path) -> None:
