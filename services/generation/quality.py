@@ -123,3 +123,6 @@ class _Mute:
 
     def flush(self) -> tuple[str, str | None]:
         return "", None
+
+    def fork(self) -> "_Mute":
+        return self
