@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from services.generation import eight_bits, figures
 from services.generation.engine.kv_cache import KVCache, blocks_in
 from services.generation.engine.runner import ModelRunner, Runner
@@ -36,6 +38,7 @@ class Prepared:
 
 def prepare(manifest: Manifest, directory: Path, settings: GenerationSettings) -> Prepared:
     """Reads the weights, or what was packed of them. PreconditionFailed if int8 is demanded and cannot be."""
+    torch.set_num_threads(settings.threads)  # those that wait for others' cores cost minutes
     if settings.precision != "fp32":
         try:
             return _int8(manifest, directory, settings)
