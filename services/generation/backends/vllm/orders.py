@@ -56,7 +56,7 @@ def _stopping(request: Request) -> dict[str, Any]:
 def _logprobs(sequence: Sequence) -> dict[str, Any]:
     """The chosen token's is always wanted, for the sum; the prompt's are told to the first sequence."""
     request = sequence.request
-    scored = request.prompt_logprobs if sequence.index == 0 else None
+    scored = request.prompt_logprobs if sequence.is_scorer else None
     return {"logprobs": request.logprobs or 0, "prompt_logprobs": scored}
 
 
