@@ -17,7 +17,6 @@ class GenerationSettings(VLLMSettings):
     generate_model: str = Field("smollm2-135m-instruct", description="model when a request names none")
     backend: Literal["engine", "vllm"] = Field(
         "engine",
-        validate_default=True,
         description="what generates: the suite's own engine, or vLLM where that is installed",
     )
     precision: Literal["auto", "int8", "fp32"] = Field(

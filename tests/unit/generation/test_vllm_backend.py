@@ -72,10 +72,10 @@ async def test_a_score_is_of_the_prompt_alone() -> None:
 
 
 async def test_a_reader_who_leaves_aborts() -> None:
-    client = open_gate()
-    with made(client).open(siblings(2)) as stream:
-        async for _ in stream.batches():
-            break
+    client = Alphabet()
+    with made(client).open(siblings(2)):
+        await asyncio.sleep(0.01)
+        assert len(client.orders) == 2 and not client.left
     await asyncio.sleep(0.01)
     assert client.left == 2
 

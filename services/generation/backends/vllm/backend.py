@@ -77,8 +77,6 @@ class VLLMBackend:
             last = Delta(sequence, error=DeadlinePassed("the deadline passed; the generation was stopped"))
         except Exception as error:
             last = Delta(sequence, error=error)
-        finally:
-            scored.set()
         sequence.listener(last)
 
     async def _generate(self, sequence: EngineSequence, scored: asyncio.Event) -> Delta:
