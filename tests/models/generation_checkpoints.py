@@ -20,6 +20,7 @@ LLAMA = {
     "max_position_embeddings": 512,
     "rope_theta": 50000.0,
 }
+WINDOW = {"use_sliding_window": True, "sliding_window": 24}
 GPT2 = {"vocab_size": 128, "n_embd": 48, "n_layer": 3, "n_head": 4, "n_positions": 512}
 
 CHECKPOINTS: dict[str, tuple[type, dict[str, Any]]] = {
@@ -27,6 +28,8 @@ CHECKPOINTS: dict[str, tuple[type, dict[str, Any]]] = {
     "llama-tied": (transformers.LlamaConfig, {**LLAMA, "tie_word_embeddings": True}),
     "MistralForCausalLM": (transformers.MistralConfig, {**LLAMA, "sliding_window": 24}),
     "Qwen2ForCausalLM": (transformers.Qwen2Config, LLAMA),
+    "qwen2-window": (transformers.Qwen2Config, {**LLAMA, **WINDOW, "max_window_layers": 0}),
+    "qwen2-late-window": (transformers.Qwen2Config, {**LLAMA, **WINDOW, "max_window_layers": 3}),
     "Qwen3ForCausalLM": (transformers.Qwen3Config, {**LLAMA, "head_dim": 16}),
     "GPT2LMHeadModel": (transformers.GPT2Config, GPT2),
 }

@@ -7,7 +7,7 @@ import torch
 
 from services.generation.models import registry
 from services.runtime.errors import PreconditionFailed
-from tests.models.generation_checkpoints import LLAMA, LLAMAS, saved
+from tests.models.generation_checkpoints import LLAMA, LLAMAS, WINDOW, saved
 
 
 @pytest.mark.parametrize("kind", LLAMAS)
@@ -31,6 +31,7 @@ def test_gradients_reach_every_weight() -> None:
         ("LlamaForCausalLM", {"vocab_size": 3}, "num_attention_heads"),
         ("LlamaForCausalLM", {**LLAMA, "rope_scaling": {"rope_type": "dynamic"}}, "dynamic"),
         ("LlamaForCausalLM", {**LLAMA, "num_key_value_heads": 4}, "multiple"),
+        ("Qwen2ForCausalLM", {**LLAMA, **WINDOW, "max_window_layers": 1}, "full_attention, sliding_attention"),
     ],
 )
 def test_what_cannot_be_built_is_refused_by_name(architecture: str, config: dict, named: str) -> None:

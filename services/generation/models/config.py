@@ -52,7 +52,7 @@ def llama_config(config: Mapping[str, Any], *, qkv_bias: bool = False, qk_norm: 
         tie_word_embeddings=config.get("tie_word_embeddings", False),
         attention_bias=qkv_bias or config.get("attention_bias", False),
         qk_norm=qk_norm,
-        sliding_window=config.get("sliding_window") if config.get("use_sliding_window", True) else None,
+        sliding_window=_window(config),
     )
 
 
@@ -81,3 +81,15 @@ def gpt2_config(config: Mapping[str, Any]) -> ModelConfig:
         norm_eps=config.get("layer_norm_epsilon", 1e-5),
         tie_word_embeddings=config.get("tie_word_embeddings", True),
     )
+
+
+def _window(config: Mapping[str, Any]) -> int | None:
+    """One window for every layer, or none. Qwen2's begins at layer `max_window_layers`."""
+    window, layers = config.get("sliding_window"), config["num_hidden_layers"]
+    if window is None or not config.get("use_sliding_window", True):
+        return None
+    full = min(config.get("max_window_layers", 0), layers)
+    kinds = set(config.get("layer_types") or ["full_attention"] * full + ["sliding_attention"] * (layers - full))
+    if len(kinds) > 1:
+        raise PreconditionFailed(f"layers of {', '.join(sorted(kinds))} in one model are not supported")
+    return int(window) if kinds == {"sliding_attention"} else None

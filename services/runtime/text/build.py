@@ -14,6 +14,7 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalize
 from services.runtime.errors import InvalidInput
 from services.runtime.store.manifest import TokenizerSpec
 from services.runtime.text.byte_level import to_token
+from services.runtime.text.gguf_pieces import from_pieces
 
 # token_type values of GGUF that must survive as whole tokens (specification: control and user defined).
 GGUF_CONTROL = 3
@@ -28,21 +29,49 @@ def from_gguf(fields: Mapping[str, Any]) -> Tokenizer:
     """The tokenizer held in GGUF metadata.
 
     `fields` maps a metadata key to its value, or to a reader field with `.contents()`.
-    Only byte-level BPE (`tokenizer.ggml.model` = `gpt2`) with a known pre-tokenizer is understood;
-    anything else raises InvalidInput naming the key.
+    Byte-level BPE (`tokenizer.ggml.model` = `gpt2`) with a known pre-tokenizer and SentencePiece's BPE (`llama`)
+    are understood; anything else raises InvalidInput naming the key.
     """
     kind = _value(fields, "tokenizer.ggml.model")
-    if kind != "gpt2":
-        raise InvalidInput("tokenizer.ggml.model", f"{kind!r} cannot be converted; 'gpt2' can")
-    tokens = _value(fields, "tokenizer.ggml.tokens")
-    merges = [tuple(merge.split(" ", 1)) for merge in _value(fields, "tokenizer.ggml.merges")]
-    vocab = {token: index for index, token in enumerate(tokens)}
-    tokenizer = _byte_level_bpe(vocab, merges, _pre_tokenizer(fields))
-    _follow_family(tokenizer, fields)
-    types = _value(fields, "tokenizer.ggml.token_type")
+    if kind not in ("gpt2", "llama"):
+        raise InvalidInput("tokenizer.ggml.model", f"{kind!r} cannot be converted; 'gpt2' and 'llama' can")
+    tokens, types = (_value(fields, f"tokenizer.ggml.{key}") for key in ("tokens", "token_type"))
+    tokenizer = _merging(tokens, fields) if kind == "gpt2" else _scoring(tokens, types, fields)
+    _begin(tokenizer, fields)
     tokenizer.add_special_tokens(_added(tokens, types, GGUF_CONTROL))
     tokenizer.add_tokens(_added(tokens, types, GGUF_USER_DEFINED))
     return tokenizer
+
+
+def _merging(tokens: list[str], fields: Mapping[str, Any]) -> Tokenizer:
+    """Qwen composes characters (NFC); Llama 3 takes a whole word that is a token as it is."""
+    merges = [tuple(merge.split(" ", 1)) for merge in _value(fields, "tokenizer.ggml.merges")]
+    vocab = {token: index for index, token in enumerate(tokens)}
+    tokenizer = _byte_level_bpe(vocab, merges, _pre_tokenizer(fields))
+    name = _value(fields, "tokenizer.ggml.pre", "gpt-2")
+    if name == "qwen2":
+        tokenizer.normalizer = normalizers.NFC()
+    if name == "llama-bpe":
+        tokenizer.model.ignore_merges = True
+    return tokenizer
+
+
+def _scoring(tokens: list[str], types: list[int], fields: Mapping[str, Any]) -> Tokenizer:
+    prefix_space = bool(_value(fields, "tokenizer.ggml.add_space_prefix", True))
+    return from_pieces(tokens, _value(fields, "tokenizer.ggml.scores"), types, prefix_space=prefix_space)
+
+
+def _begin(tokenizer: Tokenizer, fields: Mapping[str, Any]) -> None:
+    """SentencePiece models and Llama 3 begin with BOS unless the file says otherwise, others if it says so."""
+    names = (_value(fields, "tokenizer.ggml.model"), _value(fields, "tokenizer.ggml.pre", ""))
+    usual = names[0] == "llama" or names[1] == "llama-bpe"
+    if not _value(fields, "tokenizer.ggml.add_bos_token", usual):
+        return
+    first = int(_value(fields, "tokenizer.ggml.bos_token_id"))
+    token = str(_value(fields, "tokenizer.ggml.tokens")[first])
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=[token, "$A"], pair=[token, "$A", f"{token}:1", "$B:1"], special_tokens=[(token, first)]
+    )
 
 
 def gguf_spec(fields: Mapping[str, Any]) -> TokenizerSpec:
@@ -107,24 +136,6 @@ def _pre_tokenizer(fields: Mapping[str, Any]) -> pre_tokenizers.PreTokenizer:
         return _split(PATTERNS[name])
     known = ", ".join(repr(one) for one in ("gpt-2", "smollm", *PATTERNS))
     raise InvalidInput("tokenizer.ggml.pre", f"{name!r} is not known; known: {known}")
-
-
-def _follow_family(tokenizer: Tokenizer, fields: Mapping[str, Any]) -> None:
-    """Qwen composes characters (NFC); Llama 3 takes a whole word that is a token as it is, and begins with BOS
-    unless the file says otherwise."""
-    name = _value(fields, "tokenizer.ggml.pre", "gpt-2")
-    if name == "qwen2":
-        tokenizer.normalizer = normalizers.NFC()
-    if name == "llama-bpe":
-        tokenizer.model.ignore_merges = True
-    if _value(fields, "tokenizer.ggml.add_bos_token", name == "llama-bpe"):
-        first = int(_value(fields, "tokenizer.ggml.bos_token_id"))
-        token = str(_value(fields, "tokenizer.ggml.tokens")[first])
-        tokenizer.post_processor = processors.TemplateProcessing(
-            single=f"{token}:0 $A:0",
-            pair=f"{token}:0 $A:0 {token}:1 $B:1",
-            special_tokens=[(token, first)],
-        )
 
 
 def _byte_level_bpe(vocab: dict[str, int], merges: list[Any], split: pre_tokenizers.PreTokenizer) -> Tokenizer:

@@ -67,7 +67,7 @@ def test_gguf_spec_carries_template_limits_and_named_tokens() -> None:
 
 
 @pytest.mark.parametrize(
-    ("key", "value"), [("tokenizer.ggml.model", "llama"), ("tokenizer.ggml.pre", "unheard-of")]
+    ("key", "value"), [("tokenizer.ggml.model", "bert"), ("tokenizer.ggml.pre", "unheard-of")]
 )
 def test_gguf_that_is_not_understood_names_the_key(key: str, value: str) -> None:
     with pytest.raises(InvalidInput) as error:
