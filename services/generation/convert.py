@@ -13,6 +13,7 @@ from maas.generation.v1 import generation_pb2 as pb
 from maas.generation.v1 import generation_service_pb2 as service_pb
 from services.generation import capabilities, counts
 from services.generation.engine.bad_words import BadWords
+from services.generation.engine.constraint import Grammar
 from services.generation.engine.request import Request, SamplingParams, Stopping
 from services.generation.job import Job
 from services.generation.model import GenerationModel
@@ -39,7 +40,9 @@ def size(request: GenerateRequest | service_pb.ScoreRequest) -> int:
     return request.ByteSize() + searches * VOCABULARY_SEARCH
 
 
-def job(request: GenerateRequest, model: GenerationModel, call: RequestContext) -> Job:
+def job(
+    request: GenerateRequest, model: GenerationModel, call: RequestContext, grammar: Grammar | None = None
+) -> Job:
     """The whole request, checked. InvalidInput names the field, Unimplemented what is not served."""
     capabilities.require(request, model.worker.capabilities)
     prompt = _prompt(request, model)
@@ -68,6 +71,7 @@ def job(request: GenerateRequest, model: GenerationModel, call: RequestContext) 
         bad_words=BadWords(
             [text.encode() for text in request.sampling.bad_words], model.spoken if skip else model.shown
         ),
+        grammar=grammar,
     )
 
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from services.generation.engine.bad_words import NO_BAD_WORDS, BadWords
+from services.generation.engine.constraint import Constraint, Grammar
 from services.generation.engine.request import Request
 from services.generation.engine.request import Sequence as EngineSequence
 from services.generation.engine.stops import StopStrings, TextOutput
@@ -26,6 +27,7 @@ class Job:
     prefix: str = ""
     interval: int = 1
     bad_words: BadWords = NO_BAD_WORDS
+    grammar: Grammar | None = None
 
     def sequences(self, tokenizer: Tokenizer) -> Sequence[EngineSequence]:
         """The engine's sequences, fresh."""
@@ -38,4 +40,5 @@ class Job:
             StopStrings(self.stop, stopping.include_stop),
             stopping.min_tokens,
         )
-        return EngineSequence(self.request, index, text, self.bad_words)
+        constraint = Constraint(self.grammar, stopping.eos_token_ids) if self.grammar else None
+        return EngineSequence(self.request, index, text, self.bad_words, constraint=constraint)

@@ -13,6 +13,7 @@ from services.generation.backends import engine
 from services.generation.backends.vllm import start as vllm
 from services.generation.engine.bad_words import Vocabulary
 from services.generation.engine.request import Request, Stopping
+from services.generation.grammars import Grammars
 from services.generation.job import Job
 from services.generation.settings import GenerationSettings
 from services.generation.stream import Observer, TokenStream
@@ -45,6 +46,7 @@ class GenerationModel:
     context: int
     worker: Backend
     threads: ThreadPoolExecutor
+    grammars: Grammars
 
     def require_template(self) -> ChatTemplate:
         """The chat template, or PreconditionFailed if the model has none."""
@@ -79,6 +81,7 @@ class GenerationModel:
         """Ends what still runs, frees the cache."""
         await self.worker.close()
         self.threads.shutdown(wait=False, cancel_futures=True)
+        self.grammars.close()
 
 
 async def load(
@@ -88,6 +91,7 @@ async def load(
     words = await asyncio.to_thread(tokenizer.load, manifest, directory)
     started = await STARTERS[settings.backend](manifest, directory, settings, observer)
     spoken, shown = await asyncio.to_thread(_vocabularies, words, started.vocab_size)
+    ends = _end_ids(manifest, words)
     return GenerationModel(
         manifest=started.manifest,
         tokenizer=words,
@@ -95,10 +99,11 @@ async def load(
         spoken=spoken,
         shown=shown,
         vocab_size=started.vocab_size,
-        eos_token_ids=_end_ids(manifest, words),
+        eos_token_ids=ends,
         context=started.context,
         worker=started.backend,
         threads=ThreadPoolExecutor(settings.text_threads, thread_name_prefix="generation-text"),
+        grammars=Grammars(words, shown.spellings, words.special_ids | ends, settings.grammars),
     )
 
 

@@ -27,13 +27,17 @@ MOST_COST = 0.01  # nats a token, as of one per cent of perplexity: what `auto` 
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A runner, the manifest as it answers, and how many KV blocks of how many tokens there are."""
+    """A runner, the manifest as it answers, and how many KV blocks of how many tokens there are.
+
+    threads: torch's. Beside the kernels' own, which are pinned, a second one of torch's makes it 50 times slower.
+    """
 
     runner: Runner
     manifest: Manifest
     config: ModelConfig
     blocks: int
     block_size: int
+    threads: int
 
 
 def prepare(manifest: Manifest, directory: Path, settings: GenerationSettings) -> Prepared:
@@ -53,7 +57,9 @@ def _fp32(manifest: Manifest, directory: Path, settings: GenerationSettings) -> 
     net, size = registry.load(manifest, directory), settings.kv_block_tokens
     blocks = blocks_in(settings.kv_cache_mib << 20, net.config, size)
     runner = ModelRunner(net, KVCache(net.config, blocks, size))
-    return Prepared(runner, manifest.model_copy(update={"precision": "fp32"}), net.config, blocks, size)
+    return Prepared(
+        runner, manifest.model_copy(update={"precision": "fp32"}), net.config, blocks, size, settings.threads
+    )
 
 
 def _int8(manifest: Manifest, directory: Path, settings: GenerationSettings) -> Prepared:
@@ -69,7 +75,7 @@ def _int8(manifest: Manifest, directory: Path, settings: GenerationSettings) -> 
     except BaseException:
         runner.close()
         raise
-    return Prepared(runner, manifest.model_copy(update={"precision": "int8"}), config, blocks, BLOCK)
+    return Prepared(runner, manifest.model_copy(update={"precision": "int8"}), config, blocks, BLOCK, 1)
 
 
 def _refuse_costly(found: Mapping[str, Any], settings: GenerationSettings) -> None:

@@ -7,9 +7,10 @@ from functools import partial
 from grpc import aio
 
 from maas.generation.v1 import generation_service_pb2, generation_service_pb2_grpc
-from services.generation import answers, convert
+from services.generation import answers, constraint, convert
+from services.generation.job import Job
 from services.generation.model import GenerationModel
-from services.runtime.context import current
+from services.runtime.context import RequestContext, current
 from services.runtime.host import ModelHost
 
 TASK = "generation.generate"
@@ -27,7 +28,7 @@ class GenerationService(generation_service_pb2_grpc.GenerationServiceServicer):
         """All completions at once."""
         with self._host.lease(request.model, request.version, TASK) as model:
             call = current()
-            job = await model.prepare(lambda: convert.job(request, model, call), convert.size(request))
+            job = await _job(request, model, call)
             with model.open(job, whole=True) as stream:
                 found = await answers.collected(stream, job)
             size = answers.size(job, found)
@@ -39,7 +40,7 @@ class GenerationService(generation_service_pb2_grpc.GenerationServiceServicer):
         """Tokens as they are chosen."""
         with self._host.lease(request.model, request.version, TASK) as model:
             call = current()
-            job = await model.prepare(lambda: convert.job(request, model, call), convert.size(request))
+            job = await _job(request, model, call)
             with model.open(job) as stream:
                 messages = answers.Messages(model, job, stream, call)
                 async with aclosing(answers.pieces(stream, job)) as pieces:
@@ -58,3 +59,10 @@ class GenerationService(generation_service_pb2_grpc.GenerationServiceServicer):
             tokens = not request.HasField("tokens") or request.tokens
             size = answers.size(asked.job, []) if tokens else 0
             return await model.prepare(lambda: answers.scored(model, asked, stream, tokens, call), size)
+
+
+async def _job(request: convert.GenerateRequest, model: GenerationModel, call: RequestContext) -> Job:
+    """The request, checked, and its grammar."""
+    asked = constraint.asked(request.constraint)
+    grammar = await model.grammars.compiled(asked) if asked else None
+    return await model.prepare(lambda: convert.job(request, model, call, grammar), convert.size(request))

@@ -30,6 +30,7 @@ class GenerationSettings(VLLMSettings):
     speculation: bool = Field(
         True, description="draft tokens by looking up what followed the last ones before; changes no text"
     )
+    grammars: int = Field(64, ge=1, description="compiled constraints kept of each model")
     text_threads: int = Field(2, ge=1, le=64, description="threads that tokenize long prompts")
 
     @field_validator("kv_block_tokens")

@@ -58,7 +58,6 @@ async def test_bad_fields_are_named_with_limit_and_fix(stub: Stub, request_: Ask
 @pytest.mark.parametrize(
     ("field", "values"),
     [
-        ("constraint", {"constraint": pb.Constraint(regex="a+")}),
         ("adapter", {"adapter": "mine"}),
     ],
 )

@@ -140,12 +140,12 @@ CASES: dict[str, tuple[str, str, Any, grpc.StatusCode, str]] = {
         INVALID,
         "model",
     ),
-    "constraint not served yet": (
+    "schema that asks for the unknown": (
         "generation",
         "generate",
-        generation.GenerateRequest(text="a", constraint={"json_object": True}),
-        grpc.StatusCode.UNIMPLEMENTED,
-        "",
+        generation.GenerateRequest(text="a", constraint={"json_schema": '{"type": "strin"}'}),
+        INVALID,
+        "constraint.json_schema",
     ),
 }
 

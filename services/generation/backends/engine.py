@@ -25,7 +25,7 @@ async def start(manifest: Manifest, directory: Path, settings: GenerationSetting
         _engine(prepared, context, settings),
         f"engine-{manifest.name}",
         observer,
-        threads=settings.threads,
+        threads=prepared.threads,
         queue_limit=settings.queue_limit,
     )
     return Started(worker, prepared.manifest, context, prepared.config.vocab_size)

@@ -18,10 +18,17 @@ def advance(sequence: Sequence, token: int, context: int) -> str:
     if match:
         _stop(sequence, StopMatch(text=match))
         return text
-    full = sequence.output_length >= stopping.max_tokens or len(sequence.tokens) >= context
-    if full and not sequence.finish:
-        sequence.finish = FinishReason.LENGTH
+    if not sequence.finish:
+        sequence.finish = _spent(sequence, context)
     return text + _flush(sequence) if sequence.finish else text
+
+
+def _spent(sequence: Sequence, context: int) -> FinishReason | None:
+    """Why nothing more may come, if so. A complete text needs no end token, which may be held off or unknown."""
+    if sequence.constraint and sequence.constraint.finished:
+        return FinishReason.STOP
+    full = sequence.output_length >= sequence.request.stopping.max_tokens or len(sequence.tokens) >= context
+    return FinishReason.LENGTH if full else None
 
 
 def _judge_token(sequence: Sequence, token: int) -> None:

@@ -1,5 +1,5 @@
 """One row of logits, changed as its request asks, in this order: penalties, bias, allowed ids, bad words, held
-end tokens; then, for a draw: temperature, top_k, top_p, min_p, typical_p. Knows no batch."""
+end tokens, constraint; then, for a draw: temperature, top_k, top_p, min_p, typical_p. Knows no batch."""
 
 import numpy as np
 import torch
@@ -45,7 +45,10 @@ def _forbid(logits: Tensor, sequence: Sequence, params: SamplingParams) -> None:
     forbidden = sequence.bad_words.after(sequence.opened)
     if sequence.held_open:
         forbidden += sequence.request.stopping.end_token_ids
-    logits[torch.tensor(forbidden, dtype=torch.int64)] = -torch.inf
+    if forbidden:
+        logits[torch.tensor(forbidden, dtype=torch.int64)] = -torch.inf
+    if sequence.constraint:
+        logits += torch.from_numpy(sequence.constraint.mask())
 
 
 def candidates(logits: Tensor, params: SamplingParams) -> tuple[Tensor, Tensor]:

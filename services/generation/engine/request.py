@@ -17,7 +17,9 @@ from services.generation.engine.output import Delta, FinishReason, PositionLogpr
 if TYPE_CHECKING:
     from services.generation.engine.beams import Beam
 
-NO_TOKEN_LEFT = "no token is left to choose: allowed_token_ids, bad_words and min_tokens exclude each other"
+NO_TOKEN_LEFT = (
+    "no token is left to choose: allowed_token_ids, bad_words, min_tokens and the constraint exclude each other"
+)
 
 TokenIds = tuple[int, ...] | NDArray[np.int64]
 
@@ -126,6 +128,29 @@ class TextSink(Protocol):
     def fork(self) -> Self: ...
 
 
+class Constraint(Protocol):
+    """What the text of one sequence may go on with; raises InvalidInput where telling needs too much."""
+
+    @property
+    def finished(self) -> bool:
+        """Whether the text is complete and cannot go on."""
+
+    def allows(self, token: int) -> bool:
+        """Whether `mask` is 0 there, found faster."""
+
+    def mask(self) -> NDArray[np.float32]:
+        """[vocab]: 0 for tokens that may come next, -inf for others."""
+
+    def take(self, token: int) -> None:
+        """The token was chosen."""
+
+    def forced(self, most: int) -> list[int]:
+        """At most so many tokens that spell the only text that may follow; often none."""
+
+    def fork(self) -> Self:
+        """Another sequence's, as far on as this one."""
+
+
 class Sequence:
     """One continuation of a request. Filled by: scheduler `blocks`, `hashes`, `computed`,
     `charged`; engine the rest.
@@ -141,6 +166,7 @@ class Sequence:
         bad_words: BadWords = NO_BAD_WORDS,
         listener: Callable[[Delta], None] = lambda _: None,
         known: tuple[int, ...] = (),
+        constraint: Constraint | None = None,
     ) -> None:
         self.request = request
         self.index = index
@@ -150,6 +176,7 @@ class Sequence:
         self.opened: Open = ()  # bad words that the end of the output begins
         self.listener = listener
         self.known = known
+        self.constraint = constraint
         self.drafter = Drafter()
         self.tokens = list(request.prompt)
         self.output_counts: Counter[int] = Counter()
@@ -191,6 +218,11 @@ class Sequence:
     @property
     def edits_logits(self) -> bool:
         """Whether the model's logits are changed before choosing."""
+        return self.constraint is not None or self.reweighs
+
+    @property
+    def reweighs(self) -> bool:
+        """Whether they are changed by more than a constraint."""
         return self.request.sampling.edits_logits or self.held_open or bool(self.bad_words.texts)
 
     @property
@@ -213,6 +245,7 @@ class Sequence:
         other = copy(self)
         other.text, other.tokens = self.text.fork(), self.tokens.copy()
         other.output_counts, other.hashes = self.output_counts.copy(), self.hashes.copy()
+        other.constraint = self.constraint and self.constraint.fork()
         other.computed, other.blocks = 0, []
         return other
 
@@ -221,3 +254,5 @@ class Sequence:
         self.tokens.append(token)
         self.output_counts[token] += 1
         self.opened = self.bad_words.extend(self.opened, token)
+        if self.constraint:
+            self.constraint.take(token)

@@ -173,3 +173,16 @@ def test_what_may_be_remembered_at_all():
         "StepSession",
         "TokenizeStream",
     ]
+
+
+def test_every_part_of_a_constraint_is_part_of_the_key():
+    shapes: list[dict[str, Any]] = [
+        {},
+        {"json_object": True},
+        {"regex": "a"},
+        {"grammar": "a"},
+        {"json_schema": "a"},
+    ]
+    shapes += [{"json_schema": "b"}, {"choice": {"values": ["a"]}}, {"choice": {"values": ["a", "b"]}}]
+    keys = {key(generation_service_pb2.GenerateRequest(text="x", constraint=shape)) for shape in shapes}
+    assert len(keys) == len(shapes)

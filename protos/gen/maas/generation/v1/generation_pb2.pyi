@@ -27,7 +27,7 @@ class _FinishReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FinishRe
     DESCRIPTOR: _descriptor.EnumDescriptor
     FINISH_REASON_UNSPECIFIED: _FinishReason.ValueType  # 0
     FINISH_REASON_STOP: _FinishReason.ValueType  # 1
-    """A stop string or stop token; see stop_match."""
+    """A stop string or stop token, see stop_match; or, without one, a constraint's text that cannot go on."""
     FINISH_REASON_LENGTH: _FinishReason.ValueType  # 2
     """max_tokens or the end of the context."""
     FINISH_REASON_EOS: _FinishReason.ValueType  # 3
@@ -39,7 +39,7 @@ class FinishReason(_FinishReason, metaclass=_FinishReasonEnumTypeWrapper):
 
 FINISH_REASON_UNSPECIFIED: FinishReason.ValueType  # 0
 FINISH_REASON_STOP: FinishReason.ValueType  # 1
-"""A stop string or stop token; see stop_match."""
+"""A stop string or stop token, see stop_match; or, without one, a constraint's text that cannot go on."""
 FINISH_REASON_LENGTH: FinishReason.ValueType  # 2
 """max_tokens or the end of the context."""
 FINISH_REASON_EOS: FinishReason.ValueType  # 3
@@ -333,7 +333,10 @@ Global___Choice: _TypeAlias = Choice  # noqa: Y015
 
 @_typing.final
 class Constraint(_message.Message):
-    """Shape of the output. UNIMPLEMENTED until constraints are served."""
+    """Shape of the output. Special tokens are no part of it. What ends with LENGTH, by a stop string or by a stop token
+    may be cut short; everything else fits. INVALID_ARGUMENT: a text that is none of its kind, asks for what is not
+    known, or is too complex to compile or, while it generates, to follow.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -343,11 +346,23 @@ class Constraint(_message.Message):
     CHOICE_FIELD_NUMBER: _builtins.int
     GRAMMAR_FIELD_NUMBER: _builtins.int
     json_schema: _builtins.str
+    """JSON Schema, draft 2020-12 unless it says otherwise, without `not`, `if`, overlapping `oneOf` and references to
+    other documents. JSON on one line, as Python's json.dumps writes it, members in the schema's order; the schema
+    key `x-guidance` sets other white space.
+    """
     json_object: _builtins.bool
+    """Any JSON object. False = no constraint."""
     regex: _builtins.str
+    """In the syntax of Rust's `regex`, without look-around, word boundaries and back-references; it matches the whole."""
     grammar: _builtins.str
+    """llguidance's dialect of Lark (docs/syntax.md of guidance-ai/llguidance): EBNF rules `name: a "b" | c*`, terminals
+    in capitals, /regex/, %import common.INT, %json {schema}, special tokens by name <|im_end|>; it begins at
+    `start`. Or GBNF as llama.cpp has it (`root ::= …`), known by its `::=`.
+    """
     @_builtins.property
-    def choice(self) -> Global___Choice: ...
+    def choice(self) -> Global___Choice:
+        """One of these texts, of at most 64 KiB in all."""
+
     def __init__(
         self,
         *,
