@@ -35,6 +35,8 @@ struct Glance {
   int from, to;                 // blocks that any of them sees
   const int32_t* table;
   const int8_t* cells;  // of this layer and KV head
+  const int8_t* next_cells;  // and table of what is looked at next: its keys are fetched meanwhile
+  const int32_t* next_table;
   int64_t stride;       // from one block's cell to the next
   int head_dim, window;
   float* scores;  // [blocks, N, 16] for N query heads: a block's weights lie together
@@ -71,12 +73,12 @@ void scores_of(const Glance& g) {
   for (int n = 0; n < N; n++) cut(g.query[n], g.head_dim, queries[n]);
   for (int block = g.from; block < g.to; block++) {
     const int8_t* cell = g.cells + g.table[block] * g.stride;
-    const int8_t* next = g.cells + g.table[std::min(block + 1, g.to - 1)] * g.stride;
+    const int8_t* next = g.cells + g.table[std::min(block + 2, g.to - 1)] * g.stride;
     I upper[N], lower[N];
     for (int n = 0; n < N; n++) upper[n] = all(queries[n].offset[0]), lower[n] = all(queries[n].offset[1]);
     for (int d = 0; d < g.head_dim / 4; d++) {
       __builtin_prefetch(next + d * 4 * LANES);
-      __builtin_prefetch(next + (d + g.head_dim / 4) * 4 * LANES);
+      __builtin_prefetch(cell + (d + g.head_dim / 4) * 4 * LANES);
       const I keys = load(reinterpret_cast<const int32_t*>(cell) + d * LANES);
 #pragma GCC unroll 12
       for (int n = 0; n < N; n++) {
@@ -133,7 +135,9 @@ void mix(const Glance& g, const float* worth) {
     for (int block = g.from; block < g.to; block++) {
       const int8_t* values = g.cells + g.table[block] * g.stride + value_at(g.head_dim, 0, d);
       const uint8_t* steps = g.steps + int64_t(block - g.from) * N * 2 * LANES;
-      for (int four = 0; four < LANES / 4; four++, values += 4 * g.head_dim, steps += 4)
+      const int8_t* next = g.next_cells + g.next_table[block] * g.stride + 4 * LANES * d;
+      for (int four = 0; four < LANES / 4; four++, values += 4 * g.head_dim, steps += 4) {
+        for (int i = 0; i < AT_ONCE; i++) __builtin_prefetch(next + 64 * (four * AT_ONCE + i));
 #pragma GCC unroll 2
         for (int i = 0; i < AT_ONCE; i++) {
           const I value = load(reinterpret_cast<const int32_t*>(values) + i * LANES);
@@ -143,6 +147,7 @@ void mix(const Glance& g, const float* worth) {
             lower[i][n] = dot4(lower[i][n], four_bytes(steps + (2 * n + 1) * LANES), value);
           }
         }
+      }
     }
     for (int i = 0; i < AT_ONCE; i++)
       for (int n = 0; n < N; n++)

@@ -25,6 +25,7 @@ template <int R>
 void tile(const uint8_t* rows, int stride, const int8_t* weights, int quads, const int32_t* offset,
           const int8_t* ahead, int step, int32_t* out) {
   I low[R], high[R];
+#pragma GCC unroll 12
   for (int r = 0; r < R; r++) low[r] = load(offset), high[r] = load(offset + LANES);
   for (int q = 0; q < quads; q++, weights += 4 * PANEL, ahead += step) {
     __builtin_prefetch(ahead);
@@ -38,6 +39,7 @@ void tile(const uint8_t* rows, int stride, const int8_t* weights, int quads, con
       high[r] = dot4(high[r], x, second);
     }
   }
+#pragma GCC unroll 12
   for (int r = 0; r < R; r++) store(out + r * PANEL, low[r]), store(out + r * PANEL + LANES, high[r]);
 }
 

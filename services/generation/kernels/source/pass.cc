@@ -58,7 +58,7 @@ class Pass {
       normalise(walker);
       multiply(walker, l.qkv, layer, &Change::qkv, m.hidden, [&](int row, int at, F low, F high) { put(width, row, at, low, high); });
       walker.each(b.rows, 8, [&](int row) { place(row, layer); });
-      walker.each(int(groups.size()) * m.kv_heads, 1, [&](int i) { attend(i, layer, scores[walker.index]); });
+      walker.each(int(groups.size()) * m.kv_heads, groups.size() < 16 ? 1 : m.kv_heads, [&](int i) { attend(i, layer, scores[walker.index]); });
       narrow(walker, attended, wide);
       multiply(walker, l.out, layer, &Change::out, wide, [&](int row, int at, F low, F high) { add(row, at, low, high); });
       normalise(walker);
@@ -207,6 +207,9 @@ class Pass {
     g.table = table(group.first);
     g.stride = m.kv_heads * cell_size(m.head_dim);
     g.cells = b.cells[layer] + kv * cell_size(m.head_dim);
+    const int next = std::min(item + 1, int(groups.size()) * m.kv_heads - 1);
+    g.next_table = table(groups[next / m.kv_heads].first);
+    g.next_cells = b.cells[layer] + next % m.kv_heads * cell_size(m.head_dim);
     g.head_dim = m.head_dim, g.window = m.window;
     const int queries = group.count * each, most = std::min(queries, QUERIES);
     const int64_t weights = int64_t(most) * (g.to - g.from) * LANES;
