@@ -12,6 +12,11 @@ using maas::Linear;
 
 constexpr int PANEL = 2 * LANES;
 constexpr int TILE = 12;  // rows whose sums fit the registers: 12 · 2 of 32
+#if defined(__AVX512F__)
+constexpr int IN_REGISTERS = TILE;  // else they would pass through memory on their way in and out
+#else
+constexpr int IN_REGISTERS = 1;  // they do not fit
+#endif
 
 // Rows as bytes 128 + round(x / scale).
 struct Rows {
@@ -25,7 +30,7 @@ template <int R>
 void tile(const uint8_t* rows, int stride, const int8_t* weights, int quads, const int32_t* offset,
           const int8_t* ahead, int step, int32_t* out) {
   I low[R], high[R];
-#pragma GCC unroll 12
+#pragma GCC unroll IN_REGISTERS
   for (int r = 0; r < R; r++) low[r] = load(offset), high[r] = load(offset + LANES);
   for (int q = 0; q < quads; q++, weights += 4 * PANEL, ahead += step) {
     __builtin_prefetch(ahead);
@@ -39,7 +44,7 @@ void tile(const uint8_t* rows, int stride, const int8_t* weights, int quads, con
       high[r] = dot4(high[r], x, second);
     }
   }
-#pragma GCC unroll 12
+#pragma GCC unroll IN_REGISTERS
   for (int r = 0; r < R; r++) store(out + r * PANEL, low[r]), store(out + r * PANEL + LANES, high[r]);
 }
 
