@@ -6,10 +6,10 @@ A guess costs a row of the next pass and saves a pass if it comes true; it never
 from collections.abc import Sequence
 from math import log
 
-ORDER = 3  # tokens that must have occurred before
+ORDERS = (3, 2)  # tokens that must have occurred before; the longer tell more
 MOST = 11  # with the token before them, as many rows as the kernels hold in registers
 FIXED_ROWS = 8  # a pass of n rows costs as much as n + so many
-LEARNING_RATE = 0.25
+FIRST_TRUST, LEARNING_RATE = 0.5, 0.25
 HIGHEST_TRUST = 0.95
 
 
@@ -17,10 +17,10 @@ class Drafter:
     """Foretells one sequence. Every guess is judged, made use of or not, so trust is gained at no cost."""
 
     def __init__(self) -> None:
-        self._follows: dict[tuple[int, ...], int] = {}  # ORDER tokens → the place after they occurred last
+        self._follows: dict[tuple[int, ...], int] = {}  # some tokens → the place after they occurred last
         self._read = 0
         self._foretold: list[int] = []
-        self._trust = 0.0
+        self._trust = FIRST_TRUST
 
     def propose(self, tokens: Sequence[int], rows: int, most: int) -> list[int]:
         """At most `most` tokens to follow `tokens`, which only ever grow, in a pass that has `rows` rows."""
@@ -36,13 +36,15 @@ class Drafter:
                 return
 
     def _learn(self, tokens: Sequence[int]) -> None:
-        for place in range(max(self._read, ORDER), len(tokens)):
-            self._follows[tuple(tokens[place - ORDER : place])] = place
+        for order in ORDERS:
+            for place in range(max(self._read, order), len(tokens)):
+                self._follows[tuple(tokens[place - order : place])] = place
         self._read = len(tokens)
 
     def _look_up(self, tokens: Sequence[int]) -> list[int]:
         """What followed last time; where that runs into the present, it goes on repeating itself."""
-        start = self._follows.get(tuple(tokens[-ORDER:]))
+        known = (self._follows.get(tuple(tokens[-order:])) for order in ORDERS)
+        start = next((place for place in known if place is not None), None)
         if start is None:
             return []
         found = list(tokens[start : start + MOST])

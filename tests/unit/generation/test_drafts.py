@@ -1,9 +1,9 @@
 """What is foretold, and when it is worth a row."""
 
-from services.generation.engine.drafts import MOST, ORDER, Drafter
+from services.generation.engine.drafts import MOST, Drafter
 
 
-def grown(tokens: list[int], start: int = ORDER) -> Drafter:
+def grown(tokens: list[int], start: int = 3) -> Drafter:
     """A drafter that has seen the text grow token by token."""
     drafter = Drafter()
     for end in range(start, len(tokens) + 1):
@@ -15,11 +15,20 @@ def test_nothing_is_foretold_of_what_never_occurred() -> None:
     assert grown(list(range(50))).propose([*range(50), 60], 1, MOST) == []
 
 
-def test_no_row_is_spent_before_guesses_have_come_true() -> None:
+def test_a_full_pass_has_no_row_for_guesses_that_have_not_come_true_yet() -> None:
     text = [1, 2, 3, 4, 5] * 2
     drafter = Drafter()
-    assert drafter.propose(text, 1, MOST) == []
-    assert drafter.propose([*text, 1], 1, MOST) != []
+    assert drafter.propose(text, 16, MOST) == []
+    for end in range(1, 6):
+        text.append(end)
+        drafter.propose(text, 16, MOST)
+    assert drafter.propose([*text, 1], 16, MOST) != []
+
+
+def test_three_tokens_that_occurred_say_more_than_two() -> None:
+    text = [1, 2, 3, 40, 9, 2, 3, 50, 1, 2, 3]
+    assert grown(text).propose(text, 1, 1) == [40]
+    assert grown(text).propose([*text[:-3], 8, 2, 3], 1, 1) == [50]
 
 
 def test_a_loop_is_continued_past_its_end() -> None:
