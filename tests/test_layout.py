@@ -27,6 +27,7 @@ POLICY = (
     "services/generation/engine/estimate.py",
     "services/generation/engine/blocks.py",
     "services/generation/engine/request.py",
+    "services/generation/engine/beams.py",
     "services/sequence/sessions.py",
     "gateway/singleflight.py",
     "gateway/cache_key.py",

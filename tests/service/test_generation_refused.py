@@ -41,6 +41,16 @@ REFUSED: list[tuple[Ask, str, str]] = [
     (Ask(text=TEXT, sampling=pb.Sampling(allowed_token_ids=[400])), "sampling.allowed_token_ids[0]", "0 to 399"),
     (Ask(text=TEXT, sampling=pb.Sampling(logit_bias={400: 1.0})), "sampling.logit_bias[400]", "0 to 399"),
     (Ask(text=TEXT, sampling=pb.Sampling(n=3, best_of=2)), "sampling.best_of", "less than n"),
+    (Ask(text=TEXT, sampling=pb.Sampling(num_beams=2, temperature=0.5)), "sampling.temperature", "draws nothing"),
+    (Ask(text=TEXT, sampling=pb.Sampling(num_beams=2, n=3)), "sampling.n", "more than num_beams = 2"),
+    (Ask(text=TEXT, sampling=pb.Sampling(num_beams=4, best_of=2)), "sampling.best_of", "leave it unset"),
+    (Ask(text=TEXT, sampling=pb.Sampling(length_penalty=2)), "sampling.length_penalty", "set num_beams above 1"),
+    (
+        Ask(text=TEXT, sampling=pb.Sampling(num_beams=4, length_penalty=11)),
+        "sampling.length_penalty",
+        "at most 10",
+    ),
+    (Ask(text=TEXT, sampling=pb.Sampling(num_beams=65)), "sampling.num_beams", "at most 64"),
     (Ask(chat=pb.Chat(messages=[pb.Message(role="wizard", content="x")])), "chat.messages[0].role", "wizard"),
 ]
 

@@ -50,6 +50,7 @@ def generate(draw: st.DrawFn) -> Drawn:
     pick = lambda *values: draw(st.sampled_from([None, *values]))  # noqa: E731
     text, salt = draw(st.sampled_from(["a", "b"])), pick("", "s")
     sampling = {"temperature": pick(0, 0.5), "top_k": pick(0, 3), "top_p": pick(1, 0.5), "seed": pick(0, 1)}
+    sampling |= {"num_beams": pick(1, 4), "length_penalty": pick(1, 0)}
     stopping = {"max_tokens": pick(256, 5), "ignore_eos": draw(maybe)}
     output = {"echo": draw(maybe), "skip_special_tokens": draw(maybe), "stream_interval_tokens": pick(1, 2)}
     bias = draw(st.permutations([(1, 0.5), (2, 1.0)]))
@@ -64,7 +65,8 @@ def generate(draw: st.DrawFn) -> Drawn:
         request.sampling.logit_bias[token] = weight
     told = (text, salt, sampling["temperature"] or 0, sampling["top_k"] or 0, given_or(sampling["top_p"], 1))
     seeded = (sampling["seed"], given_or(stopping["max_tokens"], 256), bool(stopping["ignore_eos"]))
-    meaning = (*told, *seeded, bool(output["echo"]), given_or(output["skip_special_tokens"], True))
+    searched = (given_or(sampling["num_beams"], 1), given_or(sampling["length_penalty"], 1))
+    meaning = (*told, *seeded, *searched, bool(output["echo"]), given_or(output["skip_special_tokens"], True))
     return request, meaning
 
 

@@ -193,7 +193,8 @@ def test_random_lives_keep_the_accounts(seed: int, blocks: int, budget: int, run
 
 def test_policy_runs_without_torch() -> None:
     names = (
-        "scheduler, fairness, plan, deadlines, blocks, request, step, prefix, stops, output, advance, bad_words"
+        "scheduler, fairness, plan, deadlines, blocks, request, step, prefix, stops, output, advance, bad_words, "
+        "beams"
     )
     code = f"import sys; from services.generation.engine import {names}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

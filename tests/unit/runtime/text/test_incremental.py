@@ -29,6 +29,21 @@ def test_deltas_of_any_ids_concatenate_to_the_whole_decode(family: str, data: st
 
 
 @pytest.mark.parametrize("family", FAMILIES)
+@given(data=st.data())
+def test_a_fork_goes_its_own_way(family: str, data: st.DataObject) -> None:
+    tokenizer = all_families()[family]
+    top = data.draw(st.sampled_from([tokenizer.vocab_size, min(270, tokenizer.vocab_size)]))
+    past, left, right = (data.draw(st.lists(st.integers(0, top - 1), max_size=8)) for _ in range(3))
+    skip = data.draw(st.booleans())
+    decoder = IncrementalDecoder(tokenizer, skip)
+    begun = decoder.push_all(past)
+    other = decoder.fork()
+    texts = [begun + one.push_all(ids) for one, ids in ((decoder, left), (other, right))]
+    texts = [text + one.flush() for one, text in zip((decoder, other), texts, strict=True)]
+    assert texts == [tokenizer.decode(past + ids, skip) for ids in (left, right)]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
 @given(text=st.text(max_size=40))
 def test_text_streams_without_a_replacement_character_of_its_own(family: str, text: str) -> None:
     tokenizer = all_families()[family]
