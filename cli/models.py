@@ -83,11 +83,14 @@ def import_model(
     source: Annotated[str, typer.Argument(help="A file, a directory, or hf:OWNER/NAME[@REVISION].")],
     name: Name,
     manifest: Annotated[Path | None, typer.Option(help="TOML with manifest fields and [options].")] = None,
+    base: Annotated[str, typer.Option(help="Of an adapter: its base's name in the store.")] = "",
     root: Root = ROOT,
     cache: Cache = CACHE,
 ) -> None:
-    """Publish a model from GGUF, a Hugging Face directory, a checkpoint, .npz or tokenizer file."""
+    """Publish a model from GGUF, a Hugging Face or PEFT directory, a checkpoint, .npz or tokenizer file."""
     told = tomllib.loads(manifest.read_text(encoding="utf-8")) if manifest else {}
+    if base:
+        told["options"] = {**told.get("options", {}), "base": base}
     published = pulling.import_model(ModelStore(root), cache.expanduser(), source, name, told)
     out().print(f"{published.name}/{published.version} {published.digest}", soft_wrap=True)
 

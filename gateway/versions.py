@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from gateway.methods import Method
 from maas.model.v1 import model_pb2
 from services.runtime.store.labels import CANARY
+from services.runtime.store.manifest import adapted_digest
 from services.runtime.watchers import Watchers
 
 Key = tuple[str, str]
@@ -62,14 +63,12 @@ class ModelIndex:
 
     def resolve(self, method: Method, request: Any) -> Serving | None:
         """What `request` will be answered by; None when that cannot be told yet, and never a guess."""
-        found = self._named(method, request)
-        if request.version:
-            return _one([m for m in found if request.version in (m.version, *m.version_labels)])
-        return _one([m for m in found if m.answers_unversioned] or found)
+        return self._adapted(method, request, _meant(self._named(method, request), request.version))
 
     def canary(self, method: Method, request: Any) -> Serving | None:
         """The version labelled `canary` of the model that `request` names or means; None if there is none."""
-        return _one([m for m in self._named(method, request) if CANARY in m.version_labels])
+        found = _one([m for m in self._named(method, request) if CANARY in m.version_labels])
+        return self._adapted(method, request, found)
 
     def areas_of(self, name: str) -> list[str]:
         """The services that know a model."""
@@ -109,6 +108,15 @@ class ModelIndex:
         task = method.task(request)
         return [m for m in self._serving(method.area) if task in m.default_for]
 
+    def _adapted(self, method: Method, request: Any, found: Serving | None) -> Serving | None:
+        """With the adapter that `request` asks for, if it does; None while that one is not known."""
+        named = getattr(request, "adapter", "")
+        if found is None or not named:
+            return found
+        name, _, version = named.partition("@")
+        adapter = _meant([m for m in self._serving(method.area) if m.name == name], version)
+        return adapter and found._replace(digest=adapted_digest(found.digest, adapter.digest))
+
     def _tell(self, model: model_pb2.Model) -> None:
         self._listener(model)
         self._watchers.tell(model)
@@ -116,6 +124,13 @@ class ModelIndex:
 
 def _key(model: model_pb2.Model) -> Key:
     return model.name, model.version
+
+
+def _meant(found: list[model_pb2.Model], version: str) -> Serving | None:
+    """Of one model's versions the one that a number, a label or "" means."""
+    if version:
+        return _one([m for m in found if version in (m.version, *m.version_labels)])
+    return _one([m for m in found if m.answers_unversioned] or found)
 
 
 def _one(found: list[model_pb2.Model]) -> Serving | None:

@@ -1,10 +1,11 @@
 """`python -m services.generation`: settings → models → service → serve."""
 
+from collections.abc import Collection
 from pathlib import Path
 
 from maas.generation.v1.generation_service_pb2_grpc import add_GenerationServiceServicer_to_server
 from services.generation import model
-from services.generation.model import GenerationModel
+from services.generation.adapters import ADAPTER_TASK, Hosted, StoredAdapter
 from services.generation.observe import GenerationMetrics
 from services.generation.service import GenerationService
 from services.generation.settings import GenerationSettings
@@ -13,14 +14,21 @@ from services.runtime.server import Floor, main
 from services.runtime.store.manifest import Manifest
 
 
-def open_host(floor: Floor[GenerationSettings]) -> ModelHost[GenerationModel]:
-    """The generation models of the store, each with an engine of its own."""
+def open_host(floor: Floor[GenerationSettings]) -> ModelHost[Hosted]:
+    """The generation models of the store, each with an engine of its own, and the adapters beside them."""
     settings = floor.settings
 
-    async def load(manifest: Manifest, directory: Path) -> GenerationModel:
+    async def load(manifest: Manifest, directory: Path) -> Hosted:
+        if ADAPTER_TASK in manifest.tasks:
+            return StoredAdapter.read(manifest, directory)
         return await model.load(manifest, directory, settings, GenerationMetrics(floor.metrics, manifest.name))
 
-    return floor.host("generation", load, settings.defaults)
+    return floor.host("generation", load, settings.defaults, files_at_start)
+
+
+def files_at_start(manifest: Manifest) -> Collection[str]:
+    """What loading reads: of an adapter nothing, before it is asked for."""
+    return () if ADAPTER_TASK in manifest.tasks else manifest.files
 
 
 async def build(floor: Floor[GenerationSettings]) -> None:

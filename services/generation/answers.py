@@ -91,7 +91,7 @@ def generated(
         usage=_usage(job, stream, sum(len(piece.token_ids) for piece in found)),
         seed=job.request.seed,
         prompt_logprobs=_prompt_positions(job.request, words),
-        served_by=served_by(model.manifest),
+        served_by=served_by(model.manifest, model.digest),
         timing=_timing(stream, call),
     )
 
@@ -154,7 +154,7 @@ class Messages:
         reply.stream_id = self.call.request_id
         reply.seed = self.job.request.seed
         reply.prompt_logprobs.extend(_prompt_positions(self.job.request, self.model.tokenizer))
-        reply.served_by.CopyFrom(served_by(self.model.manifest))
+        reply.served_by.CopyFrom(served_by(self.model.manifest, self.model.digest))
 
 
 def scored(
@@ -169,7 +169,7 @@ def scored(
         total_logprob=total,
         perplexity=math.exp(-total / len(counted)),
         scored_tokens=len(counted),
-        served_by=served_by(model.manifest),
+        served_by=served_by(model.manifest, model.digest),
         timing=_timing(stream, call),
     )
 

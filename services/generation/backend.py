@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from services.generation.engine.request import Sequence as EngineSequence
+from services.generation.shelf import Shelf
 from services.generation.stream import TokenStream
 from services.runtime.store.manifest import Manifest
 
@@ -32,9 +33,11 @@ class Backend(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """A backend and the manifest as it answers. `context`: most tokens, prompt included, of one sequence."""
+    """A backend and the manifest as it answers. `context`: most tokens, prompt included, of one sequence. `shelf`:
+    its adapters; None where it takes none."""
 
     backend: Backend
     manifest: Manifest
     context: int
     vocab_size: int
+    shelf: Shelf | None = None

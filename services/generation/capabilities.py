@@ -16,7 +16,7 @@ NEUTRAL: Mapping[str, object] = {
     "sampling.length_penalty": 1.0,
     "sampling.typical_p": 1.0,
 }
-NOT_SERVED = ("adapter", "resume")
+NOT_SERVED = ("resume",)
 
 
 def names(descriptor: Descriptor, prefix: str = "") -> Iterator[str]:

@@ -61,6 +61,7 @@ def job(
             tenant=call.tenant,
             deadline=call.deadline,
             salt=_salt(call.tenant, request.cache_salt),
+            adapter=model.adapter,
         ),
         n=n,
         draws=draws,

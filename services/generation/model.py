@@ -11,14 +11,16 @@ from typing import TypeVar
 from services.generation.backend import Backend
 from services.generation.backends import engine
 from services.generation.backends.vllm import start as vllm
+from services.generation.engine.adapter import Adapter
 from services.generation.engine.bad_words import Vocabulary
 from services.generation.engine.request import Request, Stopping
 from services.generation.grammars import Grammars
 from services.generation.job import Job
 from services.generation.settings import GenerationSettings
+from services.generation.shelf import Shelf
 from services.generation.stream import Observer, TokenStream
 from services.runtime.errors import PreconditionFailed
-from services.runtime.store.manifest import Manifest
+from services.runtime.store.manifest import Manifest, adapted_digest
 from services.runtime.text import chat, tokenizer
 from services.runtime.text.chat import ChatTemplate
 from services.runtime.text.tokenizer import Tokenizer
@@ -33,7 +35,8 @@ STARTERS = {"engine": engine.start, "vllm": vllm.start}
 @dataclass(frozen=True, slots=True)
 class GenerationModel:
     """One loaded version. `context`: most tokens, prompt included, of one sequence. `spoken` and `shown`: what
-    each token adds to a text, without and with special tokens.
+    each token adds to a text, without and with special tokens. `shelf`: None where
+    no adapters are taken; `adapter`: that of the call it is leased for.
     """
 
     manifest: Manifest
@@ -47,6 +50,14 @@ class GenerationModel:
     worker: Backend
     threads: ThreadPoolExecutor
     grammars: Grammars
+    shelf: Shelf | None = None
+    adapter: Adapter | None = None
+
+    @property
+    def digest(self) -> str:
+        """Of everything that decides an answer, the adapter of this call included."""
+        own = self.manifest.digest
+        return own if self.adapter is None else adapted_digest(own, self.adapter.digest)
 
     def require_template(self) -> ChatTemplate:
         """The chat template, or PreconditionFailed if the model has none."""
@@ -104,6 +115,7 @@ async def load(
         worker=started.backend,
         threads=ThreadPoolExecutor(settings.text_threads, thread_name_prefix="generation-text"),
         grammars=Grammars(words, shown.spellings, words.special_ids | ends, settings.grammars),
+        shelf=started.shelf,
     )
 
 

@@ -8,25 +8,24 @@ from grpc import aio
 
 from maas.generation.v1 import generation_service_pb2, generation_service_pb2_grpc
 from services.generation import answers, constraint, convert
+from services.generation.adapters import Hosted, Models
 from services.generation.job import Job
 from services.generation.model import GenerationModel
 from services.runtime.context import RequestContext, current
 from services.runtime.host import ModelHost
 
-TASK = "generation.generate"
-
 
 class GenerationService(generation_service_pb2_grpc.GenerationServiceServicer):
     """Text, token ids or chat in; text out. A caller that leaves aborts its request."""
 
-    def __init__(self, host: ModelHost[GenerationModel]) -> None:
-        self._host = host
+    def __init__(self, host: ModelHost[Hosted]) -> None:
+        self._models = Models(host)
 
     async def Generate(
         self, request: generation_service_pb2.GenerateRequest, context: aio.ServicerContext
     ) -> generation_service_pb2.GenerateResponse:
         """All completions at once."""
-        with self._host.lease(request.model, request.version, TASK) as model:
+        async with self._models.lease(request) as model:
             call = current()
             job = await _job(request, model, call)
             with model.open(job, whole=True) as stream:
@@ -38,7 +37,7 @@ class GenerationService(generation_service_pb2_grpc.GenerationServiceServicer):
         self, request: generation_service_pb2.GenerateStreamRequest, context: aio.ServicerContext
     ) -> AsyncIterator[generation_service_pb2.GenerateStreamResponse]:
         """Tokens as they are chosen."""
-        with self._host.lease(request.model, request.version, TASK) as model:
+        async with self._models.lease(request) as model:
             call = current()
             job = await _job(request, model, call)
             with model.open(job) as stream:
@@ -51,7 +50,7 @@ class GenerationService(generation_service_pb2_grpc.GenerationServiceServicer):
         self, request: generation_service_pb2.ScoreRequest, context: aio.ServicerContext
     ) -> generation_service_pb2.ScoreResponse:
         """Log probability of a given text, token by token."""
-        with self._host.lease(request.model, request.version, TASK) as model:
+        async with self._models.lease(request) as model:
             call = current()
             asked = await model.prepare(lambda: convert.scoring(request, model, call), convert.size(request))
             with model.open(asked.job, whole=True) as stream:

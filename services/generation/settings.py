@@ -31,6 +31,7 @@ class GenerationSettings(VLLMSettings):
         True, description="draft tokens by looking up what followed the last ones before; changes no text"
     )
     grammars: int = Field(64, ge=1, description="compiled constraints kept of each model")
+    adapters_max: int = Field(8, ge=1, description="adapters that each model keeps in memory")
     text_threads: int = Field(2, ge=1, le=64, description="threads that tokenize long prompts")
 
     @field_validator("kv_block_tokens")

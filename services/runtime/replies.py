@@ -8,9 +8,11 @@ from services.runtime.context import current
 from services.runtime.store.manifest import Manifest
 
 
-def served_by(manifest: Manifest) -> served_pb2.ServedBy:
-    """Model, version and digest."""
-    return served_pb2.ServedBy(model=manifest.name, version=str(manifest.version), digest=manifest.digest)
+def served_by(manifest: Manifest, digest: str = "") -> served_pb2.ServedBy:
+    """Model, version and digest: the manifest's unless more than the model decided."""
+    return served_pb2.ServedBy(
+        model=manifest.name, version=str(manifest.version), digest=digest or manifest.digest
+    )
 
 
 def timing(

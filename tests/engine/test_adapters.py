@@ -39,9 +39,13 @@ def merged_net(kind: str, net: CausalLM, changes: Changes) -> CausalLM:
     return other
 
 
+def adapter_of(runner: Runner, changes: Changes, digest: str = "it") -> Adapter:
+    return Adapter(digest, runner.adapted(lambda _: changes))
+
+
 def logits(runner: Runner, changes: Changes | None, tokens: list[int]) -> Tensor:
     """Of every token of one sequence, all in one pass."""
-    adapter = None if changes is None else Adapter("it", runner.adapted(changes))
+    adapter = None if changes is None else adapter_of(runner, changes)
     one = Sequence(Request(tuple(tokens), adapter=adapter), 0, text_sink())
     one.blocks = list(range(1, 2 + len(tokens) // 16))
     with torch.inference_mode():
@@ -95,7 +99,7 @@ def adapters(model: CausalLM | Int8) -> list[Adapter | None]:
     net = tiny_model()
     runner = make_engine(model).runner
     made = [changes_of(net, 1), changes_of(net, 2, rank=7, only=FEW), changes_of(net, 3, rank=33)]
-    return [None, *(Adapter(f"adapter {n}", runner.adapted(changes)) for n, changes in enumerate(made))]
+    return [None, *(adapter_of(runner, changes, f"adapter {n}") for n, changes in enumerate(made))]
 
 
 def workload(adapters: list[Adapter | None], count: int = 12) -> list[Sequence]:

@@ -16,11 +16,11 @@ from maas.generation.v1 import generation_service_pb2 as service_pb
 from maas.generation.v1.generation_service_pb2_grpc import (
     GenerationServiceStub as Stub,
 )
+from services.generation.adapters import TASK
 from services.generation.engine.engine import Engine
 from services.generation.model import GenerationModel
 from services.generation.models import registry
 from services.generation.models.causal_lm import CausalLM
-from services.generation.service import TASK
 from services.runtime.host import ModelHost
 from services.runtime.status import status_of
 from services.runtime.store.store import ModelStore

@@ -2,7 +2,6 @@
 
 import asyncio
 import math
-from typing import Any
 
 import grpc
 import pytest
@@ -63,17 +62,6 @@ async def test_bad_fields_are_named_with_limit_and_fix(stub: Stub, request_: Ask
         code, fields, text = await refusal(joined(stub, request_))
         assert (code, fields) == (grpc.StatusCode.INVALID_ARGUMENT, [field]) and said in text
     assert (await stub.Generate(Ask(text=TEXT, stopping=free(1)))).completions
-
-
-@pytest.mark.parametrize(
-    ("field", "values"),
-    [
-        ("adapter", {"adapter": "mine"}),
-    ],
-)
-async def test_what_is_not_served_is_refused_by_name(stub: Stub, field: str, values: dict[str, Any]) -> None:
-    code, _, text = await refusal(stub.Generate(Ask(text=TEXT, **values)))
-    assert code is grpc.StatusCode.UNIMPLEMENTED and field in text
 
 
 async def test_resume_and_best_of_are_not_for_streams(stub: Stub) -> None:

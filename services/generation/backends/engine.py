@@ -9,6 +9,7 @@ from services.generation.engine.engine import Engine
 from services.generation.engine.scheduler import Limits, Scheduler
 from services.generation.precision import Prepared, prepare
 from services.generation.settings import GenerationSettings
+from services.generation.shelf import Shelf
 from services.generation.stream import Observer
 from services.generation.worker import EngineWorker
 from services.runtime.errors import PreconditionFailed
@@ -28,7 +29,8 @@ async def start(manifest: Manifest, directory: Path, settings: GenerationSetting
         threads=prepared.threads,
         queue_limit=settings.queue_limit,
     )
-    return Started(worker, prepared.manifest, context, prepared.config.vocab_size)
+    shelf = Shelf(settings.adapters_max, prepared.runner.adapted)
+    return Started(worker, prepared.manifest, context, prepared.config.vocab_size, shelf)
 
 
 def _engine(prepared: Prepared, context: int, settings: GenerationSettings) -> Engine:

@@ -1,7 +1,7 @@
 """Runs one step through the eight-bit kernels: chunks → arrays → hidden states → logits. Knows no schedules."""
 
 import ctypes
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import accumulate, chain, repeat
 
 import numpy as np
@@ -69,9 +69,9 @@ class KernelRunner:
         table = self._logits[:, :vocab]
         return [Row(table, *row) for row in zip(range(len(rows)), *told, strict=True)]
 
-    def adapted(self, changes: Changes) -> object:
+    def adapted(self, read: Callable[[CausalLM], Changes]) -> object:
         """The pairs, packed."""
-        return PackedAdapter(self._outline, changes)
+        return PackedAdapter(self._outline, read(self._outline))
 
     def copy_block(self, source: int, target: int) -> None:
         """The cells of one KV block into another."""

@@ -1,6 +1,6 @@
 """Runs one step through the model: inputs → hidden states → logits. Knows no schedules and no sampling."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -56,8 +56,8 @@ class Runner(Protocol):
     def logits(self, computed: Computed, rows: Sequence[int]) -> list[Row]:
         """Of these rows of the pass."""
 
-    def adapted(self, changes: Changes) -> object:
-        """What an `Adapter` carries for this runner. Called on any thread."""
+    def adapted(self, read: Callable[[CausalLM], Changes]) -> object:
+        """What an `Adapter` carries for this runner; `read` gives the changes of a net. Called on any thread."""
 
     def copy_block(self, source: int, target: int) -> None:
         """Keys and values of one KV block into another."""
@@ -93,9 +93,9 @@ class ModelRunner:
         told = (peaks.indices.tolist(), peaks.values.tolist(), table.logsumexp(-1).tolist())
         return [Row(table, *row) for row in zip(range(count), *told, strict=True)]
 
-    def adapted(self, changes: Changes) -> object:
+    def adapted(self, read: Callable[[CausalLM], Changes]) -> object:
         """The pairs as they are."""
-        return changes
+        return read(self.model)
 
     def copy_block(self, source: int, target: int) -> None:
         """Keys and values of one KV block into another."""

@@ -77,6 +77,16 @@ def load(manifest: Manifest, directory: Path) -> CausalLM:
     return model.eval().requires_grad_(False)
 
 
+def renames(architecture: str) -> Mapping[str, str]:
+    """Regexes and what they make of a checkpoint's names: the net's."""
+    return _known(architecture).rename
+
+
+def prefix(architecture: str) -> str:
+    """What stands before the net's own names in a checkpoint of today."""
+    return "transformer." if _known(architecture).build is GPT2LMHeadModel else "model."
+
+
 def _known(architecture: str) -> Architecture:
     if architecture not in ARCHITECTURES:
         known = ", ".join(sorted(ARCHITECTURES))

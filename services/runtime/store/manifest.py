@@ -18,7 +18,13 @@ Task = Literal[
     "sequence.forecast",
     "sequence.session",
     "generation.generate",
+    "generation.adapter",
 ]
+
+
+def adapted_digest(base: str, adapter: str) -> str:
+    """What decides an answer of a model with an adapter: both digests."""
+    return "sha256:" + hashlib.sha256(f"{base} {adapter}".encode()).hexdigest()
 
 
 class Frozen(BaseModel):

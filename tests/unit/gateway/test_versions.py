@@ -6,9 +6,11 @@ import pytest
 
 from gateway.methods import SERVICES, by_request, methods_of
 from gateway.versions import ModelIndex, Serving
+from maas.generation.v1 import generation_service_pb2
 from maas.model.v1 import model_pb2
 from maas.sequence.v1 import sequence_service_pb2
 from maas.vision.v1 import vision_service_pb2
+from services.runtime.store.manifest import adapted_digest
 
 METHODS = by_request(m for area, service in SERVICES.items() for m in methods_of(area, service))
 CLASSIFY = METHODS["maas.vision.v1.ClassifyRequest"]
@@ -152,3 +154,26 @@ async def test_changes_end_also_for_those_who_come_after_the_end():
     with index.changes() as after:
         async with asyncio.timeout(5):
             assert [changed.name async for changed in after] == []
+
+
+def test_an_adapter_is_part_of_what_is_meant():
+    index, method = ModelIndex(), METHODS["maas.generation.v1.GenerateRequest"]
+    old, new = model("pirate", 1), model("pirate", 2)
+    new.answers_unversioned = True
+    index.replace("generation", [model("small", 1, default="generation.generate"), old, new])
+
+    def digest(**asked: str) -> str | None:
+        found = index.resolve(method, generation_service_pb2.GenerateRequest(text="x", **asked))
+        assert found is None or (found.model, found.version) == ("small", "1")
+        return found and found.digest
+
+    assert digest() == "small1"
+    assert digest(adapter="pirate") == digest(adapter="pirate@2") == adapted_digest("small1", "pirate2")
+    assert digest(adapter="pirate@1") == adapted_digest("small1", "pirate1")
+    assert digest(adapter="ghost") is digest(adapter="pirate@3") is None
+    new.state = model_pb2.MODEL_STATE_DRAINING
+    index.update("generation", new)
+    newest = model("pirate", 3)
+    newest.answers_unversioned = True
+    index.update("generation", newest)
+    assert digest(adapter="pirate") == adapted_digest("small1", "pirate3")

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from services.runtime.errors import InvalidInput
-from services.runtime.store.importers import gguf, hf_directory, npz, state_dict, tokenizer_file
+from services.runtime.store.importers import gguf, hf_directory, npz, peft, state_dict, tokenizer_file
 from services.runtime.store.importers.inputs import Files
 
 # Part of each recipe: raise it when an importer writes other bytes than before.
@@ -22,6 +22,7 @@ IMPORTERS: Mapping[str, Importer] = {
     "gguf": gguf.run,
     "hf_directory": hf_directory.run,
     "npz": npz.run,
+    "peft": peft.run,
     "state_dict": state_dict.run,
     "tokenizer_file": tokenizer_file.run,
 }
@@ -29,6 +30,8 @@ IMPORTERS: Mapping[str, Importer] = {
 
 def importer_for(files: Files) -> str:
     """The importer that fits the files' names. InvalidInput where none does."""
+    if peft.CONFIG in files:
+        return "peft"
     if "config.json" in files:
         return "hf_directory"
     suffixes = {".gguf": "gguf", ".npz": "npz", **dict.fromkeys(state_dict.SUFFIXES, "state_dict")}

@@ -48,7 +48,9 @@ class GenerateRequest(_message.Message):
     truncate_prompt_tokens: _builtins.int
     """Keep only the last so many prompt tokens."""
     adapter: _builtins.str
-    """UNIMPLEMENTED until adapters are served by name."""
+    """A low-rank adapter of the model, by its name in the store, or `name@version`. NOT_FOUND names those there are;
+    FAILED_PRECONDITION for one of another base; RESOURCE_EXHAUSTED where no more fit into memory.
+    """
     @_builtins.property
     def token_ids(self) -> _tensor_pb2.TokenIds: ...
     @_builtins.property
