@@ -4,10 +4,12 @@ The article serves GPT-2 as it was downloaded and calls the pipeline with a keyw
 Here a model of the store goes on learning, GPT-2- and Llama-shaped alike: SmolLM2 by default, or what
 `transformer-lm` published (`base=NAME`). `max_length` and `num_return_sequences` mean what they mean there, for
 the samples at the end. Without a file it learns the King James Bible. Adapters are merged when the version is
-written: it is served like any other.
+written: it is served like any other. With `form=adapter` they are a version of their own, asked for by name
+beside the base.
 """
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -15,9 +17,10 @@ from pydantic import Field
 
 from services.generation.models import registry
 from services.generation.models.causal_lm import CausalLM
-from services.runtime.errors import PreconditionFailed
+from services.runtime.errors import InvalidInput, PreconditionFailed
 from services.runtime.store.manifest import Manifest
 from services.runtime.store.store import ModelStore
+from training.adapter import AdapterTraining
 from training.checkpoint import seed_everything
 from training.data import kjv, text
 from training.data.mnist import Fetch
@@ -33,6 +36,9 @@ class GPT2FinetunePlan(LanguagePlan):
     base: str = Field("smollm2-135m-instruct", description="the model to go on from")
     version: str = Field("", description="of the base: a number or a label; empty = the newest")
     method: Literal["lora", "full"] = Field("lora", description="thin adapters, or all weights")
+    form: Literal["merged", "adapter"] = Field(
+        "merged", description="of LoRA when published: a whole model, or the adapter alone, served on its base"
+    )
     rank: int = Field(8, ge=1, description="of the adapters")
     alpha: float = Field(16, gt=0, description="their weight is alpha / rank")
     steps: int = Field(200, ge=1, description="optimiser steps of an epoch")
@@ -57,13 +63,16 @@ class GPT2Finetune:
     plan: ClassVar[type[Plan]] = GPT2FinetunePlan
 
     def begin(self, plan: GPT2FinetunePlan, fetcher: Fetch) -> LanguageTraining:
+        if plan.form == "adapter" and plan.method != "lora":
+            raise InvalidInput("form", "adapter is for method=lora; all weights are published whole: form=merged")
         store = ModelStore(Path(plan.store))
         manifest = store.resolve(plan.base, plan.version)
         directory = store.directory(manifest)
         base = loaded(manifest, directory)
         net, origin = own_copy(base, manifest), origin_of(manifest, directory, plan)
         corpus = text.load(Path(plan.data)) if plan.data else kjv.load(fetcher)
-        training = LanguageTraining(net, corpus, origin, plan, plan.steps * plan.batch_size)
+        work = partial(AdapterTraining, base=manifest) if plan.form == "adapter" else LanguageTraining
+        training = work(net, corpus, origin, plan, plan.steps * plan.batch_size)
         training.before = lambda: judged(base, training.test.ids, plan.context)
         seed_everything(plan.seed)
         if plan.method == "lora":
@@ -73,7 +82,7 @@ class GPT2Finetune:
 
 def loaded(manifest: Manifest, directory: Path) -> CausalLM:
     """The stored net, its weights mapped from the store. PreconditionFailed if it is no language model."""
-    if not manifest.serves("generation"):
+    if "generation.generate" not in manifest.tasks:
         raise PreconditionFailed(f"{manifest.name!r} is no language model: it does {', '.join(manifest.tasks)}")
     return registry.load(manifest, directory)
 
@@ -90,7 +99,8 @@ def origin_of(manifest: Manifest, directory: Path, plan: GPT2FinetunePlan) -> Or
     spec = manifest.tokenizer
     if spec is None or spec.kind != "huggingface":
         raise PreconditionFailed(f"{manifest.name!r} has no tokenizer.json to go on with")
-    how: Mapping[str, str] = {"lora": f"LoRA of rank {plan.rank}, merged", "full": "all weights"}
+    merged = ", merged" if plan.form == "merged" else ""
+    how: Mapping[str, str] = {"lora": f"LoRA of rank {plan.rank}{merged}", "full": "all weights"}
     notes = f"fine-tuned from {manifest.name}/{manifest.version} {manifest.digest}: {how[plan.method]}"
     data = (directory / spec.file).read_bytes()
     return Origin(manifest.architecture, manifest.config, data, spec, manifest.licence, notes)

@@ -5,13 +5,16 @@ from pathlib import Path
 import pytest
 import torch
 
-from services.generation.models import registry
+from services.generation.adapters import AdapterConfig
+from services.generation.engine.adapter import Adapter
+from services.generation.models import low_rank, registry
 from services.runtime.errors import InvalidInput, ModelNotFound
 from services.runtime.store.publish import Draft
 from services.runtime.store.sources.fetcher import Fetcher
 from services.runtime.store.store import ModelStore
 from services.runtime.text import tokenizer
 from tests.engine.tiny import make_engine, run, sequence
+from training.lora import merged_state
 from training.plan import plan_of
 from training.publish import publish
 from training.recipes.gpt2_finetune import GPT2Finetune, GPT2FinetunePlan
@@ -91,11 +94,39 @@ def test_finetuning_learns_the_new_text(
         torch.testing.assert_close(served, done.model(tokens), atol=1e-4, rtol=1e-4)
 
 
+def test_an_adapter_published_alone_says_what_the_merged_model_says(
+    pretrained: tuple[ModelStore, Finished], tmp_path: Path
+) -> None:
+    store = pretrained[0]
+    (tmp_path / "goats.txt").write_text(GOATS)
+    chosen = {"store": str(store.root), "base": "sheep", "form": "adapter", "data": str(tmp_path / "goats.txt")}
+    plan = plan_of(GPT2FinetunePlan, {**chosen, "steps": 40, "context": 32, "threads": 1, "learning_rate": 3e-3})
+    done = train(GPT2Finetune(), plan, Fetcher(tmp_path / "cache"), tmp_path / "run")
+    store_result(store, "goats", done, plan)
+    base, manifest = store.resolve("sheep"), store.resolve("goats")
+    config = AdapterConfig.model_validate(manifest.config)
+    assert manifest.tasks == ("generation.adapter",) and (config.base, config.r) == ("sheep", 8)
+    assert config.base_weights == base.files["model.safetensors"]
+    assert "merged" not in manifest.provenance.notes
+    net, merged = registry.load(base, store.directory(base)), registry.build(base.architecture, base.config)
+    merged.eval().load_state_dict(merged_state(done.model))
+    engine, path = make_engine(net), store.directory(manifest) / low_rank.FILE
+    renames = registry.renames(base.architecture)
+    read = engine.runner.adapted(lambda it: low_rank.load(path, it, renames, config.scale))
+    prompt = tokenizer.load(base, store.directory(base)).encode_ids(PROMPT)
+    alone, tuned = (sequence(prompt, adapter=one, max_tokens=20) for one in (None, Adapter("goats", read)))
+    before, after = (result.tokens for result in run(engine, [alone, tuned]))
+    assert after == run(make_engine(merged), [sequence(prompt, max_tokens=20)])[0].tokens != before
+
+
 def test_what_cannot_be_finetuned_is_said_before_anything_is_done(tmp_path: Path) -> None:
     recipe, fetcher = GPT2Finetune(), Fetcher(tmp_path / "cache")
     absent = plan_of(GPT2FinetunePlan, {"data": "x.txt", "store": str(tmp_path / "none"), "base": "gpt9"})
     with pytest.raises(ModelNotFound, match="gpt9"):
         recipe.begin(absent, fetcher)
+    whole = plan_of(GPT2FinetunePlan, {"form": "adapter", "method": "full", "store": str(tmp_path / "none")})
+    with pytest.raises(InvalidInput, match="form: adapter is for method=lora"):
+        recipe.begin(whole, fetcher)
 
 
 def test_the_presets_are_plans_of_their_own() -> None:
