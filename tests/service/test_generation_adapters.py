@@ -127,7 +127,7 @@ async def test_adapters_that_do_not_fit_are_refused_and_hurt_nobody(served: Serv
     assert code is grpc.StatusCode.FAILED_PRECONDITION and "other weights" in text
     for _ in range(2):
         code, _, text = await refusal(served.stub.Generate(asked("wide")))
-        assert code is grpc.StatusCode.FAILED_PRECONDITION and "(rank, 32)" in text
+        assert code is grpc.StatusCode.FAILED_PRECONDITION and f"(rank, {CONFIG['hidden_size']})" in text
     assert served.model.shelf.digests == []
     assert ids(await served.stub.Generate(asked("red"))) == expected(0)
 

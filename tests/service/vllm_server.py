@@ -17,10 +17,11 @@ from maas.generation.v1.generation_service_pb2_grpc import (
     add_GenerationServiceServicer_to_server,
 )
 from services.generation.__main__ import open_host
+from services.generation.adapters import TASK
 from services.generation.backends.vllm.capabilities import HONOURED
 from services.generation.capabilities import given
 from services.generation.model import GenerationModel
-from services.generation.service import TASK, GenerationService
+from services.generation.service import GenerationService
 from services.generation.settings import GenerationSettings
 from services.runtime.host import ModelHost
 from services.runtime.server import Floor

@@ -60,7 +60,7 @@ inline constexpr auto TILES = tiles_of(std::make_integer_sequence<int, TILE>{});
 
 // emit(row, low, high) for each row: the 32 outputs of `panel` as floats.
 template <class Emit>
-void product(const Linear& w, int panel, const Rows& x, Emit emit) {
+[[gnu::always_inline]] inline void product(const Linear& w, int panel, const Rows& x, Emit emit) {
   const int first = panel * PANEL;
   const int8_t* weights = w.weight + static_cast<int64_t>(first) * w.inputs;
   const F scale_low = load(w.scale + first), scale_high = load(w.scale + first + LANES);
