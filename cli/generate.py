@@ -1,14 +1,21 @@
 """`maas call generate`: a prompt or a chat message in, text out, whole or as it comes."""
 
+import time
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Any
 
 import typer
 
 from cli import calling
-from cli.client import Answer
+from cli.client import Answer, CallFailed, Client
 from maas.generation.v1 import generation_pb2, generation_service_pb2
+from services.runtime.errors import Code
 
 SERVICE = "maas.generation.v1.GenerationService"
+
+# Where the way to the stream broke, or its server left: see `unbroken`.
+BROKEN = (Code.UNAVAILABLE, Code.CANCELLED)
+PAUSES_S = (0.1, 0.5, 1.0, 2.0, 4.0)
 
 Scale = Annotated[float | None, typer.Option(show_default=False)]
 Count = Annotated[int | None, typer.Option(show_default=False)]
@@ -65,7 +72,35 @@ def print_stream(options: calling.Calling, request: generation_service_pb2.Gener
     """Text as it comes; JSON waits for the end."""
     answer = Answer()
     with options.client() as client:
-        for reply in client.stream(f"{SERVICE}/GenerateStream", [request], answer):
+        for reply in unbroken(client, request, answer):
             if not options.json:
                 print(reply.text_delta, end="", flush=True)
     options.finish(answer, lambda _: print())
+
+
+def unbroken(
+    client: Client, request: generation_service_pb2.GenerateStreamRequest, answer: Answer
+) -> Iterator[Any]:
+    """The messages of a stream; where it breaks, it is resumed. CallFailed where that does not help."""
+    pauses = iter(PAUSES_S)
+    while True:
+        arrived = len(answer.replies)
+        try:
+            yield from client.stream(f"{SERVICE}/GenerateStream", [request], answer)
+            return
+        except CallFailed as error:
+            if len(answer.replies) > arrived:
+                pauses = iter(PAUSES_S)
+            pause_s = next(pauses, None)
+            if error.status.code not in BROKEN or not answer.replies or pause_s is None:
+                raise
+            time.sleep(pause_s)
+            request = after(answer.replies)
+
+
+def after(replies: Sequence[Any]) -> generation_service_pb2.GenerateStreamRequest:
+    """Asks for what comes after the messages that arrived."""
+    place = generation_pb2.Resume(
+        stream_id=replies[0].stream_id, after_sequence_number=replies[-1].sequence_number
+    )
+    return generation_service_pb2.GenerateStreamRequest(resume=place)

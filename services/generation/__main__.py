@@ -7,9 +7,13 @@ from maas.generation.v1.generation_service_pb2_grpc import add_GenerationService
 from services.generation import model
 from services.generation.adapters import ADAPTER_TASK, Hosted, StoredAdapter
 from services.generation.observe import GenerationMetrics
+from services.generation.resume.recorder import Recorder
+from services.generation.resume.store import RecordStore
 from services.generation.service import GenerationService
 from services.generation.settings import GenerationSettings
 from services.runtime.host import ModelHost
+from services.runtime.redis_link import RedisLink
+from services.runtime.sealing import Sealer, keys_of
 from services.runtime.server import Floor, main
 from services.runtime.store.manifest import Manifest
 
@@ -32,8 +36,25 @@ def files_at_start(manifest: Manifest) -> Collection[str]:
 
 
 async def build(floor: Floor[GenerationSettings]) -> None:
-    """One host of models, one servicer."""
-    floor.add(add_GenerationServiceServicer_to_server, GenerationService(open_host(floor)))
+    """One host of models, one recorder of streams, one servicer."""
+    host = open_host(floor)
+    floor.add(add_GenerationServiceServicer_to_server, GenerationService(host, open_recorder(floor)))
+
+
+def open_recorder(floor: Floor[GenerationSettings]) -> Recorder | None:
+    """Writes streams down as they are told; None where no Redis is named."""
+    settings, metrics = floor.settings, floor.metrics
+    if not settings.redis_url:
+        return None
+    link = RedisLink.of(
+        settings, metrics.stream_records.labels("fault").inc, metrics.breaker_open.labels("redis").set
+    )
+    sealer = Sealer(keys_of(settings.cache_key.get_secret_value())) if settings.cache_key else None
+    store = RecordStore(link, sealer, settings.stream_ttl_s)
+    recorder = Recorder(store, settings.stream_record_kib * 1024, metrics)
+    floor.on_start(recorder.start)
+    floor.on_close(recorder.close)
+    return recorder
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Deltas → maas.generation.v1 answers. Knows no gRPC; `convert.py` is the other direction."""
 
 import math
-from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from maas.common.v1 import served_pb2
@@ -57,9 +57,10 @@ async def collected(stream: TokenStream, job: Job) -> list[Piece]:
     return pieces
 
 
-async def pieces(stream: TokenStream, job: Job) -> AsyncGenerator[Piece, None]:
-    """The job's text as it comes, `interval` tokens a piece or more; pieces of one index join to the whole."""
-    open_pieces = {index: Piece(index, job.prefix) for index in range(job.draws)}
+async def pieces(stream: TokenStream, job: Job, begun: Collection[int] = ()) -> AsyncGenerator[Piece, None]:
+    """The job's text as it comes, `interval` tokens a piece or more; pieces of one index join to the whole.
+    `begun`: of which the prefix was told before."""
+    open_pieces = {index: Piece(index, "" if index in begun else job.prefix) for index in range(job.draws)}
     async for batch in stream.batches():
         for delta in batch:
             open_pieces[delta.sequence.index].take(delta)
@@ -120,9 +121,14 @@ class Messages:
     job: Job
     stream: TokenStream
     call: RequestContext
+    stream_id: str
     sent: int = 0
     ended: int = 0
     tokens: int = 0
+
+    def go_on(self, sent: int, ended: int, tokens: int) -> None:
+        """As many messages, ended completions and tokens were told so far, whoever told them."""
+        self.sent, self.ended, self.tokens = sent, ended, tokens
 
     def size(self, piece: Piece) -> int:
         """Work of the next message, in log probabilities; the first one carries the prompt's."""
@@ -151,7 +157,7 @@ class Messages:
         return reply
 
     def _open(self, reply: service_pb.GenerateStreamResponse) -> None:
-        reply.stream_id = self.call.request_id
+        reply.stream_id = self.stream_id
         reply.seed = self.job.request.seed
         reply.prompt_logprobs.extend(_prompt_positions(self.job.request, self.model.tokenizer))
         reply.served_by.CopyFrom(served_by(self.model.manifest, self.model.digest))

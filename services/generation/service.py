@@ -1,25 +1,30 @@
 """maas.generation.v1.GenerationService: convert → engine → convert. Knows no tensor and no thread."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from functools import partial
 
 from grpc import aio
 
 from maas.generation.v1 import generation_service_pb2, generation_service_pb2_grpc
-from services.generation import answers, constraint, convert
+from maas.generation.v1 import generation_service_pb2 as service_pb
+from services.generation import answers, convert, jobs
 from services.generation.adapters import Hosted, Models
 from services.generation.job import Job
 from services.generation.model import GenerationModel
-from services.runtime.context import RequestContext, current
+from services.generation.resume.record import Header
+from services.generation.resume.recorder import Blank, Recorder, Tape, new_id
+from services.generation.resume.resumer import Message, Resumer, check
+from services.runtime.context import current
+from services.runtime.errors import Unimplemented
 from services.runtime.host import ModelHost
 
 
 class GenerationService(generation_service_pb2_grpc.GenerationServiceServicer):
     """Text, token ids or chat in; text out. A caller that leaves aborts its request."""
 
-    def __init__(self, host: ModelHost[Hosted]) -> None:
-        self._models = Models(host)
+    def __init__(self, host: ModelHost[Hosted], recorder: Recorder | None = None) -> None:
+        self._models, self._recorder = Models(host), recorder
 
     async def Generate(
         self, request: generation_service_pb2.GenerateRequest, context: aio.ServicerContext
@@ -27,7 +32,7 @@ class GenerationService(generation_service_pb2_grpc.GenerationServiceServicer):
         """All completions at once."""
         async with self._models.lease(request) as model:
             call = current()
-            job = await _job(request, model, call)
+            job = await jobs.made(request, model, call)
             with model.open(job, whole=True) as stream:
                 found = await answers.collected(stream, job)
             size = answers.size(job, found)
@@ -36,15 +41,11 @@ class GenerationService(generation_service_pb2_grpc.GenerationServiceServicer):
     async def GenerateStream(
         self, request: generation_service_pb2.GenerateStreamRequest, context: aio.ServicerContext
     ) -> AsyncIterator[generation_service_pb2.GenerateStreamResponse]:
-        """Tokens as they are chosen."""
-        async with self._models.lease(request) as model:
-            call = current()
-            job = await _job(request, model, call)
-            with model.open(job) as stream:
-                messages = answers.Messages(model, job, stream, call)
-                async with aclosing(answers.pieces(stream, job)) as pieces:
-                    async for piece in pieces:
-                        yield await model.prepare(partial(messages.message, piece), messages.size(piece))
+        """Tokens as they are chosen; with `resume`, the rest of a stream that broke."""
+        opened = self._resumed(request) if request.HasField("resume") else self._begun(request)
+        async with aclosing(opened) as messages:
+            async for message in messages:
+                yield message
 
     async def Score(
         self, request: generation_service_pb2.ScoreRequest, context: aio.ServicerContext
@@ -59,9 +60,32 @@ class GenerationService(generation_service_pb2_grpc.GenerationServiceServicer):
             size = answers.size(asked.job, []) if tokens else 0
             return await model.prepare(lambda: answers.scored(model, asked, stream, tokens, call), size)
 
+    async def _begun(self, request: service_pb.GenerateStreamRequest) -> AsyncGenerator[Message, None]:
+        async with self._models.lease(request) as model:
+            call, stream_id = current(), new_id()
+            job = await jobs.made(request, model, call)
+            with model.open(job) as stream:
+                tape = await self._tape(stream_id, request, job, model)
+                messages = answers.Messages(model, job, stream, call, stream_id)
+                async with aclosing(answers.pieces(stream, job)) as pieces:
+                    async for piece in pieces:
+                        message = await model.prepare(partial(messages.message, piece), messages.size(piece))
+                        tape.tell(message)
+                        yield message
+        await tape.finish()
 
-async def _job(request: convert.GenerateRequest, model: GenerationModel, call: RequestContext) -> Job:
-    """The request, checked, and its grammar."""
-    asked = constraint.asked(request.constraint)
-    grammar = await model.grammars.compiled(asked) if asked else None
-    return await model.prepare(lambda: convert.job(request, model, call, grammar), convert.size(request))
+    async def _tape(
+        self, stream_id: str, request: service_pb.GenerateStreamRequest, job: Job, model: GenerationModel
+    ) -> Tape:
+        if self._recorder is None:
+            return Blank()
+        header = await model.prepare(
+            lambda: Header.of(request, job, model.manifest, model.digest), convert.size(request)
+        )
+        return self._recorder.record(current().tenant, stream_id, header)
+
+    def _resumed(self, request: service_pb.GenerateStreamRequest) -> AsyncGenerator[Message, None]:
+        check(request)
+        if self._recorder is None:
+            raise Unimplemented("resume: this server records no streams; set MAAS_REDIS_URL, or ask again")
+        return Resumer(self._models, self._recorder).stream(request, current())

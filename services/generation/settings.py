@@ -8,9 +8,10 @@ from pydantic import Field, ValidationInfo, field_validator
 from services.generation.backends.vllm.settings import VLLMSettings
 from services.generation.kernels.build import FOLDER
 from services.generation.models.config import CHUNK
+from services.runtime.redis_settings import RedisSettings, RedisUrl
 
 
-class GenerationSettings(VLLMSettings):
+class GenerationSettings(VLLMSettings, RedisSettings):
     """What the generation service needs on top of every server."""
 
     port: int = Field(50054, ge=0, le=65535, description="port to listen on; 0 = any free one")
@@ -32,6 +33,10 @@ class GenerationSettings(VLLMSettings):
     )
     grammars: int = Field(64, ge=1, description="compiled constraints kept of each model")
     adapters_max: int = Field(8, ge=1, description="adapters that each model keeps in memory")
+    redis_url: RedisUrl = Field("", description="redis:// or unix:// where streams are recorded; empty = none are")
+    redis_operation_ms: int = Field(500, ge=1, description="longest wait for Redis, away from the streams")
+    stream_ttl_s: float = Field(600, gt=0, description="life of a stream's record after its last message")
+    stream_record_kib: int = Field(1024, ge=1, description="largest record of a stream, KiB")
     text_threads: int = Field(2, ge=1, le=64, description="threads that tokenize long prompts")
 
     @field_validator("kv_block_tokens")

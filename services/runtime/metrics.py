@@ -54,6 +54,8 @@ class Metrics:
         self.tokens = self._counter("maas_tokens", "tokens", "model", "kind")
         # Schedule → run → commit rounds of the engine.
         self.engine_steps = self._counter("maas_engine_steps", "engine steps", "model")
+        # Streams recorded and resumed, and what kept a record from being whole: see recorder.py.
+        self.stream_records = self._counter("maas_stream_records", "recorded streams", "event")
         # Request to first token.
         self.first_token = self._latency("maas_time_to_first_token_seconds", "TTFT", "model")
         # Between two tokens of one sequence.

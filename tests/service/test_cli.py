@@ -17,7 +17,7 @@ from cli.speech import segments
 from maas.generation.v1 import generation_pb2, generation_service_pb2, generation_service_pb2_grpc
 from maas.sequence.v1 import sequence_pb2, sequence_service_pb2, sequence_service_pb2_grpc
 from maas.tokenization.v1 import tokenization_pb2, tokenization_service_pb2, tokenization_service_pb2_grpc
-from services.runtime.errors import InvalidInput, NotFound
+from services.runtime.errors import InvalidInput, NotFound, Unavailable
 from services.runtime.server import Floor
 from services.runtime.settings import ServerSettings
 from tests.harness import running
@@ -39,12 +39,27 @@ class Bytes(tokenization_service_pb2_grpc.TokenizationServiceServicer):
 
 
 class Echo(generation_service_pb2_grpc.GenerationServiceServicer):
-    """Says the prompt back, word by word; the temperature it was given on the last message."""
+    """Says the prompt back, word by word; the temperature it was given on the last message.
+
+    After the word "break" its stream breaks; it goes on where it is resumed.
+    """
+
+    def __init__(self) -> None:
+        self.words: list[str] = []
 
     async def GenerateStream(self, request: Any, context: Any) -> AsyncIterator[Any]:
-        words = (request.text or request.chat.messages[-1].content).split()
-        for number, word in enumerate(words):
-            yield generation_service_pb2.GenerateStreamResponse(sequence_number=number, text_delta=f"{word} ")
+        if request.HasField("resume"):
+            assert request.resume.stream_id == "mine"
+        else:
+            self.words = (request.text or request.chat.messages[-1].content).split()
+        for number, word in enumerate(self.words, start=1):
+            if number <= request.resume.after_sequence_number:
+                continue
+            yield generation_service_pb2.GenerateStreamResponse(
+                sequence_number=number, text_delta=f"{word} ", stream_id="mine" if number == 1 else ""
+            )
+            if word == "break":
+                raise Unavailable("draining")
 
     async def Generate(self, request: Any, context: Any) -> generation_service_pb2.GenerateResponse:
         given = request.sampling.temperature if request.sampling.HasField("temperature") else None
@@ -112,6 +127,17 @@ async def test_options_that_are_not_given_stay_unset(call: Call) -> None:
 
 async def test_a_stream_is_printed_as_it_comes(call: Call) -> None:
     assert (await call("generate", "--stream", "--chat", "one two three")).stdout == "one two three \n"
+
+
+async def test_a_stream_that_breaks_is_resumed(call: Call) -> None:
+    result = await call("generate", "--stream", "one break two break three")
+    assert result.stdout == "one break two break three \n"
+
+
+async def test_a_stream_that_stays_broken_fails(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cli.generate.PAUSES_S", ())
+    result = await call("generate", "--stream", "one break two")
+    assert isinstance(result.exception, CallFailed) and result.exception.status.message == "draining"
 
 
 async def test_any_method_by_name_in_every_shape(call: Call) -> None:

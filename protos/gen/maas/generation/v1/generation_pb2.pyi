@@ -587,14 +587,23 @@ Global___Usage: _TypeAlias = Usage  # noqa: Y015
 
 @_typing.final
 class Resume(_message.Message):
-    """Continue a stream that broke. UNIMPLEMENTED until streams are recorded."""
+    """Go on with a stream that broke: all that came after a message of it, told by any server that shares the records.
+
+    NOT_FOUND: no such stream, or its record has expired; FAILED_PRECONDITION: the model has changed
+    (MODEL_CHANGED), or the record ends earlier (RECORD_ENDS: resume after its last_sequence_number and drop what came
+    later); UNAVAILABLE: the records cannot be had now;
+    UNIMPLEMENTED: this server keeps none. A stream that is resumed while it still runs ends there with
+    FAILED_PRECONDITION (STREAM_TAKEN_OVER).
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
     STREAM_ID_FIELD_NUMBER: _builtins.int
     AFTER_SEQUENCE_NUMBER_FIELD_NUMBER: _builtins.int
     stream_id: _builtins.str
+    """Of the first message; a stream keeps it however often it is resumed."""
     after_sequence_number: _builtins.int
+    """The last message that arrived; 0 = from the start."""
     def __init__(
         self,
         *,

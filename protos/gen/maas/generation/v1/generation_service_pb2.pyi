@@ -184,7 +184,9 @@ class GenerateStreamRequest(_message.Message):
     @_builtins.property
     def output(self) -> _generation_pb2.Output: ...
     @_builtins.property
-    def resume(self) -> _generation_pb2.Resume: ...
+    def resume(self) -> _generation_pb2.Resume:
+        """Alone: every other field is as it was first asked."""
+
     def __init__(
         self,
         *,
