@@ -13,7 +13,7 @@ from services.generation.adapters import Hosted, Models
 from services.generation.job import Job
 from services.generation.model import GenerationModel
 from services.generation.resume.record import Header
-from services.generation.resume.recorder import Blank, Recorder, Tape, new_id
+from services.generation.resume.recorder import Blank, Recorder, Tape
 from services.generation.resume.resumer import Message, Resumer, check
 from services.runtime.context import current
 from services.runtime.errors import Unimplemented
@@ -62,11 +62,11 @@ class GenerationService(generation_service_pb2_grpc.GenerationServiceServicer):
 
     async def _begun(self, request: service_pb.GenerateStreamRequest) -> AsyncGenerator[Message, None]:
         async with self._models.lease(request) as model:
-            call, stream_id = current(), new_id()
+            call = current()
             job = await jobs.made(request, model, call)
             with model.open(job) as stream:
-                tape = await self._tape(stream_id, request, job, model)
-                messages = answers.Messages(model, job, stream, call, stream_id)
+                tape = await self._tape(request, job, model)
+                messages = answers.Messages(model, job, stream, call, tape.stream_id)
                 async with aclosing(answers.pieces(stream, job)) as pieces:
                     async for piece in pieces:
                         message = await model.prepare(partial(messages.message, piece), messages.size(piece))
@@ -74,15 +74,12 @@ class GenerationService(generation_service_pb2_grpc.GenerationServiceServicer):
                         yield message
         await tape.finish()
 
-    async def _tape(
-        self, stream_id: str, request: service_pb.GenerateStreamRequest, job: Job, model: GenerationModel
-    ) -> Tape:
+    async def _tape(self, request: service_pb.GenerateStreamRequest, job: Job, model: GenerationModel) -> Tape:
         if self._recorder is None:
             return Blank()
-        header = await model.prepare(
-            lambda: Header.of(request, job, model.manifest, model.digest), convert.size(request)
-        )
-        return self._recorder.record(current().tenant, stream_id, header)
+        made = partial(Header.of, request, job, model.manifest, model.digest)
+        header = await model.prepare(made, convert.size(request))
+        return self._recorder.record(current().tenant, header)
 
     def _resumed(self, request: service_pb.GenerateStreamRequest) -> AsyncGenerator[Message, None]:
         check(request)

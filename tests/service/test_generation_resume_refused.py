@@ -43,7 +43,8 @@ async def test_what_cannot_be_resumed(pair: tuple[Stub, Stub]) -> None:
 async def test_another_digest_or_a_missing_model_is_told(
     store: ModelStore, valkey: ValkeyServer, tmp_path: Path, pair: tuple[Stub, Stub]
 ) -> None:
-    told = await broken(pair[0], streamed(PLAIN), 3)
+    many = Ask(text=TEXT, sampling=pb.Sampling(temperature=1.5, n=16), stopping=free(150))
+    told = await broken(pair[0], streamed(many), 3)
     changed, empty = ModelStore(tmp_path / "changed"), ModelStore(tmp_path / "empty")
     publish(changed, "tiny", eos_token="<|im_end|>")
     publish(empty, "mute", eos_token="<|im_end|>")

@@ -11,7 +11,7 @@ from typing import Protocol
 from maas.generation.v1 import generation_service_pb2 as service_pb
 from services.generation.resume.record import Header, Record
 from services.generation.resume.recording import Recording
-from services.generation.resume.store import Entry, RecordStore, key_of
+from services.generation.resume.store import PREFIX, Entry, RecordStore, key_of
 from services.runtime.metrics import Metrics
 from services.runtime.redis_link import NoAnswer
 
@@ -25,7 +25,9 @@ log = logging.getLogger("maas.streams")
 
 
 class Tape(Protocol):
-    """What a stream is recorded on."""
+    """What a stream is recorded on, under `stream_id`."""
+
+    stream_id: str
 
     def tell(self, message: service_pb.GenerateStreamResponse) -> None:
         """The next message, just before it is told. PreconditionFailed once the stream was taken over."""
@@ -37,6 +39,9 @@ class Tape(Protocol):
 class Blank:
     """Keeps nothing."""
 
+    def __init__(self) -> None:
+        self.stream_id = new_id()
+
     def tell(self, message: service_pb.GenerateStreamResponse) -> None:
         """Nobody will ask."""
 
@@ -44,9 +49,9 @@ class Blank:
         """Nothing to keep."""
 
 
-def new_id() -> str:
-    """144 random bits: an id is what lets its holder read the stream."""
-    return secrets.token_urlsafe(ID_BYTES)
+def new_id(process: str = "") -> str:
+    """What tells the process, then 144 random bits: an id is what lets its holder read the stream."""
+    return process + secrets.token_urlsafe(ID_BYTES)
 
 
 class Recorder:
@@ -55,22 +60,25 @@ class Recorder:
     def __init__(self, store: RecordStore, most_bytes: int, metrics: Metrics) -> None:
         self.store, self.most_bytes = store, most_bytes
         self._metrics = metrics
+        self._process = secrets.token_urlsafe(PREFIX)[:PREFIX]
         self._waiting: dict[Recording, None] = {}
         self._bytes = 0
         self._woken = asyncio.Event()
         self._flushing = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
 
-    def record(self, tenant: str, stream_id: str, header: Header) -> Recording:
+    def record(self, tenant: str, header: Header) -> Recording:
         """A new stream."""
-        recording = Recording(self, key_of(tenant, stream_id))
+        stream_id = new_id(self._process)
+        recording = Recording(self, stream_id, key_of(tenant, stream_id))
         recording.begin(header)
         self.count("recorded")
         return recording
 
     def goes_on(self, tenant: str, stream_id: str, record: Record) -> Recording:
         """A stream whose record is `record` so far."""
-        return Recording(self, key_of(tenant, stream_id), record.entries, record.size, len(record.messages))
+        key = key_of(tenant, stream_id)
+        return Recording(self, stream_id, key, record.entries, record.size, len(record.messages))
 
     def count(self, event: str) -> None:
         """For the metrics."""

@@ -18,7 +18,10 @@ MOMENT_S = 0.05
 class Recording:
     """`number`: of the next entry. `size`: bytes of the record. `kept`: the last message that surely stands."""
 
-    def __init__(self, recorder: "Recorder", key: str, number: int = 0, size: int = 0, kept: int = 0) -> None:
+    def __init__(
+        self, recorder: "Recorder", stream_id: str, key: str, number: int = 0, size: int = 0, kept: int = 0
+    ) -> None:
+        self.stream_id = stream_id
         self._recorder, self._key = recorder, key
         self._number, self._size, self._kept = number, size, kept
         self._held: list[bytes] = []

@@ -38,6 +38,9 @@ Message = service_pb.GenerateStreamResponse
 
 # A process that lives has written by then what it told, also when Redis was slow to take it.
 LATE_S, LOOK_S = 2.0, 0.05
+# A record that grows is somebody's who still tells it, and is followed; one that rests for so long is taken over.
+# Longer than a recorder waits: what was told before somebody left must stand before others go on.
+QUIET_S = 0.15
 RETRY_AFTER_S = 1.0
 
 
@@ -55,14 +58,20 @@ class Resumer:
         wanted, told = request.resume, Told()
         record = await self._found(wanted, call)
         self._recorder.count("resumed")
-        for message in record.messages:
-            told.take(message)
-            if message.sequence_number > wanted.after_sequence_number:
-                yield message
-        if not told.finished:
-            async with aclosing(self._rest(wanted.stream_id, record, told, call)) as messages:
-                async for message in messages:
+        while True:
+            for message in record.messages[told.number :]:
+                told.take(message)
+                if message.sequence_number > wanted.after_sequence_number:
                     yield message
+            if told.finished:
+                return
+            await asyncio.sleep(QUIET_S)
+            before, record = record, await self._read(wanted.stream_id, call)
+            if record.entries == before.entries:
+                break
+        async with aclosing(self._rest(wanted.stream_id, record, told, call)) as messages:
+            async for message in messages:
+                yield message
 
     async def _found(self, wanted: pb.Resume, call: RequestContext) -> Record:
         """The record; waits a moment where it is not there yet, or does not reach as far as the caller says."""
