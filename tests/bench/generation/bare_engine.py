@@ -20,11 +20,11 @@ from tests.bench.peers.burst import Burst, Outcome, Progress, serve
 
 def load(model: str, settings: GenerationSettings) -> tuple[Engine, Tokenizer]:
     """As the service does it."""
-    torch.set_num_threads(settings.threads)
     store = ModelStore(settings.store)
     manifest = store.resolve(model)
     directory = store.directory(manifest)
     prepared = prepare(manifest, directory, settings)
+    torch.set_num_threads(prepared.threads)
     limits = Limits(settings.batch_tokens, settings.batch_sequences)
     scheduler = Scheduler(BlockPool(prepared.blocks, prepared.block_size), limits)
     context = prepared.config.max_position_embeddings

@@ -10,7 +10,7 @@ from tests.bench.load import Sample, median, ratio, spread
 from tests.bench.peers.prepare import Missing
 from tests.bench.table import Table
 
-OURS = "ours, over gRPC"
+OURS, PLAIN = "ours, over gRPC", "ours, no drafts"
 STREAMED, BARE = "ours, streamed", "ours, in process"
 REFERENCE = "transformers fp32"
 FIGURES = ("workload", "engine", "tokens/s", "p50 ms", "p99 ms", "ours / it", "same first", "spread")
