@@ -15,7 +15,7 @@ from services.generation.engine.row import Row
 from services.generation.engine.runner import Computed, Runner
 from services.generation.engine.scheduler import Limits, Scheduler
 from services.generation.engine.step import Chunk, Step
-from tests.engine.tiny import Result, collect, text_sink
+from tests.engine.tiny import Foretold, Result, collect, text_sink
 
 SAMPLINGS = (
     *(SamplingParams(), SamplingParams(), SamplingParams(), SamplingParams(temperature=1.0)),
@@ -192,7 +192,7 @@ class Lives:
             known = list(self.alone[one].tokens)
             if known and self.draw.random() < 0.5:
                 known[self.draw.randrange(len(known))] = self.draw.randrange(self.vocab)
-            one.known = tuple(known)
+            one.drafter = Foretold(len(request.prompt), known)
         return one
 
     def _lone(self, one: EngineSequence) -> Result:

@@ -187,17 +187,6 @@ def test_one_token_is_allowed_where_the_mask_says_so(pattern: str, seed: int, le
     assert [one.allows(token) for token in range(VOCAB)] == (mask == 0).tolist()
 
 
-def test_forced_tokens_are_the_only_ones() -> None:
-    one = Constraint(grammar("(hello|help) [a-z]"))
-    assert bytes(one.forced(9)) == b"hel" and bytes(one.forced(2)) == b"he"
-    for token in b"hell":
-        one.take(token)
-    assert bytes(one.forced(9)) == b"o "
-    one.take(ord("o"))
-    one.take(ord(" "))
-    assert not one.forced(9)
-
-
 def test_a_fork_goes_its_own_way() -> None:
     one = Constraint(grammar("ab|ac"))
     one.take(ord("a"))

@@ -8,7 +8,7 @@ import torch
 from services.generation.engine.request import SamplingParams, Sequence
 from services.generation.models.causal_lm import CausalLM
 from tests.engine.test_batching import same
-from tests.engine.tiny import Int8, make_engine, run, sequence, tiny_model
+from tests.engine.tiny import Foretold, Int8, make_engine, run, sequence, tiny_model
 
 LOOP = [5, 6, 7, 8, 9]
 
@@ -90,19 +90,21 @@ def test_no_draft_lies_beyond_the_context(model: CausalLM | Int8) -> None:
     assert len(prompt) + len(found[0].tokens) == 512
 
 
-@pytest.mark.parametrize("speculation", [True, False])
-def test_what_is_known_is_said_in_few_passes(model: CausalLM | Int8, speculation: bool) -> None:
-    warm = SamplingParams(temperature=1.5)
-    (told,) = run(make_engine(model), [sequence(range(30), warm, seed=4, max_tokens=100)])
-    engine = make_engine(model, speculation=speculation)
-    again = sequence(range(30), warm, seed=4, max_tokens=100)
-    again.known = tuple(told.tokens[:70])
-    assert same([told], run(engine, [again]))
-    assert engine.steps < (36 if speculation else 200)
+def foretold(tokens: list[int]) -> Sequence:
+    """A request and what its drafter says it will say."""
+    one = sequence(range(30), SamplingParams(temperature=1.5), seed=4, max_tokens=100)
+    one.drafter = Foretold(30, tokens)
+    return one
 
 
-def test_what_is_known_wrongly_costs_only_time(model: CausalLM | Int8) -> None:
-    (told,) = run(make_engine(model), [sequence(range(30), max_tokens=40)])
-    again = sequence(range(30), max_tokens=40)
-    again.known = (*told.tokens[:9], 1, 2, 3, *told.tokens[12:])
-    assert same([told], run(make_engine(model), [again]))
+def test_what_is_foretold_rightly_is_said_in_few_passes(model: CausalLM | Int8) -> None:
+    (told,) = run(make_engine(model), [foretold([])])
+    engine = make_engine(model)
+    assert same([told], run(engine, [foretold(told.tokens[:70])]))
+    assert engine.steps < 40
+
+
+def test_what_is_foretold_wrongly_costs_only_time(model: CausalLM | Int8) -> None:
+    (told,) = run(make_engine(model), [foretold([])])
+    lies = [*told.tokens[:9], 1, 2, 3, *told.tokens[12:40], 4, 4, *told.tokens[42:]]
+    assert same([told], run(make_engine(model), [foretold(lies)]))

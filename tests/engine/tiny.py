@@ -1,6 +1,7 @@
 """A tiny random language model in a real engine, and a text sink of one character a token."""
 
 from collections.abc import Iterable
+from collections.abc import Sequence as Tokens
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import torch
 
 from services.generation.engine.adapter import Adapter
 from services.generation.engine.blocks import BlockPool
+from services.generation.engine.drafts import Drafter
 from services.generation.engine.engine import Engine
 from services.generation.engine.kernel_runner import KernelRunner
 from services.generation.engine.kv_cache import KVCache
@@ -50,6 +52,17 @@ class Characters:
 
     def fork(self) -> "Characters":
         return self  # no state
+
+
+class Foretold(Drafter):
+    """Guesses an output that is given, true or not, as far as it goes."""
+
+    def __init__(self, prompt: int, said: list[int]) -> None:
+        super().__init__()
+        self._prompt, self._said = prompt, said
+
+    def propose(self, tokens: Tokens[int], rows: int, most: int) -> list[int]:
+        return self._said[len(tokens) - self._prompt :][: max(most, 0)]
 
 
 def tiny_model(seed: int = 0, architecture: str = "LlamaForCausalLM") -> CausalLM:

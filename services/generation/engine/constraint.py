@@ -21,7 +21,6 @@ T = TypeVar("T")
 LIMITS = LLParserLimits(step_max_items=20_000, max_lexer_states=50_000, verbose_errors=False)
 RENEWABLE_BYTES = 8192  # a longer grammar takes too long to compile between two tokens
 PLACE = "at 1(8): "  # where `lark` puts the text of every kind but a grammar
-MOST_CUTS = 32  # more tokens than that are not the beginnings of one text
 
 # Eight tokens' bits, the first the lowest → 0 for 1 and -inf for 0.
 SPREAD = np.where(np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1, bitorder="little"), 0.0, -np.inf)
@@ -69,15 +68,6 @@ class Grammar:
         matcher.unsafe_compute_mask_ptr(self._bits.ctypes.data, self._bits.nbytes)
         return SPREAD.take(self._bits.view(np.uint8), axis=0).reshape(-1)[: len(self._spellings)]
 
-    def only(self, matcher: LLMatcher) -> int | None:
-        """The token that holds all that may follow, if that is one text."""
-        ids: list[int] = np.flatnonzero(self.mask(matcher) == 0.0).tolist()
-        if matcher.is_accepting() or not 0 < len(ids) <= MOST_CUTS:
-            return None
-        longest = max(ids, key=lambda token: len(self._spellings[token]))
-        text = self._spellings[longest]
-        return longest if all(text.startswith(self._spellings[token]) for token in ids) else None
-
     def _compiled(self) -> LLMatcher:
         return LLMatcher(self._tokenizer, self._text, limits=LIMITS, log_level=0)
 
@@ -116,16 +106,6 @@ class Constraint:
             return
         self._ask(lambda matcher: matcher.consume_token(token))
         self._taken.append(token)
-
-    def forced(self, most: int) -> list[int]:
-        """At most so many tokens that spell the only text that may follow, in its longest pieces; often none."""
-        ahead, found = self._matcher.deep_copy(), list[int]()
-        while len(found) < most and not ahead.is_stopped():
-            token = self._grammar.only(ahead)
-            if token is None or not ahead.consume_token(token):
-                break
-            found.append(token)
-        return found
 
     def fork(self) -> "Constraint":
         """Another sequence's, as far on as this one."""

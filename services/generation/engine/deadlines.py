@@ -36,10 +36,9 @@ class Deadlines:
         return _too_soon(left_s, least_s) if least_s > left_s else None
 
     def _least_s(self, sequence: Sequence, rows: int) -> float:
-        """A pass brings one token, and as many as are drafted; what is known beforehand may come at once."""
+        """A pass brings one token, and as many as are drafted."""
         still = sequence.request.stopping.min_tokens - sequence.output_length - 1
-        passes = 0 if sequence.known else max(still, 0) // (MOST + 1)
-        return self.estimate.least_s(rows, passes) / MARGIN
+        return self.estimate.least_s(rows, max(still, 0) // (MOST + 1)) / MARGIN
 
 
 def _too_soon(left_s: float, least_s: float) -> DeadlinePassed:

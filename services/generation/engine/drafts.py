@@ -8,7 +8,7 @@ from math import log
 
 ORDERS = (3, 2)  # tokens that must have occurred before; the longer tell more
 MOST = 11  # with the token before them, as many rows as the kernels hold in registers
-FIXED_ROWS = 8  # a pass of n rows costs as much as n + so many
+FIXED_ROWS = 6  # a pass of n rows costs as much as n + so many
 FIRST_TRUST, LEARNING_RATE = 0.5, 0.25
 HIGHEST_TRUST = 0.95
 

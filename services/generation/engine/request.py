@@ -144,9 +144,6 @@ class Constraint(Protocol):
     def take(self, token: int) -> None:
         """The token was chosen."""
 
-    def forced(self, most: int) -> list[int]:
-        """At most so many tokens that spell the only text that may follow; often none."""
-
     def fork(self) -> Self:
         """Another sequence's, as far on as this one."""
 
@@ -155,7 +152,7 @@ class Sequence:
     """One continuation of a request. Filled by: scheduler `blocks`, `hashes`, `computed`,
     `charged`; engine the rest.
 
-    listener: who is told of each delta. known: tokens it will most likely say, from the first on.
+    listener: who is told of each delta.
     """
 
     def __init__(
@@ -165,7 +162,6 @@ class Sequence:
         text: TextSink,
         bad_words: BadWords = NO_BAD_WORDS,
         listener: Callable[[Delta], None] = lambda _: None,
-        known: tuple[int, ...] = (),
         constraint: Constraint | None = None,
     ) -> None:
         self.request = request
@@ -175,7 +171,6 @@ class Sequence:
         self.bad_words = bad_words
         self.opened: Open = ()  # bad words that the end of the output begins
         self.listener = listener
-        self.known = known
         self.constraint = constraint
         self.drafter = Drafter()
         self.tokens = list(request.prompt)

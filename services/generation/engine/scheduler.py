@@ -93,8 +93,7 @@ class Scheduler:
         if not self.limits.speculation or sequence.beam:
             return ()
         most = min(sequence.room, self.context - len(sequence.tokens)) - 1
-        known = sequence.known[sequence.output_length :][: max(min(most, plan.budget), 0)]
-        drafts = known or sequence.drafter.propose(sequence.tokens, plan.rows, most)
+        drafts = sequence.drafter.propose(sequence.tokens, plan.rows, most)
         return tuple(drafts[: self._hold(sequence, len(sequence.tokens) + len(drafts)) - len(sequence.tokens)])
 
     def _hold(self, sequence: Sequence, tokens: int) -> int:

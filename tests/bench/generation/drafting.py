@@ -1,4 +1,4 @@
-"""What drafts bring, to texts that repeat themselves and to texts that do not: our service with and without them."""
+"""What drafts bring to texts that repeat themselves and to others: our service with them and without."""
 
 import asyncio
 import json
