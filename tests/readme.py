@@ -84,8 +84,8 @@ def settings_rows(cls: type[BaseSettings], skip: set[str]) -> Iterator[str]:
     for name, field in cls.model_fields.items():
         if name in skip:
             continue
-        default = field.get_default(call_default_factory=True)
-        shown = "unset" if default in (None, "") else f"`{default}`"
+        shown = "unset" if field.default in (None, "") else f"`{field.default}`"
+        shown = "by machine" if field.default_factory else shown
         flag = "none" if name in secrets_of(cls) else f"`--{name.replace('_', '-')}`"
         yield f"| `MAAS_{name.upper()}` | {flag} | {shown} | {field.description or ''} |"
 
