@@ -19,6 +19,8 @@ class GenerationMetrics:
             "steps": metrics.engine_steps.labels(model),
             "preemptions": metrics.preemptions.labels(model),
             "skipped": metrics.skipped.labels(model, "deadline"),
+            "drafted": metrics.drafts.labels(model, "drafted"),
+            "accepted": metrics.drafts.labels(model, "accepted"),
         }
         self._counted = dict.fromkeys(self._totals, 0)
         self._tokens = {kind: metrics.tokens.labels(model, kind) for kind in ("prompt", "cached", "completion")}
@@ -39,9 +41,9 @@ class GenerationMetrics:
             total.inc(now - self._counted[name])
             self._counted[name] = now
 
-    def token(self, since_s: float, first: bool) -> None:
-        """One output token, so long after the one before it, or after submission."""
-        self._tokens["completion"].inc()
+    def tokens(self, count: int, since_s: float, first: bool) -> None:
+        """Output tokens at once, so long after the ones before them, or after submission."""
+        self._tokens["completion"].inc(count)
         (self._first if first else self._next).observe(since_s)
 
     def started(self, queue_s: float, prompt_tokens: int, cached_tokens: int) -> None:

@@ -17,7 +17,7 @@ class Observer(Protocol):
 
     def stands(self, load: Load) -> None: ...
 
-    def token(self, since_s: float, first: bool) -> None: ...
+    def tokens(self, count: int, since_s: float, first: bool) -> None: ...
 
     def started(self, queue_s: float, prompt_tokens: int, cached_tokens: int) -> None: ...
 
@@ -60,19 +60,19 @@ class TokenStream:
         self.batch_size = max(self.batch_size, delta.batch_size)
         self._held.append(delta)
         now = time.monotonic()
-        first = bool(delta.token_ids) and self._observe(delta.sequence, now)
+        first = bool(delta.token_ids) and self._observe(delta.sequence, len(delta.token_ids), now)
         if first or delta.last or now - self._woken_at >= self._gap():
             self._woken_at = now
             self._woken.set()
 
-    def _observe(self, sequence: EngineSequence, now: float) -> bool:
-        """Whether it is the sequence's first token."""
+    def _observe(self, sequence: EngineSequence, count: int, now: float) -> bool:
+        """Whether these are the sequence's first tokens."""
         if not self._last:
             prompt = len(sequence.request.prompt)
             self._observer.started(self.queue_ms / 1000, prompt, self.sequences[0].cached_tokens)
         before = self._last.get(sequence.index)
         self._last[sequence.index] = now
-        self._observer.token(now - (before or self.submitted), first=before is None)
+        self._observer.tokens(count, now - (before or self.submitted), first=before is None)
         return before is None
 
     async def batches(self) -> AsyncIterator[list[Delta]]:

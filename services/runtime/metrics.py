@@ -66,6 +66,8 @@ class Metrics:
         self.waiting = self._gauge("maas_generation_waiting", "sequences waiting", "model", "priority")
         # Sequences pushed out for want of blocks or by a higher priority, to be computed again.
         self.preemptions = self._counter("maas_generation_preemptions", "preemptions", "model")
+        # Tokens guessed and computed on trial, and those of them that came true.
+        self.drafts = self._counter("maas_generation_drafts", "drafts", "model", "fate")
 
     def _of_the_cache(self) -> None:
         # Gateway look-ups: hit-l1, hit-l2, miss, coalesced, bypass.

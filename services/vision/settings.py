@@ -11,7 +11,7 @@ from services.runtime.settings import ServerSettings
 MAX_DEFAULT_THREADS = 4
 
 
-def _threads() -> int:
+def by_machine() -> int:
     """One convolution net uses few cores well; beyond four, more processes serve better than more threads."""
     return min(MAX_DEFAULT_THREADS, len(os.sched_getaffinity(0)))
 
@@ -22,7 +22,7 @@ class VisionSettings(ServerSettings):
     port: int = Field(50052, ge=0, le=65535, description="port to listen on; 0 = any free one")
     max_message_mib: int = Field(64, ge=1, le=1024, description="largest message, both ways, MiB")
     threads: int = Field(
-        default_factory=_threads, ge=1, le=256, description="compute threads of a batch; the cores, four at most"
+        default_factory=by_machine, ge=1, le=256, description="compute threads of a batch; the cores, four at most"
     )
     image_classify_model: str = Field("efficientnet-lite0", description="model of Classify when none is named")
     image_embed_model: str = Field("efficientnet-lite0", description="model of Embed when none is named")

@@ -12,7 +12,7 @@ from services.generation.engine.request import Sequence
 class Load:
     """waiting: sequences by priority: high (above 0), normal, low. blocks: KV blocks held, cached, blank.
 
-    steps, preemptions, skipped: since the engine began.
+    steps, preemptions, skipped, drafted, accepted: since the engine began.
     """
 
     waiting: Mapping[str, int]
@@ -20,6 +20,8 @@ class Load:
     steps: int
     preemptions: int
     skipped: int
+    drafted: int
+    accepted: int
 
 
 def load(engine: Engine) -> Load:
@@ -30,6 +32,8 @@ def load(engine: Engine) -> Load:
         steps=engine.steps,
         preemptions=engine.scheduler.preemptions,
         skipped=engine.skipped,
+        drafted=engine.drafted,
+        accepted=engine.accepted,
     )
 
 

@@ -7,7 +7,15 @@ from services.runtime.metrics import Metrics
 
 def load(held: int, steps: int, preemptions: int, skipped: int) -> Load:
     waiting = {"high": 1, "normal": 2, "low": 0}
-    return Load(waiting, {"held": held, "cached": 3, "blank": 5}, steps, preemptions, skipped)
+    return Load(
+        waiting,
+        {"held": held, "cached": 3, "blank": 5},
+        steps,
+        preemptions,
+        skipped,
+        drafted=9 * steps,
+        accepted=steps,
+    )
 
 
 def test_gauges_follow_and_counters_count_what_is_new() -> None:
@@ -25,3 +33,13 @@ def test_gauges_follow_and_counters_count_what_is_new() -> None:
     assert value("maas_generation_preemptions_total", model="m") == 1
     assert value("maas_engine_steps_total", model="m") == 12
     assert value("maas_skipped_total", queue="m", why="deadline") == 2
+    assert value("maas_generation_drafts_total", model="m", fate="drafted") == 9 * 12
+    assert value("maas_generation_drafts_total", model="m", fate="accepted") == 12
+
+
+def test_every_token_of_a_beam_is_counted() -> None:
+    metrics = Metrics()
+    observer = GenerationMetrics(metrics, "m")
+    observer.tokens(12, 0.1, first=True)
+    observer.tokens(1, 0.1, first=False)
+    assert metrics.registry.get_sample_value("maas_tokens_total", {"model": "m", "kind": "completion"}) == 13
