@@ -12,7 +12,8 @@ from services.generation.engine.runner import Runner
 from services.generation.engine.step import Chunk, Step
 from services.generation.models import registry
 from services.generation.models.causal_lm import CausalLM
-from services.generation.models.low_rank import Changes, LowRank, linear_layers, merged, sizes
+from services.generation.models.low_rank import FILE, Changes, LowRank, linear_layers, load, merged, save, sizes
+from services.runtime.errors import PreconditionFailed
 from tests.engine.test_kernels import SHAPES, net_of, prompt, sets
 from tests.engine.tiny import VOCAB, Int8, Result, make_engine, run, sequence, text_sink, tiny_model
 
@@ -158,3 +159,43 @@ def test_equal_digests_share_blocks_under_equal_salts_alone() -> None:
         for salt, a in ((b"", one), (b"", same), (b"", other), (b"x", one), (b"", None), (b"x", None))
     ]
     assert salts[0] == salts[1] and len(set(salts)) == 5
+
+
+@pytest.mark.parametrize("sampling", [SamplingParams(), WARM, SamplingParams(num_beams=2)])
+def test_numbers_that_overflow_end_their_own_request_alone(
+    model: CausalLM | Int8, sampling: SamplingParams
+) -> None:
+    changes = changes_of(tiny_model(), 1)
+    endless = {name: LowRank(pair.down, torch.full_like(pair.up, 1e38)) for name, pair in changes.items()}
+    engine = make_engine(model, num_blocks=9)
+    huge = adapter_of(engine.runner, endless, "huge")
+    (broken,) = run(engine, [sequence(prompt(), sampling, adapter=huge)])
+    assert not broken.tokens and isinstance(broken.deltas[-1].error, PreconditionFailed)
+    engine.scheduler.pool.forget()  # so that the blocks are taken again
+    (after,) = told(run(engine, [sequence(prompt()[:37], max_tokens=90)]))
+    assert [after] == told(run(make_engine(model), [sequence(prompt()[:37], max_tokens=90)]))
+
+
+def test_scores_that_are_not_numbers_are_not_told(model: CausalLM | Int8) -> None:
+    engine = make_engine(model)
+    changes = changes_of(tiny_model(), 1)
+    endless = {name: LowRank(pair.down, torch.full_like(pair.up, 1e38)) for name, pair in changes.items()}
+    request = Request(
+        tuple(prompt()),
+        stopping=Stopping(max_tokens=0),
+        prompt_logprobs=0,
+        adapter=adapter_of(engine.runner, endless, "huge"),
+    )
+    (broken,) = run(engine, [Sequence(request, 0, text_sink())])
+    assert isinstance(broken.deltas[-1].error, PreconditionFailed) and not request.prompt_scores
+
+
+@pytest.mark.parametrize("scale", [float("inf"), 1e39, float("nan")])
+def test_pairs_that_are_not_finite_are_refused(scale: float, tmp_path: Path) -> None:
+    net = tiny_model()
+    pairs = {name: (pair.down, pair.up) for name, pair in changes_of(net, 1).items()}
+    save(tmp_path / FILE, pairs, "model.")
+    renames = registry.renames("LlamaForCausalLM")
+    assert load(tmp_path / FILE, net, renames, 1.0).keys() == pairs.keys()
+    with pytest.raises(PreconditionFailed, match="not finite"):
+        load(tmp_path / FILE, net, renames, scale)

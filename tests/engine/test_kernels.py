@@ -157,6 +157,19 @@ def test_the_kernels_compute_the_plain_form_in_eight_bits(kind: str, isa: str, t
 
 
 @pytest.mark.parametrize("isa", sets())
+@pytest.mark.parametrize(("kind", "layer"), [("llama", "gate_proj"), ("gpt2", "c_fc")])
+def test_activations_far_from_zero_are_what_they_are(kind: str, layer: str, isa: str, tmp_path: Path) -> None:
+    net, tokens = net_of(kind), prompt()
+    for name, parameter in net.named_parameters():
+        if name.endswith(f"{layer}.weight"):
+            parameter.data *= 100  # e^x of some inputs leaves what a float holds
+    int8 = Int8.of(net, tmp_path)
+    _, found = served(Int8(int8.packed, int8.net, isa=isa), tokens, [LENGTH])
+    exact = Plain(net, False).logits(torch.tensor(tokens))
+    assert (found - exact).abs().mean() < 0.05 * exact.std()
+
+
+@pytest.mark.parametrize("isa", sets())
 @pytest.mark.parametrize("threads", [1, 2, 3])
 def test_passes_of_any_length_and_any_threads_give_the_same_bits(isa: str, threads: int, tmp_path: Path) -> None:
     int8 = Int8.of(net_of("mistral"), tmp_path)

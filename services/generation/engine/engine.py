@@ -171,6 +171,7 @@ class Engine:
             rows = range(first + start, first + min(start + LOGITS_ROWS, chunk.count))
             for place, row in enumerate(self.runner.logits(computed, rows), start=chunk.start + start + 1):
                 if place < len(request.prompt):
+                    sampler.check(row)
                     token = request.prompt[place]
                     request.prompt_scores[place] = sampler.report(
                         row.log_probabilities(), token, request.prompt_logprobs or 0

@@ -17,13 +17,17 @@ from services.generation.models.config import CHUNK, ModelConfig
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """`batch` neighbouring chunks of `queries` tokens each that attend in one call, from row `start` on."""
+    """`batch` neighbouring chunks of `queries` tokens each that attend in one call, from row `start` on.
+
+    unused: which of the gathered [batch · kv heads · length] keys lie behind the end of their chunk.
+    """
 
     start: int
     batch: int
     queries: int
     cache_rows: Tensor
     hidden: Tensor
+    unused: Tensor
 
     @property
     def stop(self) -> int:
@@ -93,7 +97,13 @@ def _segment(start: int, chunks: list[Chunk], cache: KVCache, config: ModelConfi
         queries=chunks[0].count,
         cache_rows=cache.table_rows(tables),
         hidden=hidden_keys(positions, length, group, config.sliding_window),
+        unused=_unused([chunk.end for chunk in chunks], length, config.num_key_value_heads),
     )
+
+
+def _unused(ends: list[int], length: int, kv_heads: int) -> Tensor:
+    behind = torch.arange(length) >= torch.tensor(ends).unsqueeze(1)
+    return behind.repeat_interleave(kv_heads, dim=0).flatten().nonzero().flatten()
 
 
 def _table(chunk: Chunk, width: int) -> list[int]:

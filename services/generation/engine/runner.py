@@ -32,6 +32,7 @@ class PagedAttention:
         for part in self._inputs.segments:
             rows = slice(part.start, part.stop)
             keys, values = self._cache.gather(layer, part.cache_rows, part.batch)
+            values.view(-1, values.shape[-1]).index_fill_(0, part.unused, 0.0)  # 0 · NaN of others would be NaN
             own = query[rows].view(part.batch, part.queries, *query.shape[1:])
             out[rows] = block_attention(own, keys, values, part.hidden).flatten(0, 1)
         return out.flatten(1)

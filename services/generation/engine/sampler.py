@@ -12,14 +12,16 @@ from services.generation.engine.output import PositionLogprobs, TokenLogprob
 from services.generation.engine.processors import candidates, edit
 from services.generation.engine.request import NO_TOKEN_LEFT, Sequence
 from services.generation.engine.row import Row
-from services.runtime.errors import InvalidInput
+from services.runtime.errors import InvalidInput, PreconditionFailed
 
 
 def choose(row: Row, sequence: Sequence) -> int:
     """The next token of `sequence`.
 
-    InvalidInput if the request's changes leave no token, or a row whose numbers are not finite.
+    InvalidInput if the request's changes leave no token, or a row whose numbers are not finite;
+    PreconditionFailed if those of the model are not.
     """
+    check(row)
     request = sequence.request
     if request.sampling.greedy and not sequence.reweighs and _allowed(row.best, sequence):
         return row.best
@@ -41,8 +43,9 @@ def _allowed(token: int, sequence: Sequence) -> bool:
 def offer(row: Row, sequence: Sequence, count: int) -> Offer:
     """The `count` likeliest next tokens of a beam, fewer where fewer are possible, after the request's changes.
 
-    InvalidInput if those make numbers that are not finite.
+    InvalidInput if those make numbers that are not finite; PreconditionFailed as above.
     """
+    check(row)
     logits = edit(row.logits, sequence) if sequence.edits_logits else row.logits
     if float(logits.max()) == -math.inf:
         return Offer()
@@ -57,6 +60,15 @@ def offer(row: Row, sequence: Sequence, count: int) -> Offer:
         logprobs=(row.logits[tokens] - row.log_sum).tolist(),
         report=None if wanted is None else partial(report, row.log_probabilities(), alternatives=wanted),
     )
+
+
+def check(row: Row) -> None:
+    """PreconditionFailed unless the model's own numbers are finite."""
+    if not math.isfinite(row.log_sum):
+        raise PreconditionFailed(
+            "the model's numbers are not finite here; its weights, or the adapter's, are too large or broken",
+            reason="BAD_WEIGHTS",
+        )
 
 
 def _check_edited(logits: Tensor) -> None:

@@ -93,7 +93,10 @@ def _pair(name: str, layer: nn.Linear | Conv1D, found: Mapping[tuple[str, str], 
             f"the adapter's pair for {name} is {shapes[0]} and {shapes[1]}; the model needs "
             f"(rank, {size_in}) and ({size_out}, rank): it was made for another base"
         )
-    return LowRank(down.contiguous(), (up * scale).contiguous())
+    up = up * scale
+    if not (down.isfinite().all() and up.isfinite().all()):
+        raise PreconditionFailed(f"the adapter's pair for {name} holds numbers that are not finite")
+    return LowRank(down.contiguous(), up.contiguous())
 
 
 def merged(net: CausalLM, changes: Changes) -> dict[str, Tensor]:

@@ -112,7 +112,8 @@ inline float weigh(const Glance& g, int n, int step) {
   for (int block = g.from; block < g.to; block++, at += step * LANES) {
     const F share = exp(load(at) - most);
     total += share;
-    const F weight = share * load(scales_at(g.cells + g.table[block] * g.stride, g.head_dim) + LANES);
+    const F scales = load(scales_at(g.cells + g.table[block] * g.stride, g.head_dim) + LANES);
+    const F weight = share > 0.0f ? share * scales : F{};  // what others left behind need not be finite
     store(at, weight);
     top = max(top, weight);
   }

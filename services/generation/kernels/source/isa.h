@@ -28,6 +28,7 @@ inline F all(float x) { return x - F{}; }
 inline I all(int32_t x) { return x - I{}; }
 inline F to_float(I x) { return __builtin_convertvector(x, F); }
 inline F max(F a, F b) { return a > b ? a : b; }
+inline F min(F a, F b) { return a < b ? a : b; }
 
 // a·b + c rounded once where the machine can: written out, because contraction by the compiler may differ from
 // one place to the next, and a row's bits must not.
@@ -115,9 +116,10 @@ inline F nearest(F x) {
   return (x + magic) - magic;
 }
 
-// e^x: 2^n · e^r with |r| ≤ ln 2 / 2 and a polynomial of degree 6 (Cephes' expf); 0 below -87.
+// e^x: 2^n · e^r with |r| ≤ ln 2 / 2 and a polynomial of degree 6 (Cephes' expf); 0 below -87,
+// e^88 above 88, where 2^n would leave its exponent and come out negative or tiny.
 inline F exp(F x) {
-  F in = max(x, all(-87.0f));
+  F in = min(max(x, all(-87.0f)), all(88.0f));
   F n = nearest(in * 1.44269504088896341f);
   F r = fma(n, all(-0.693359375f), in);
   r = fma(n, all(2.12194440e-4f), r);
