@@ -75,8 +75,7 @@ def _pack(manifest: Manifest, directory: Path, path: Path) -> None:
 
 def _drop_orphans(store: ModelStore) -> None:
     """Packed files of versions that are gone, or of another format. Who has one open keeps it."""
-    versions = [(name, number) for name in store.names() for number in store.versions(name)]
-    kept = {_name(store.manifest(*version)) for version in versions}
+    kept = {_name(manifest) for manifest in store.manifests()}
     for path in (store.root / PACKED).glob("*.safetensors"):
         if path.name not in kept:
             path.unlink(missing_ok=True)

@@ -75,11 +75,12 @@ def _int8(manifest: Manifest, directory: Path, settings: GenerationSettings) -> 
     except BaseException:
         runner.close()
         raise
-    return Prepared(runner, manifest.model_copy(update={"precision": "int8"}), config, blocks, BLOCK, 1)
+    served = manifest.model_copy(update={"precision": "int8", "packed": runner.digest})
+    return Prepared(runner, served, config, blocks, BLOCK, 1)
 
 
 def _refuse_costly(found: Mapping[str, Any], settings: GenerationSettings) -> None:
     cost = found[figures.INT8]["divergence"] if found else 0.0
-    if settings.precision == "auto" and cost > MOST_COST:
+    if settings.precision == "auto" and not cost <= MOST_COST:
         told = f"eight bits cost {cost:.2%} of perplexity on {found['data']}, {MOST_COST:.0%} is the most"
         raise PreconditionFailed(told)

@@ -18,7 +18,7 @@ def served(store: ModelStore) -> list[Manifest]:
     names = store.names()
     wanted = {(name, number) for name in names for number in store.labels(name).values()}
     wanted |= {(name, store.versions(name)[-1]) for name in names}
-    found = [store.manifest(*version) for version in sorted(wanted)]
+    found = [manifest for manifest in store.manifests() if (manifest.name, manifest.version) in wanted]
     return [manifest for manifest in found if manifest.serves("generation") and manifest.runner == "engine"]
 
 

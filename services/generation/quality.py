@@ -71,7 +71,7 @@ def costs(
 def _cost(told: Tensor, first: Tensor) -> Cost:
     """told, first: [tokens, 2] ln p and divergence, float64."""
     loss, divergence = -float(told[:, 0].mean()), float(told[:, 1].mean())
-    return Cost(math.exp(loss), max(0.0, divergence), float((told - first)[:, 0].abs().max()))
+    return Cost(math.exp(loss), divergence if not divergence < 0 else 0.0, float((told - first)[:, 0].abs().max()))
 
 
 def _compared(runners: Sequence[Runner], rows: Sequence[Sequence[int]]) -> Iterator[Tensor]:

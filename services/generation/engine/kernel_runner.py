@@ -33,6 +33,11 @@ class KernelRunner:
         self._hidden = torch.empty(0, net.config.hidden_size)
         self._logits = torch.empty(0, packed.model.head.outputs)
 
+    @property
+    def digest(self) -> str:
+        """Of what decides a row's numbers; instruction sets that fuse products and sums agree to the bit."""
+        return self._packed.digest if self._kernels.fuses else f"{self._packed.digest} {self._kernels.isa}"
+
     def run(self, step: Step) -> Computed:
         """One pass; what the arrays hold is in `native.Batch`."""
         chunks = _by_adapter(step.chunks)

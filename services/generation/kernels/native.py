@@ -91,6 +91,7 @@ class Kernels:
         self._library = _signed(ctypes.CDLL(str(path)))
         self._set = SETS.index(isa) if isa else self._library.maas_best()
         self.isa = SETS[self._set]
+        self.fuses = self.isa != "portable"
         places = (I32 * threads)(*(cpus or [-1] * threads))
         self._crew = self._library.maas_crew(threads, places)
 

@@ -11,13 +11,14 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from services.generation.kernels.native import BLOCK, Layer, Linear, Model
 from services.generation.kernels.packing import spread_block
 from services.generation.models.config import ModelConfig
 from services.runtime.errors import PreconditionFailed
+from services.runtime.store.files import sha256_file
 
 SILU_GATED, GELU_TANH = 0, 1
 TABLES = frozenset({"embedding", "places", "cosine", "sine"})
@@ -41,10 +42,15 @@ class Entry(NamedTuple):
 
 
 class PackedModel:
-    """Holds the file's tensors, mapped, for as long as `model` points into them."""
+    """Holds the file's tensors, mapped, for as long as `model` points into them. `digest`: of the file's bytes,
+    which hang on its format, on the calibration, and on the machine that made it."""
 
     def __init__(self, path: Path, config: ModelConfig) -> None:
-        self._tensors = _resident(path)
+        try:
+            self._tensors = _resident(path)
+        except SafetensorError as error:
+            raise PreconditionFailed(f"{path} is damaged: {error}; delete it") from error
+        self.digest = sha256_file(path)
         self._config = config
         self._layers = (Layer * config.num_hidden_layers)(*map(self._layer, range(config.num_hidden_layers)))
         self.model = Model(
@@ -101,7 +107,7 @@ def _resident(path: Path) -> dict[str, Tensor]:
             there = memory[place : place + told.size]
             bytes_.seek(told.begin)
             if bytes_.readinto(there.data) != told.size:
-                raise PreconditionFailed(f"{path.name} is cut short")
+                raise PreconditionFailed(f"{path} is cut short; delete it")
             tensors[name] = torch.from_numpy(there).view(told.dtype).view(told.shape)
     return tensors
 

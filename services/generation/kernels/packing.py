@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -18,6 +19,7 @@ from services.generation.kernels.calibration import Walk
 from services.generation.kernels.native import PANEL
 from services.generation.models.config import ModelConfig
 from services.generation.models.plain import Affine, PlainLM
+from services.runtime.store.files import fsync
 
 FORMAT = 3  # of the file; another number makes every file anew
 LANES = PANEL // 2
@@ -35,13 +37,19 @@ def fits(config: ModelConfig) -> bool:
 
 @torch.inference_mode()
 def write(model: PlainLM, path: Path, ids: Sequence[int] = ()) -> None:
-    """The packed net in `path`, complete or not at all. With the ids of a text, weights are rounded so that the
+    """The packed net in `path`, complete or not at all; OSError where it cannot be written. With the ids of a text, weights are rounded so that the
     products change least on it; without, each to nearest."""
     tensors = dict(_tensors(model, Walk(model, torch.tensor(ids)) if ids else None))
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_suffix(f".{os.getpid()}.tmp")
-    save_file(tensors, aside)
-    aside.replace(path)
+    try:
+        save_file(tensors, aside)
+        fsync(aside)
+        aside.replace(path)
+    except SafetensorError as error:
+        raise OSError(f"{path.name} cannot be written: {error}") from error
+    finally:
+        aside.unlink(missing_ok=True)
 
 
 def _tensors(model: PlainLM, walk: Walk | None) -> Iterator[tuple[str, Tensor]]:

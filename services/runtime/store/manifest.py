@@ -87,13 +87,15 @@ class Manifest(Frozen):
     limits: dict[str, int] = {}
     runner: Literal["torch", "onnxruntime", "engine", "vllm", "none"] = "torch"
     precision: str = "fp32"
+    packed: str = ""
     licence: str = ""
     provenance: Provenance = Provenance()
     files: dict[str, str] = {}
 
     @property
     def digest(self) -> str:
-        """sha256 over weights, tokenizer, preprocessing, labels, architecture, runner and precision.
+        """sha256 over weights, tokenizer, preprocessing, labels, architecture, runner and precision, and over
+        what a process made of the weights and computes with in their stead (`packed`, of a loaded version only).
 
         Name, version, descriptions, limits and provenance stay out: they change no answer.
         """
@@ -111,6 +113,8 @@ class Manifest(Frozen):
                 "files",
             },
         )
+        if self.packed:
+            chosen["packed"] = self.packed
         canonical = json.dumps(chosen, sort_keys=True, separators=(",", ":"))
         return "sha256:" + hashlib.sha256(canonical.encode()).hexdigest()
 

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Collection, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -48,6 +48,14 @@ class ModelStore:
         found = manifest_file.read(self.root / name / str(version))
         if (found.name, found.version) != (name, version):
             raise DamagedModel(f"{name}/{version}/{manifest_file.FILE} says {found.name}/{found.version}")
+        return found
+
+    def manifests(self) -> list[Manifest]:
+        """Those of all versions that can be read and are still there."""
+        found = []
+        for name, number in [(name, number) for name in self.names() for number in self.versions(name)]:
+            with suppress(DamagedModel, ModelNotFound):
+                found.append(self.manifest(name, number))
         return found
 
     def resolve(self, name: str, version: str = "") -> Manifest:

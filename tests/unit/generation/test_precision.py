@@ -1,19 +1,24 @@
 """Which runner a version gets, and what is kept of it. With the real kernels on a tiny net."""
 
 import logging
+import math
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 
-from services.generation import eight_bits, figures
+from services.generation import eight_bits, figures, quality
 from services.generation.eight_bits import PACKED
 from services.generation.engine.kernel_runner import KernelRunner
 from services.generation.engine.runner import ModelRunner
+from services.generation.kernels import packing
 from services.generation.models import registry
-from services.generation.precision import MOST_COST, prepare
+from services.generation.models.plain import PlainLM
+from services.generation.precision import MOST_COST, _refuse_costly, prepare
+from services.generation.prepare import served
 from services.generation.settings import GenerationSettings
 from services.runtime.errors import PreconditionFailed
 from services.runtime.store.manifest import Manifest
@@ -155,3 +160,61 @@ def test_without_kernels_auto_is_fp32_and_says_why_and_int8_is_refused(
     assert "no g++ is on the PATH" in caplog.text
     with pytest.raises(PreconditionFailed, match=r"int8 cannot be had: no g\+\+"):
         prepare(manifest, store.directory(manifest), settings(store, "int8"))
+
+
+def test_the_digest_is_of_what_was_packed(store: ModelStore) -> None:
+    """Replicas that packed otherwise must neither share answers nor go on with each other's streams."""
+    needs("g++")
+    manifest = published(store)
+
+    def digest() -> str:
+        found = prepare(manifest, store.directory(manifest), settings(store, "int8"))
+        found.runner.close()
+        return found.manifest.digest
+
+    first = digest()
+    assert digest() == first
+    (file,) = packed(store)
+    net = registry.load(manifest, store.directory(manifest))
+    packing.write(PlainLM(net), file)  # as without a calibration
+    assert digest() != first
+
+
+def test_a_full_disk_or_a_damaged_packed_file_is_fp32_and_said(
+    store: ModelStore, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    needs("g++")
+    manifest = published(store)
+
+    def full(tensors: object, path: Path) -> None:
+        raise SafetensorError("No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(packing, "save_file", full)
+        found = prepare(manifest, store.directory(manifest), settings(store, "auto"))
+    assert isinstance(found.runner, ModelRunner) and "No space left" in caplog.text and packed(store) == []
+    prepare(manifest, store.directory(manifest), settings(store, "auto")).runner.close()
+    (file,) = packed(store)
+    file.write_bytes(b"no tensors")
+    found = prepare(manifest, store.directory(manifest), settings(store, "auto"))
+    assert isinstance(found.runner, ModelRunner) and "is damaged" in caplog.text
+
+
+def test_a_damaged_version_of_another_model_is_no_hindrance(store: ModelStore) -> None:
+    needs("g++")
+    manifest = published(store)
+    with store.publish("other") as draft:
+        (draft.directory / "model.safetensors").write_bytes(b"x")
+        draft.fields.update(tasks=["generation.generate"], runner="engine")
+    (store.root / "other" / "1" / "model.toml").write_text("no manifest")
+    found = prepare(manifest, store.directory(manifest), settings(store, "auto"))
+    assert isinstance(found.runner, KernelRunner) and served(store) == [manifest]
+    found.runner.close()
+
+
+def test_numbers_that_are_none_are_too_dear() -> None:
+    told = torch.tensor([[-1.0, math.nan]], dtype=torch.float64)
+    assert math.isnan(quality._cost(told, told).divergence)
+    with pytest.raises(PreconditionFailed, match="cost nan%"):
+        dear = figures.told({"int8": figures.plain(quality._cost(told, told))}, "mine", 1, 1)
+        _refuse_costly(dear, GenerationSettings(precision="auto"))

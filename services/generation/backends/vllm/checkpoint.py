@@ -53,8 +53,7 @@ def _config(manifest: Manifest) -> dict[str, Any]:
 
 def _drop_orphans(store: ModelStore) -> None:
     """Folders of versions that are gone."""
-    versions = [(name, number) for name in store.names() for number in store.versions(name)]
-    kept = {_name(store.manifest(*version)) for version in versions}
+    kept = {_name(manifest) for manifest in store.manifests()}
     for folder in (store.root / FOLDERS).iterdir():
         if folder.name not in kept:
             shutil.rmtree(folder, ignore_errors=True)
