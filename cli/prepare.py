@@ -5,6 +5,8 @@ import subprocess
 import sys
 from importlib import import_module
 
+from services.runtime.errors import ModelNotFound
+from services.runtime.store.manifest_file import DamagedModel
 from services.runtime.store.publish import Draft
 from services.runtime.store.store import ModelStore
 
@@ -32,7 +34,15 @@ def choose_runner(draft: Draft) -> None:
 def make_ready(store: ModelStore) -> None:
     """Builds the kernels, packs and measures language models that no process has measured yet: a first start would
     take long for it, unseen. By a process whose lines go to stderr; what fails there is the service's to say."""
-    newest = (store.resolve(name) for name in store.names())
-    if any(manifest.runner == "engine" and MEASURED not in store.card(manifest) for manifest in newest):
+    if any(_waits(store, name) for name in store.names()):
         command = [sys.executable, "-m", "services.generation.prepare", "--store", str(store.root)]
         subprocess.run(command, stdin=subprocess.DEVNULL, check=False)
+
+
+def _waits(store: ModelStore, name: str) -> bool:
+    """Whether the newest version is a language model without figures. Damage is the service's to say."""
+    try:
+        manifest = store.resolve(name)
+        return manifest.runner == "engine" and MEASURED not in store.card(manifest)
+    except (DamagedModel, ModelNotFound):
+        return False

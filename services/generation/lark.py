@@ -51,8 +51,9 @@ def of_regex(text: str) -> str:
 
 
 def of_choice(text: str) -> str:
-    """One of the strings in a JSON list."""
-    return "start: " + " | ".join(json.dumps(one, ensure_ascii=False) for one in json.loads(text))
+    """One of the strings in a JSON list. Lark takes no bare DEL, which JSON does."""
+    spelt = (json.dumps(one, ensure_ascii=False).replace("\x7f", "\\u007f") for one in json.loads(text))
+    return "start: " + " | ".join(spelt)
 
 
 def of_grammar(text: str) -> str:

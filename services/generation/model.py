@@ -100,13 +100,17 @@ async def load(
 ) -> GenerationModel:
     """Starts what generates; reads tokenizer and template on a thread."""
     words = await asyncio.to_thread(tokenizer.load, manifest, directory)
+    template, ends = chat.load(manifest.tokenizer, words), _end_ids(manifest, words)
     started = await STARTERS[settings.backend](manifest, directory, settings, observer)
-    spoken, shown = await asyncio.to_thread(_vocabularies, words, started.vocab_size)
-    ends = _end_ids(manifest, words)
+    try:
+        spoken, shown = await asyncio.to_thread(_vocabularies, words, started.vocab_size)
+    except BaseException:  # a cancelled load too
+        await started.backend.close()
+        raise
     return GenerationModel(
         manifest=started.manifest,
         tokenizer=words,
-        template=chat.load(manifest.tokenizer, words),
+        template=template,
         spoken=spoken,
         shown=shown,
         vocab_size=started.vocab_size,

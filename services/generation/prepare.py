@@ -29,6 +29,7 @@ def main(argv: list[str]) -> None:
     store, small = ModelStore(settings.store), settings.model_copy(update={"kv_cache_mib": LEAST_KV_MIB})
     for manifest in served(store):
         try:
+            store.verify(manifest)  # what is packed of damaged files would outlive their repair
             found = prepare(manifest, store.directory(manifest), small)
         except ServiceError as error:
             logging.info("%s: %s", manifest.name, error.message)

@@ -37,8 +37,10 @@ def fits(config: ModelConfig) -> bool:
 
 @torch.inference_mode()
 def write(model: PlainLM, path: Path, ids: Sequence[int] = ()) -> None:
-    """The packed net in `path`, complete or not at all; OSError where it cannot be written. With the ids of a text, weights are rounded so that the
-    products change least on it; without, each to nearest."""
+    """The packed net in `path`, complete or not at all; OSError where it cannot be written.
+
+    With the ids of a text, weights are rounded so that the products change least on it; without, each to nearest.
+    """
     tensors = dict(_tensors(model, Walk(model, torch.tensor(ids)) if ids else None))
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_suffix(f".{os.getpid()}.tmp")

@@ -28,7 +28,7 @@ class Recording:
         self._last = kept
         self._entry: Entry | None = None  # may stand in Redis already: until that is known it stays as it is
         self._entry_last = kept
-        self._bytes = 0
+        self._bytes = self._entry_bytes = 0  # that wait; of them those of the entry
         self._full = self._over = self._taken = False
 
     @property
@@ -72,7 +72,7 @@ class Recording:
         """What to write now."""
         if self._entry is None:
             self._entry = self._recorder.store.entry(self._key, self._number, framed(self._held))
-            self._entry_last, self._held = self._last, []
+            self._entry_last, self._entry_bytes, self._held = self._last, sum(map(len, self._held)), []
         return self._entry
 
     def learn(self, outcome: Outcome) -> None:
@@ -81,8 +81,7 @@ class Recording:
             return
         if outcome is Outcome.KEPT:
             self._number, self._kept, self._entry = self._number + 1, self._entry_last, None
-            if not self._held:
-                self._leave()
+            self._leave(self._entry_bytes)
         else:
             self._taken = outcome is Outcome.TAKEN
             self._recorder.count(outcome.name.lower())
@@ -102,11 +101,11 @@ class Recording:
     def _end(self) -> None:
         """Nothing more is written: the record ends where it ends."""
         self._over, self._held, self._entry = True, [], None
-        self._leave()
+        self._leave(self._bytes)
 
-    def _leave(self) -> None:
-        self._recorder.leave(self._bytes)
-        self._bytes = 0
+    def _leave(self, size: int) -> None:
+        self._recorder.leave(size)
+        self._bytes -= size
 
     def _taken_over(self) -> PreconditionFailed:
         return PreconditionFailed(

@@ -67,13 +67,15 @@ class RecordStore:
         return Entry(key, number, self._sealer.seal(_name(key, number), plain) if self._sealer else plain)
 
     async def write(self, entries: Sequence[Entry]) -> list[Outcome]:
-        """All in one go, each of another record; every record lives on for its whole life from now."""
-        outcomes: dict[str, Outcome] = {}
-        for _, found in groupby(sorted(entries, key=_slot), _slot):
+        """All in one go; every record lives on for its whole life from now. Of one record there are several where
+        readers of this process go on with it at once."""
+        outcomes: dict[int, Outcome] = {}
+        places = sorted(range(len(entries)), key=lambda place: _slot(entries[place]))
+        for _, found in groupby(places, lambda place: _slot(entries[place])):
             some = list(found)
-            said = await self._link.ask(partial(self._write, some))
-            outcomes |= {one.key: Outcome(word) for one, word in zip(some, said, strict=True)}
-        return [outcomes[one.key] for one in entries]
+            said = await self._link.ask(partial(self._write, [entries[place] for place in some]))
+            outcomes |= {place: Outcome(word) for place, word in zip(some, said, strict=True)}
+        return [outcomes[place] for place in range(len(entries))]
 
     async def _write(self, entries: Sequence[Entry], redis: Redis) -> list[bytes]:
         values = [value for one in entries for value in (str(one.number), one.data)]

@@ -53,9 +53,10 @@ class ModelStore:
     def manifests(self) -> list[Manifest]:
         """Those of all versions that can be read and are still there."""
         found = []
-        for name, number in [(name, number) for name in self.names() for number in self.versions(name)]:
-            with suppress(DamagedModel, ModelNotFound):
-                found.append(self.manifest(name, number))
+        for name in self.names():
+            for number in self.versions(name):
+                with suppress(DamagedModel, ModelNotFound):
+                    found.append(self.manifest(name, number))
         return found
 
     def resolve(self, name: str, version: str = "") -> Manifest:

@@ -1,6 +1,7 @@
 """Grammars are compiled once, on their own thread, for whoever still wants them."""
 
 import asyncio
+import json
 import threading
 from collections.abc import Callable
 
@@ -103,4 +104,15 @@ async def test_a_space_that_the_decoder_drops_is_put_in_front() -> None:
         one.take(token)
         ids.append(token)
     assert words.decode(ids) == " the dog"
+    made.close()
+
+
+@pytest.mark.parametrize("text", ["a\x7f", "\x00", 'a"\\', "\u2028", "\ud7ff", "%{|}/"])
+async def test_any_string_may_be_a_choice(text: str) -> None:
+    words = from_library(byte_level())
+    made = grammars(words)
+    constraint = Constraint(await made.compiled(Asked("choice", json.dumps([text, text + "x"]))))
+    for token in words.encode_ids(text):
+        assert constraint.allows(token)
+        constraint.take(token)
     made.close()

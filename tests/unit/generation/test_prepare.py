@@ -44,4 +44,21 @@ def test_a_fault_is_said_and_does_not_stop_it(store: ModelStore, caplog: pytest.
     manifest = published(store)
     (store.directory(manifest) / "model.safetensors").write_bytes(b"no weights")
     prepare.main(["--store", str(store.root)])
-    assert caplog.records[-1].getMessage().startswith("tiny: model.safetensors is not a readable")
+    assert caplog.records[-1].getMessage().startswith("tiny: tiny/1: model.safetensors has sha256")
+
+
+def test_damaged_weights_are_not_packed(store: ModelStore) -> None:
+    """The packed file goes by the digest, and would still serve once the weights are mended."""
+    needs("g++")
+    manifest = published(store)
+    file = store.directory(manifest) / "model.safetensors"
+    good = file.read_bytes()
+    file.write_bytes(good[:-1] + bytes([good[-1] ^ 1]))
+    prepare.main(["--store", str(store.root)])
+    assert not (store.root / PACKED).exists()
+
+
+def test_a_damaged_version_is_left_to_the_service(store: ModelStore) -> None:
+    manifest = published(store)
+    (store.directory(manifest) / "model.toml").write_text("no manifest")
+    make_ready(store)
