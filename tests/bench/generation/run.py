@@ -10,7 +10,7 @@ from typing import Any
 from maas.generation.v1 import generation_service_pb2_grpc
 from services.runtime.channels import open_channel
 from services.runtime.store.store import ModelStore
-from tests.bench.generation import engines, plot, report, workload
+from tests.bench.generation import engines, plot, report, structured, workload
 from tests.bench.generation.drafting import Drafting
 from tests.bench.generation.engines import Engine, InProcess, Streamed, Unary
 from tests.bench.generation.measure import Bench
@@ -55,6 +55,7 @@ async def run(options: Options) -> list[Table]:
         ways: dict[str, Engine] = {BARE: bare, OURS: ours, STREAMED: Streamed(stub, work.model)}
         costly = [point for point in work.points if point.name == COSTLY]
         costs = await Bench(work, ways, apart=True).run(costly, options)
+        constraints = await structured.table(work.model, plain_stub, options)
         drafts = await Drafting(work.model, {OURS: stub, PLAIN: plain_stub}).table(PLAIN, options)
         peak_mib = _peak_mib(server)
     title = f"{work.model}, greedy, EOS ignored, {threads} threads; ours {options.precision}"
@@ -67,6 +68,7 @@ async def run(options: Options) -> list[Table]:
         report.prefixes(FIRST, AGAIN, every, found),
         report.costs(costly[0], costs),
         drafts,
+        constraints,
         report.states((start_s, peak_mib), peers.items(), missing),
     ]
 
