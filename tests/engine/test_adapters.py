@@ -199,3 +199,11 @@ def test_pairs_that_are_not_finite_are_refused(scale: float, tmp_path: Path) -> 
     assert load(tmp_path / FILE, net, renames, 1.0).keys() == pairs.keys()
     with pytest.raises(PreconditionFailed, match="not finite"):
         load(tmp_path / FILE, net, renames, scale)
+
+
+def test_pairs_of_no_rank_are_refused(tmp_path: Path) -> None:
+    net = tiny_model()
+    pairs = {name: (pair.down[:0], pair.up[:, :0]) for name, pair in changes_of(net, 1).items()}
+    save(tmp_path / FILE, pairs, "model.")
+    with pytest.raises(PreconditionFailed, match="rank 1 or more"):
+        load(tmp_path / FILE, net, registry.renames("LlamaForCausalLM"), 1.0)

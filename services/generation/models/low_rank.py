@@ -88,10 +88,10 @@ def _pair(name: str, layer: nn.Linear | Conv1D, found: Mapping[tuple[str, str], 
         raise PreconditionFailed(f"the adapter has one side only for {name}; lora_A and lora_B are needed")
     size_out, size_in = sizes(layer)
     shapes, rank = (tuple(down.shape), tuple(up.shape)), len(down)
-    if shapes != ((rank, size_in), (size_out, rank)):
+    if not rank or shapes != ((rank, size_in), (size_out, rank)):
         raise PreconditionFailed(
             f"the adapter's pair for {name} is {shapes[0]} and {shapes[1]}; the model needs "
-            f"(rank, {size_in}) and ({size_out}, rank): it was made for another base"
+            f"(rank, {size_in}) and ({size_out}, rank), rank 1 or more: it was made for another base"
         )
     up = up * scale
     if not (down.isfinite().all() and up.isfinite().all()):
