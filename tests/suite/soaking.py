@@ -108,6 +108,10 @@ class Callers:
         for one in (await self.stub.Generate(request)).completions:
             assert one.finish_reason == pb.FINISH_REASON_LENGTH or re.fullmatch("[a-c]{2,5}", one.text)
 
+    async def search(self, request: Ask) -> None:
+        request.sampling.CopyFrom(pb.Sampling(num_beams=3, n=2, length_penalty=0.5))
+        await self.ask(request)
+
     async def score(self, request: Ask) -> None:
         reply = await self.stub.Score(service_pb.ScoreRequest(text=request.text, top_logprobs=2))
         self._check(request=Ask(text=request.text), texts=[f"{reply.total_logprob:.4f}"])
@@ -119,5 +123,5 @@ KINDS: tuple[tuple[str, set[StatusCode]], ...] = (
     *(("leave", USUAL), ("leave_at_once", USUAL), ("score", USUAL)),
     ("hurry", {*USUAL, StatusCode.DEADLINE_EXCEEDED}),
     ("err", {StatusCode.INVALID_ARGUMENT, FULL}),
-    ("bind", {*USUAL, StatusCode.UNIMPLEMENTED}),
+    *(("bind", USUAL), ("search", USUAL)),
 )
