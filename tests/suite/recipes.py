@@ -93,16 +93,23 @@ class Lesson:
         return TOLERANCE.get(self.manifest.runner) or float(card["runner"]["tolerance"])
 
     @cached_property
-    def precision(self) -> str:
-        """What the service that computes it says."""
+    def served(self) -> model_pb2.Model:
+        """What the service that computes it says of it."""
         area = self.manifest.tasks[0].split(".")[0]
         request = model_service_pb2.GetModelRequest(model=self.name)
-        return ModelServiceStub(self.suite.channel(area)).GetModel(request, timeout=60).model.precision
+        return ModelServiceStub(self.suite.channel(area)).GetModel(request, timeout=60).model
+
+    @property
+    def precision(self) -> str:
+        """In which it is computed."""
+        return self.served.precision
 
     @property
     def digest(self) -> str:
-        """That of its answers."""
-        return self.manifest.model_copy(update={"precision": self.precision}).digest
+        """That of its answers: of manifest and precision, unless other weights were made of the stored."""
+        own = self.manifest.model_copy(update={"precision": self.precision}).digest
+        assert (self.served.digest == own) is (self.precision != "int8")
+        return self.served.digest
 
     def ask(self, path: str, **request: Any) -> Any:
         """One call of the published model by grpcurl at the gateway."""

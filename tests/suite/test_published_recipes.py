@@ -57,8 +57,8 @@ def test_the_watch_told_every_version_and_nobody_was_started_again(school: Schoo
             states = [model.state for model in told if model.service == area]
             assert states[-2:] == [model_pb2.MODEL_STATE_LOADING, model_pb2.MODEL_STATE_SERVING]
         for model in told:
-            own = lesson.manifest.model_copy(update={"precision": model.precision})
-            assert (model.version, model.digest) == ("1", own.digest)
+            own = lesson.manifest.model_copy(update={"precision": model.precision}).digest
+            assert (model.version, model.digest) == ("1", lesson.digest if model.precision == "int8" else own)
 
 
 SLOW = [pytest.param(recipe, marks=pytest.mark.slow) for recipe in ("mlp-mnist", "lenet-rgb")]
