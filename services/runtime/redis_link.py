@@ -37,6 +37,7 @@ class RedisLink:
         # A fresh connection costs both waits; nothing costs more.
         self._longest_s = connect_s + operation_s
         self._breaker, self._on_fault = breaker, on_fault
+        self._closed = False
 
     @classmethod
     def of(
@@ -54,7 +55,7 @@ class RedisLink:
 
     async def ask(self, operation: Callable[[redis.Redis], Awaitable[T]]) -> T:
         """What `operation` finds. Raises NoAnswer for Redis' sake, and nothing else."""
-        if not self._breaker.allow():
+        if self._closed or not self._breaker.allow():
             raise NoAnswer
         try:
             async with asyncio.timeout(self._longest_s):
@@ -70,5 +71,6 @@ class RedisLink:
         return found
 
     async def close(self) -> None:
-        """Ends the connections."""
+        """Ends the connections, and makes none any more for those who come late."""
+        self._closed = True
         await self._client.aclose()
