@@ -1,6 +1,7 @@
 """The engine's own thread: inbox (add, abort, stop) → step() while there is work. Knows no protos.
 
-A step that fails ends the requests in it, not the thread. Deltas reach the event loop in one wake-up a step.
+A step that fails ends the requests in it, not the thread; so does a request that is not taken. Deltas reach the event
+loop in one wake-up a step.
 """
 
 import asyncio
@@ -53,7 +54,7 @@ class EngineWorker:
             stream = TokenStream(sequences, self._observer, never if whole else self._seats.gap)
             for sequence in sequences:
                 sequence.listener = stream.feed
-            self._inbox.put(partial(self.engine.add, list(sequences)))
+            self._inbox.put(partial(self._add, list(sequences)))
             try:
                 yield stream
             finally:
@@ -83,6 +84,15 @@ class EngineWorker:
                 return False
             command()
         return True
+
+    def _add(self, sequences: list[EngineSequence]) -> None:
+        """Into the engine, or out again with the reason: who waits for them must hear of it."""
+        try:
+            self.engine.add(sequences)
+        except Exception as error:
+            log.exception("a request was not taken")
+            self.engine.abort(sequences[0].request)
+            self._deliver([Delta(sequence, error=error) for sequence in sequences])
 
     def _step(self) -> list[Delta]:
         try:

@@ -115,6 +115,23 @@ async def test_a_step_that_raises_ends_its_requests_and_no_others() -> None:
         assert len(await tokens(worker, sequence([1, 2]))) == 20
 
 
+async def test_a_request_that_the_engine_does_not_take_ends_and_the_thread_lives() -> None:
+    async with working() as (worker, _):
+        share, arrivals = worker.engine.scheduler.shares, iter([RuntimeError("no room in the books")])
+        arrive = share.arrive
+
+        def refuse_once(*told: object) -> None:
+            for error in arrivals:
+                raise error
+            arrive(*told)  # type: ignore[arg-type]
+
+        share.arrive = refuse_once  # type: ignore[method-assign]
+        async with asyncio.timeout(10):
+            with pytest.raises(RuntimeError, match="no room"):
+                await tokens(worker, sequence([1, 2]))
+            assert len(await tokens(worker, sequence([1, 2]))) == 20
+
+
 class BrokenText:
     """A sequence's own work that fails from its third token on."""
 
