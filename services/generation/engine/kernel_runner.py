@@ -2,6 +2,7 @@
 
 import ctypes
 from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
 from itertools import accumulate, chain, repeat
 
 import numpy as np
@@ -16,6 +17,7 @@ from services.generation.kernels.packed import PackedModel, cell_pointers, zero_
 from services.generation.kernels.packed_adapter import PackedAdapter, adapted_rows
 from services.generation.models.causal_lm import CausalLM
 from services.generation.models.low_rank import Changes
+from services.generation.models.plain import PlainLM
 from services.generation.models.plain_low_rank import outline
 
 INT_BYTES = 4
@@ -74,9 +76,14 @@ class KernelRunner:
         table = self._logits[:, :vocab]
         return [Row(table, *row) for row in zip(range(len(rows)), *told, strict=True)]
 
+    @cached_property
+    def _form(self) -> PlainLM:
+        """Its orthogonal matrices take seconds for a wide net: once, and where no adapter comes never."""
+        return PlainLM(self._outline)
+
     def adapted(self, read: Callable[[CausalLM], Changes]) -> object:
         """The pairs, packed."""
-        return PackedAdapter(self._outline, read(self._outline))
+        return PackedAdapter(self._outline, self._form, read(self._outline))
 
     def copy_block(self, source: int, target: int) -> None:
         """The cells of one KV block into another."""

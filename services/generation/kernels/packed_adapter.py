@@ -24,10 +24,10 @@ class PackedAdapter:
     """
 
     @torch.inference_mode()
-    def __init__(self, net: CausalLM, changes: Changes) -> None:
+    def __init__(self, net: CausalLM, form: PlainLM, changes: Changes) -> None:
+        """`form` is of `net`."""
         self._tensors: list[Tensor] = []
         self.ranks = 0
-        form = PlainLM(net)
         self._gated = form.gated
         self.layers = (Change * net.config.num_hidden_layers)(
             *(self._layer(products) for products in plain_changes(net, form, changes))
