@@ -87,13 +87,6 @@ def test_in_eight_bits_it_is_as_near_as_the_merged_net(
     assert (found - exact).abs().mean() < 0.3 * (exact - net(torch.tensor([tokens]))[0]).abs().mean()
 
 
-@pytest.fixture(scope="module", params=["fp32", "int8"])
-def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> CausalLM | Int8:
-    torch.set_num_threads(1)
-    net = tiny_model()
-    return net if request.param == "fp32" else Int8.of(net, tmp_path_factory.mktemp("packed"))
-
-
 @pytest.fixture(scope="module")
 def adapters(model: CausalLM | Int8) -> list[Adapter | None]:
     """None, and three of different ranks and layers; the tiny net takes them without losing its head."""

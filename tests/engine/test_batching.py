@@ -12,13 +12,6 @@ from tests.engine.tiny import VOCAB, Int8, Result, make_engine, run, sequence, t
 WARM = SamplingParams(temperature=1.0, top_p=0.9)
 
 
-@pytest.fixture(scope="module", params=["fp32", "int8"])
-def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> CausalLM | Int8:
-    torch.set_num_threads(1)
-    net = tiny_model()
-    return net if request.param == "fp32" else Int8.of(net, tmp_path_factory.mktemp("packed"))
-
-
 def workload(count: int, seed: int = 1) -> list[Sequence]:
     """Greedy and seeded sequences of mixed lengths, some with a common beginning."""
     draw = random.Random(seed)

@@ -21,13 +21,6 @@ PROMPT = [98, 107, 10, 66]
 LETTERS = Vocabulary([chr(token).encode() for token in range(VOCAB)])
 
 
-@pytest.fixture(scope="module", params=["fp32", "int8"])
-def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> CausalLM | Int8:
-    torch.set_num_threads(1)
-    net = tiny_model()
-    return net if request.param == "fp32" else Int8.of(net, tmp_path_factory.mktemp("packed"))
-
-
 @pytest.fixture(scope="module")
 def net() -> CausalLM:
     torch.set_num_threads(1)

@@ -5,7 +5,6 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from llguidance import LLParserLimits
@@ -18,7 +17,7 @@ from services.generation.grammars import spelt
 from services.generation.models.causal_lm import CausalLM
 from services.runtime.errors import InvalidInput
 from tests.engine.test_batching import same
-from tests.engine.tiny import VOCAB, Int8, collect, make_engine, run, sequence, tiny_model
+from tests.engine.tiny import VOCAB, Int8, collect, make_engine, run, sequence
 
 END = 0
 SPELLINGS = [bytes([token]) for token in range(VOCAB)]
@@ -27,13 +26,6 @@ WARM = SamplingParams(temperature=1.5)
 LIST = r"\[[0-9]{1,3}(, [0-9]{1,3}){2,8}\]"
 MANY_STATES = "[ab]*a[ab]{30}"  # a state of the lexer for every text
 PATTERNS = (LIST, "(yes|no|maybe)( indeed)?", "[a-f]{3,30}", "a{5}b+c")
-
-
-@pytest.fixture(scope="module", params=["fp32", "int8"])
-def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> CausalLM | Int8:
-    torch.set_num_threads(1)
-    net = tiny_model()
-    return net if request.param == "fp32" else Int8.of(net, tmp_path_factory.mktemp("packed"))
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 import random
 
-import pytest
 import torch
 
 from services.generation.engine.kv_cache import KVCache
@@ -11,7 +10,7 @@ from services.generation.engine.runner import ModelRunner, Runner
 from services.generation.engine.scheduler import Limits
 from services.generation.models.causal_lm import CausalLM
 from tests.engine.lives import Ledger, Lives
-from tests.engine.tiny import VOCAB, Int8, tiny_model
+from tests.engine.tiny import VOCAB, Int8
 
 
 def test_ten_thousand_operations_on_twenty_blocks() -> None:
@@ -30,13 +29,6 @@ def test_ten_thousand_operations_on_twenty_blocks() -> None:
     lives.check_texts()
     assert lives.happened == {"finished", "aborted", "preempted", "RuntimeError", "DeadlinePassed"}
     assert len(lives.ended) > 1000 and lives.engine.accepted > 1000
-
-
-@pytest.fixture(scope="module", params=["fp32", "int8"])
-def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> CausalLM | Int8:
-    torch.set_num_threads(1)
-    net = tiny_model()
-    return net if request.param == "fp32" else Int8.of(net, tmp_path_factory.mktemp("packed"))
 
 
 def test_a_few_hundred_operations_on_real_nets(model: CausalLM | Int8) -> None:

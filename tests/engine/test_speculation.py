@@ -3,21 +3,13 @@
 from collections.abc import Callable
 
 import pytest
-import torch
 
 from services.generation.engine.request import SamplingParams, Sequence
 from services.generation.models.causal_lm import CausalLM
 from tests.engine.test_batching import same
-from tests.engine.tiny import Foretold, Int8, make_engine, run, sequence, tiny_model
+from tests.engine.tiny import Foretold, Int8, make_engine, run, sequence
 
 LOOP = [5, 6, 7, 8, 9]
-
-
-@pytest.fixture(scope="module", params=["fp32", "int8"])
-def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> CausalLM | Int8:
-    torch.set_num_threads(1)
-    net = tiny_model()
-    return net if request.param == "fp32" else Int8.of(net, tmp_path_factory.mktemp("packed"))
 
 
 def looping(sampling: SamplingParams = SamplingParams(), seed: int = 0, **rules: object) -> Sequence:

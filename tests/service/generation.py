@@ -45,19 +45,22 @@ WARM = pb.Sampling(temperature=1.5, seed=7)
 Ask = service_pb.GenerateRequest
 
 
-def net(config: dict[str, Any] = CONFIG) -> CausalLM:
-    torch.manual_seed(3)
+def net(config: dict[str, Any] = CONFIG, seed: int = 3) -> CausalLM:
+    torch.manual_seed(seed)
     model = registry.build("LlamaForCausalLM", config).eval().requires_grad_(False)
     for weight in model.parameters():
         weight.data += torch.randn_like(weight) * 0.3
     return model
 
 
-def publish(store: ModelStore, name: str, config: dict[str, Any] = CONFIG, **tokenizer: Any) -> None:
+def publish(
+    store: ModelStore, name: str, config: dict[str, Any] = CONFIG, seed: int = 3, **tokenizer: Any
+) -> CausalLM:
     """The net and its tokenizer, of which `tokenizer` names the special tokens."""
+    made = net(config, seed)
     with store.publish(name) as draft:
         (draft.directory / "tokenizer.json").write_text(byte_level().to_str())
-        weights = {f"model.{key}": value for key, value in net(config).state_dict().items()}
+        weights = {f"model.{key}": value for key, value in made.state_dict().items()}
         save_file(weights, draft.directory / "model.safetensors")
         draft.fields.update(
             tasks=["generation.generate"],
@@ -66,6 +69,7 @@ def publish(store: ModelStore, name: str, config: dict[str, Any] = CONFIG, **tok
             runner="engine",
             tokenizer={"file": "tokenizer.json"} | tokenizer,
         )
+    return made
 
 
 @dataclass

@@ -12,20 +12,17 @@ import numpy as np
 import pytest
 import torch
 from grpc import aio
-from safetensors.torch import save_file
 
 from maas.generation.v1 import generation_service_pb2 as generation
 from maas.generation.v1.generation_service_pb2_grpc import GenerationServiceStub
 from maas.model.v1.model_service_pb2 import WatchModelsRequest
 from maas.model.v1.model_service_pb2_grpc import ModelServiceStub
 from maas.vision.v1.vision_service_pb2_grpc import VisionServiceStub
-from services.generation.models import registry
 from services.generation.models.causal_lm import CausalLM
 from services.runtime.store.store import ModelStore
 from tests.service import test_vision
-from tests.service.generation import CONFIG
+from tests.service.generation import publish as publish_words
 from tests.suite.conftest import Suite
-from tests.unit.runtime.text.made import byte_level
 from training.sampling import sample
 
 pytestmark = [pytest.mark.models, pytest.mark.timeout(300)]
@@ -107,22 +104,9 @@ class Words(Subject):
         self._prompts = np.random.default_rng(5).integers(0, 300, (self.questions, 5)).tolist()
 
     def publish(self, store: ModelStore) -> None:
-        torch.manual_seed(len(self._nets))
-        net = registry.build("LlamaForCausalLM", CONFIG).eval().requires_grad_(False)
-        for weight in net.parameters():
-            weight.data += torch.randn_like(weight) * 0.3
-        self._nets[str(len(self._nets) + 1)] = net
-        with store.publish(self.name) as draft:
-            (draft.directory / "tokenizer.json").write_text(byte_level().to_str())
-            state = {f"model.{key}": value for key, value in net.state_dict().items()}
-            save_file(state, draft.directory / "model.safetensors")
-            draft.fields.update(
-                tasks=["generation.generate"],
-                architecture="LlamaForCausalLM",
-                config=CONFIG,
-                runner="engine",
-                tokenizer={"file": "tokenizer.json", "eos_token": "<|im_end|>"},
-            )
+        seed = len(self._nets)
+        net = publish_words(store, self.name, seed=seed, eos_token="<|im_end|>")
+        self._nets[str(seed + 1)] = net
 
     def ask(self, channel: aio.Channel, question: int) -> Any:
         request = generation.GenerateRequest(model=self.name, stopping={"max_tokens": TOKENS, "ignore_eos": True})

@@ -165,6 +165,16 @@ async def test_an_order_says_all_that_was_asked() -> None:
     }
 
 
+async def revived(backend: VLLMBackend, client: Alphabet) -> None:
+    """Asks until `client` is the one that answers."""
+    async with asyncio.timeout(5):
+        while not client.orders:
+            try:
+                await read(backend, *siblings(1))
+            except EngineDied:
+                await asyncio.sleep(0.01)
+
+
 async def test_a_dead_engine_is_started_again() -> None:
     first, second = open_gate(), open_gate()
     may_start = asyncio.Event()
@@ -180,12 +190,7 @@ async def test_a_dead_engine_is_started_again() -> None:
         with pytest.raises(EngineDied):
             await read(backend, *siblings(2))
     may_start.set()
-    async with asyncio.timeout(5):
-        while not second.orders:
-            try:
-                await read(backend, *siblings(1))
-            except EngineDied:
-                await asyncio.sleep(0.01)
+    await revived(backend, second)
     assert first.closed and len(second.orders) == 1
     await backend.close()
     assert second.closed
@@ -203,11 +208,6 @@ async def test_a_start_that_fails_is_tried_again_by_the_next_caller() -> None:
 
     backend = made(LastingClient(first, launch))
     first.died = True
-    async with asyncio.timeout(5):
-        while not second.orders:
-            try:
-                await read(backend, *siblings(1))
-            except EngineDied:
-                await asyncio.sleep(0.01)
+    await revived(backend, second)
     assert not outcomes
     await backend.close()
