@@ -1,7 +1,7 @@
 """The engine's own thread: inbox (add, abort, stop) → step() while there is work. Knows no protos.
 
-A step that fails ends the requests in it, not the thread; so does a request that is not taken. Deltas reach the event
-loop in one wake-up a step.
+A step that fails ends the requests in it, not the thread; so does a request that is not taken. Deltas reach the
+event loop in one wake-up a step.
 """
 
 import asyncio
