@@ -22,7 +22,7 @@ from services.sequence.__main__ import build
 from services.sequence.models import registry
 from services.sequence.settings import SequenceSettings
 from tests.harness import running
-from tests.service.test_sequence import refused
+from tests.service.sequence.calls import refused
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

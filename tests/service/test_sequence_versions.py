@@ -17,7 +17,7 @@ from services.runtime.store.store import ModelStore
 from services.sequence.__main__ import build
 from services.sequence.settings import SequenceSettings
 from tests.harness import running
-from tests.service.test_sequence import FRAMES, Talk, refused, step
+from tests.service.sequence.calls import FRAMES, Talk, refused, step
 
 pytestmark = pytest.mark.models
 NAME = "silero-vad"

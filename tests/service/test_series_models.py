@@ -26,7 +26,7 @@ from services.sequence.models.rnn import RnnForecaster
 from services.sequence.models.scaling import Scaling
 from services.sequence.settings import SequenceSettings
 from tests.harness import running
-from tests.service.test_sequence import refused
+from tests.service.sequence.calls import refused
 from tests.unit.runtime.text import made
 from training.data.labelled import Sequences, SequenceSplit
 from training.data.sunspots import SplitSeries
