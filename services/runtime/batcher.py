@@ -1,16 +1,17 @@
 """Micro-batching: a batch is cut when the device is free, not on a clock. Knows no tensors, protos or models.
 
-One batch runs, one forms. Items of one batch share a group; the budget counts cost, not rows. What does not fit
-stays in front. Items whose caller left or whose deadline passed are skipped before compute, and counted.
+One batch runs in each place of the device, one forms; what waits for several free places is shared out among them.
+Items of one batch share a group; the budget counts cost, not rows. What does not fit stays in front. Items whose
+caller left or whose deadline passed are skipped before compute, and counted.
 """
 
 import asyncio
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Hashable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Generic, Protocol, TypeVar
+from functools import partial
+from typing import Any, Generic, Protocol, TypeVar
 
 from services.runtime.errors import DeadlinePassed, Overloaded, Unavailable
 
@@ -51,7 +52,10 @@ class Observer(Protocol):
 
 
 class MicroBatcher(Generic[T, R]):
-    """`run` gets a list of items and returns one result or exception for each, in order."""
+    """`run` gets a list of items and returns one result or exception for each, in order.
+
+    `execute` runs it on the device; it raises nothing before it is awaited.
+    """
 
     def __init__(
         self,
@@ -70,24 +74,30 @@ class MicroBatcher(Generic[T, R]):
         self._queue_limit, self._parallel = queue_limit, parallel
         self._observer = observer
         self._waiting: deque[Entry[T, R]] = deque()
-        self._running: set[asyncio.Task[None]] = set()
+        self._running: set[asyncio.Future[Sequence[R | Exception]]] = set()
         self._closed = False
 
     async def submit(self, item: T, deadline: float | None = None) -> Outcome[R]:
         """Result of `item`. Raises Overloaded when the queue is full, DeadlinePassed, or the item's own error."""
-        if self._closed:
-            raise Unavailable("this model is being unloaded", retry_after_s=1.0)
-        if self._is_full():
-            raise Overloaded(
-                f"{self._queue_limit} items are waiting, the limit; retry later",
-                reason="QUEUE_FULL",
-                retry_after_s=1.0,
-            )
-        future: asyncio.Future[Outcome[R]] = asyncio.get_running_loop().create_future()
-        self._waiting.append(Entry(item, self._cost(item), self._group(item), deadline, future))
-        self._tell_depth()
-        self._cut()
-        return await future
+        (entry,) = self._accept([item], deadline)
+        return await entry.future
+
+    async def submit_all(self, items: Sequence[T], deadline: float | None = None) -> list[Outcome[R]]:
+        """Results in order, of items that are there at once: free places share them. Overloaded takes in none.
+
+        The first error ends them all: what still waits is taken back.
+        """
+        entries = self._accept(items, deadline)
+        try:
+            return await asyncio.gather(*(entry.future for entry in entries))
+        finally:
+            for entry in entries:
+                entry.future.cancel()
+
+    @property
+    def alone(self) -> bool:
+        """Whether one batch runs and nothing waits: it may have the whole device."""
+        return len(self._running) == 1 and not self._waiting
 
     async def close(self) -> None:
         """Refuses new items and returns when every accepted one has ended."""
@@ -97,29 +107,66 @@ class MicroBatcher(Generic[T, R]):
             if self._running:
                 await asyncio.wait(self._running)
 
-    def _is_full(self) -> bool:
-        """At the limit, those whose callers left make room; below it nothing is walked through."""
-        if len(self._waiting) < self._queue_limit:
+    def _accept(self, items: Sequence[T], deadline: float | None) -> list[Entry[T, R]]:
+        if self._closed:
+            raise Unavailable("this model is being unloaded", retry_after_s=1.0)
+        if self._is_full(len(items)):
+            raise Overloaded(
+                f"{self._queue_limit} items are waiting, the limit; retry later",
+                reason="QUEUE_FULL",
+                retry_after_s=1.0,
+            )
+        loop = asyncio.get_running_loop()
+        entries: list[Entry[T, R]] = [
+            Entry(item, self._cost(item), self._group(item), deadline, loop.create_future()) for item in items
+        ]
+        self._waiting.extend(entries)
+        self._tell_depth()
+        self._cut()
+        return entries
+
+    def _is_full(self, more: int) -> bool:
+        """Beyond the limit, those whose callers left make room; below it nothing is walked through."""
+        if len(self._waiting) + more <= self._queue_limit:
             return False
         self._waiting = deque(entry for entry in self._waiting if self._alive(entry))
         self._tell_depth()
-        return len(self._waiting) >= self._queue_limit
+        return len(self._waiting) + more > self._queue_limit
 
     def _cut(self) -> None:
         """Starts a batch for every free place on the device."""
-        while len(self._running) < self._parallel:
-            batch = self._take()
+        while (free := self._parallel - len(self._running)) > 0:
+            batch = self._take(self._share(free))
             if not batch:
                 return
-            task = asyncio.create_task(self._compute(batch))
-            self._running.add(task)
-            task.add_done_callback(self._finished)
+            self._start(batch)
 
-    def _finished(self, task: "asyncio.Task[None]") -> None:
-        self._running.discard(task)
+    def _start(self, batch: list[Entry[T, R]]) -> None:
+        began = time.monotonic()
+        running = asyncio.ensure_future(self._execute(self._run, [entry.item for entry in batch]))
+        self._running.add(running)
+        running.add_done_callback(partial(self._ended, batch, began))
+
+    def _ended(
+        self, batch: list[Entry[T, R]], began: float, running: "asyncio.Future[Sequence[R | Exception]]"
+    ) -> None:
+        """Whatever ended the batch (its device may have been closed under it), nobody is left waiting."""
+        spent = time.monotonic() - began
+        self._running.discard(running)
+        # Before the answers go out: the device has its next batch meanwhile.
         self._cut()
+        for entry, result in zip(batch, _results(running, len(batch)), strict=True):
+            _deliver(entry, result, began, spent, len(batch))
+        if self._observer and not running.cancelled():
+            self._observer.computed([began - entry.arrived for entry in batch], spent)
 
-    def _take(self) -> list[Entry[T, R]]:
+    def _share(self, free: int) -> int:
+        """The cost of the next batch: an even part for each free place, none over the budget."""
+        if free == 1:
+            return self._budget
+        return min(self._budget, -(-sum(entry.cost for entry in self._waiting) // free))
+
+    def _take(self, budget: int) -> list[Entry[T, R]]:
         """The first live entry and all of its group that fit the budget, in order of arrival."""
         batch: list[Entry[T, R]] = []
         kept: deque[Entry[T, R]] = deque()
@@ -128,7 +175,7 @@ class MicroBatcher(Generic[T, R]):
             entry = self._waiting.popleft()
             if not self._alive(entry):
                 continue
-            fits = not batch or (entry.group == batch[0].group and spent + entry.cost <= self._budget)
+            fits = not batch or (entry.group == batch[0].group and spent + entry.cost <= budget)
             if not fits:
                 kept.append(entry)
                 if entry.group == batch[0].group:
@@ -150,46 +197,6 @@ class MicroBatcher(Generic[T, R]):
             return False
         return True
 
-    async def _compute(self, batch: list[Entry[T, R]]) -> None:
-        began = time.monotonic()
-        try:
-            results = await self._results([entry.item for entry in batch])
-            spent = time.monotonic() - began
-            if self._observer:
-                self._observer.computed([began - entry.arrived for entry in batch], spent)
-            for entry, result in zip(batch, results, strict=True):
-                self._deliver(entry, result, began, spent, len(batch))
-        finally:
-            self._release(batch)
-
-    @staticmethod
-    def _release(batch: list[Entry[T, R]]) -> None:
-        """Whatever ended the batch (its device was closed under it), nobody is left waiting."""
-        for entry in batch:
-            if not entry.future.done():
-                lost = Unavailable("the device was closed before the item was computed", retry_after_s=1.0)
-                entry.future.set_exception(lost)
-
-    async def _results(self, items: list[T]) -> Sequence[R | Exception]:
-        """One a item; a failure of the whole run is the result of each."""
-        try:
-            results = await self._execute(self._run, items)
-        except Exception as error:
-            return [error] * len(items)
-        if len(results) != len(items):
-            return [RuntimeError(f"{len(items)} items were computed to {len(results)} results")] * len(items)
-        return results
-
-    @staticmethod
-    def _deliver(entry: Entry[T, R], result: R | Exception, began: float, spent: float, size: int) -> None:
-        # Its caller may have gone while the batch ran; that must not touch its neighbours.
-        with suppress(asyncio.InvalidStateError):
-            if isinstance(result, Exception):
-                entry.future.set_exception(result)
-            else:
-                wait = began - entry.arrived
-                entry.future.set_result(Outcome(result, wait * 1000, spent * 1000, size))
-
     def _tell_depth(self) -> None:
         if self._observer:
             self._observer.queued(len(self._waiting))
@@ -197,3 +204,28 @@ class MicroBatcher(Generic[T, R]):
     def _skip(self, why: str) -> None:
         if self._observer:
             self._observer.skipped(why)
+
+
+def _results(running: "asyncio.Future[Any]", count: int) -> Sequence[Any]:
+    """One an item; a failure of the whole run is the result of each."""
+    if running.cancelled():
+        why = "the device was closed before the item was computed"
+        return [Unavailable(why, retry_after_s=1.0) for _ in range(count)]
+    error = running.exception()
+    if error is not None:
+        return [error] * count
+    results: Sequence[Any] = running.result()
+    if len(results) != count:
+        return [RuntimeError(f"{count} items were computed to {len(results)} results")] * count
+    return results
+
+
+def _deliver(entry: Entry[T, R], result: R | BaseException, began: float, spent: float, size: int) -> None:
+    # Its caller may have gone while the batch ran; that must not touch its neighbours.
+    if entry.future.done():
+        return
+    if isinstance(result, BaseException):
+        entry.future.set_exception(result)
+    else:
+        wait = began - entry.arrived
+        entry.future.set_result(Outcome(result, wait * 1000, spent * 1000, size))

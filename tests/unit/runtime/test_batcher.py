@@ -171,10 +171,12 @@ async def test_a_device_closed_under_a_queued_batch_leaves_nobody_waiting() -> N
     b: MicroBatcher[int, int] = MicroBatcher(run, execute=device.run, budget=1, parallel=2)
     tasks = await started(b.submit(1), b.submit(2))
     await asyncio.to_thread(busy.wait, 5)
-    device._executor.shutdown(wait=False, cancel_futures=True)
-    go.set()
-    _, hanging = await asyncio.wait(tasks, timeout=5)
+    closing = asyncio.ensure_future(asyncio.to_thread(device.close))
+    _, hanging = await asyncio.wait(tasks[1:], timeout=5)
     assert not hanging
+    go.set()
+    await closing
+    await asyncio.wait(tasks, timeout=5)
     assert tasks[0].result().value == 1
     assert isinstance(tasks[1].exception(), Unavailable)
 
