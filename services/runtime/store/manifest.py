@@ -2,7 +2,9 @@
 
 import hashlib
 import json
-from typing import Any, Literal
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -92,12 +94,13 @@ class Manifest(Frozen):
     provenance: Provenance = Provenance()
     files: dict[str, str] = {}
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """sha256 over weights, tokenizer, preprocessing, labels, architecture, runner and precision, and over
         what a process made of the weights and computes with in their stead (`packed`, of a loaded version only).
 
-        Name, version, descriptions, limits and provenance stay out: they change no answer.
+        Name, version, descriptions, limits and provenance stay out: they change no answer. Made once:
+        every reply names it.
         """
         chosen = self.model_dump(
             mode="json",
@@ -117,6 +120,12 @@ class Manifest(Frozen):
             chosen["packed"] = self.packed
         canonical = json.dumps(chosen, sort_keys=True, separators=(",", ":"))
         return "sha256:" + hashlib.sha256(canonical.encode()).hexdigest()
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """A copy with other fields has its own digest, which the library would carry over."""
+        copied = super().model_copy(update=update, deep=deep)
+        copied.__dict__.pop("digest", None)
+        return copied
 
     def serves(self, area: str) -> bool:
         """Whether any task belongs to the service `area` (`vision`, `sequence`, …)."""
