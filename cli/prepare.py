@@ -18,15 +18,17 @@ def choose_runner(draft: Draft) -> None:
     import torch
 
     from services.runtime.runners.choose import choose
+    from services.runtime.runners.export import export
     from services.runtime.runners.samples import synthesise
 
     torch.set_num_threads(1)
     manifest = draft.manifest(1, {})
     area = manifest.tasks[0].split(".")[0]
     registry = import_module(f"services.{area}.models.registry")
-    # Nets that take more than noise (ids, masks, lengths) say themselves what they can be given.
-    sampler = getattr(registry, "samples", synthesise)
-    choice = choose(registry.load(manifest, draft.directory), manifest, draft.directory, sampler)
+    # Nets that take more than noise (ids, masks, lengths), or that no tracer follows, are known to their registry.
+    sampler, exporter = getattr(registry, "samples", synthesise), getattr(registry, "export", export)
+    module = registry.load(manifest, draft.directory)
+    choice = choose(module, manifest, draft.directory, sampler, exporter=exporter)
     draft.fields["runner"] = choice.runner
     draft.card.update(choice.card())
 

@@ -4,7 +4,7 @@ import math
 import re
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -25,6 +25,8 @@ REPEATS = 5
 MOST_LETTERS = 200
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 PROBES = ((5, 7), (2, 29))  # rows, and the size of every other free axis
+
+Exporter = Callable[[nn.Module, Manifest, Path], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +61,12 @@ class Choice:
 
 
 def choose(
-    module: nn.Module, manifest: Manifest, directory: Path, sampler: Sampler = synthesise, threads: int = 1
+    module: nn.Module,
+    manifest: Manifest,
+    directory: Path,
+    sampler: Sampler = synthesise,
+    threads: int = 1,
+    exporter: Exporter = export,
 ) -> Choice:
     """Export to `directory`, compare both runners on what `sampler` makes, take the faster if they agree.
 
@@ -68,7 +75,7 @@ def choose(
     """
     path = directory / ONNX_FILE
     try:
-        export(module, manifest, path)
+        exporter(module, manifest, path)
     except torch.onnx.errors.OnnxExporterError as error:
         path.unlink(missing_ok=True)
         return Choice("torch", f"not exportable: {_first_line(error.__cause__ or error)}")

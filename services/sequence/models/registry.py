@@ -14,7 +14,7 @@ from services.runtime.weights import load_weights
 from services.sequence.models import bert, g2p, lstm, rnn, silero_vad
 from services.sequence.models.samples import samples
 
-__all__ = ["ARCHITECTURES", "Architecture", "build", "load", "samples"]
+__all__ = ["ARCHITECTURES", "Architecture", "build", "export", "load", "samples"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +48,18 @@ def load(manifest: Manifest, directory: Path) -> nn.Module:
         module = architecture.build(manifest.config)
     load_weights(module, directory / "model.safetensors", architecture.rename, architecture.ignore)
     return module.eval()
+
+
+def export(module: nn.Module, manifest: Manifest, path: Path) -> None:
+    """The net as ONNX; what torch's exporter cannot follow is written here. Raises OnnxExporterError."""
+    # Imported here: only who publishes needs ONNX's tools.
+    from services.runtime.runners.export import export as traced
+    from services.sequence.models import lstm_graph
+
+    if isinstance(module, lstm.LstmClassifier):
+        lstm_graph.export(module, manifest, path)
+    else:
+        traced(module, manifest, path)
 
 
 def _find(architecture: str) -> Architecture:
