@@ -65,6 +65,8 @@ async def step(model: SequenceModel, run: Run) -> Outcome[Heard]:
 
 def _portions(rows: Sequence[Array], budget: int) -> list[list[int]]:
     """Indices of rows, shortest first, cut where a portion's tokens would pass the budget."""
+    if sum(map(len, rows)) <= budget:
+        return [list(range(len(rows)))]
     portions: list[list[int]] = [[]]
     tokens = 0
     for index in sorted(range(len(rows)), key=lambda index: len(rows[index])):

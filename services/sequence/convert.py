@@ -93,7 +93,7 @@ def classified_rows(
     model: SequenceModel, request: sequence_service_pb2.ClassifyRequest, outcome: Outcome[list[Array]]
 ) -> sequence_service_pb2.ClassifyResponse:
     """Class probabilities [K] of each row → labels, best first."""
-    results = [sequence_pb2.Classification(labels=_labels(model, scores, request)) for scores in outcome.value]
+    results = _classifications(model, np.stack(outcome.value), request)
     return sequence_service_pb2.ClassifyResponse(
         results=results, served_by=served_by(model.manifest), timing=timing(outcome)
     )
@@ -103,13 +103,11 @@ def classified_streams(
     model: SequenceModel, request: sequence_service_pb2.ClassifyRequest, outcome: Outcome[list[Floats]]
 ) -> sequence_service_pb2.ClassifyResponse:
     """Scores [T, K] of each series → labels by their mean over its steps, and the steps' own if asked for."""
-    results = []
-    for scores in outcome.value:
-        result = sequence_pb2.Classification(labels=_labels(model, _mean_classes(scores), request))
-        if request.step_scores:
+    results = _classifications(model, np.stack([_mean_classes(scores) for scores in outcome.value]), request)
+    if request.step_scores:
+        for result, scores in zip(results, outcome.value, strict=True):
             result.step_scores.extend(scores[:, 0].tolist())
             result.step_ms = step_ms(model.manifest)
-        results.append(result)
     return sequence_service_pb2.ClassifyResponse(
         results=results, served_by=served_by(model.manifest), timing=timing(outcome)
     )
@@ -121,13 +119,21 @@ def _mean_classes(scores: Floats) -> Floats:
     return means if len(means) > 1 else np.array([1 - means[0], means[0]], np.float32)
 
 
-def _labels(
-    model: SequenceModel, scores: Array, request: sequence_service_pb2.ClassifyRequest
-) -> list[sequence_pb2.Label]:
-    top_k = request.top_k if request.HasField("top_k") else len(scores)
-    best = np.argsort(-scores, kind="stable")[:top_k].tolist()
-    names = [*model.labels, *(str(index) for index in range(len(model.labels), len(scores)))]
-    return [sequence_pb2.Label(index=index, name=names[index], score=float(scores[index])) for index in best]
+def _classifications(
+    model: SequenceModel, scores: Floats, request: sequence_service_pb2.ClassifyRequest
+) -> list[sequence_pb2.Classification]:
+    """Scores [B, K] → the best labels of each row, in one go: a call may bring many short rows."""
+    classes = scores.shape[1]
+    best = np.argsort(-scores, axis=1, kind="stable")[:, : request.top_k if request.HasField("top_k") else classes]
+    found = zip(best.tolist(), np.take_along_axis(scores, best, axis=1).tolist(), strict=True)
+    names = [*model.labels, *map(str, range(len(model.labels), classes))]
+    label = sequence_pb2.Label
+    return [
+        sequence_pb2.Classification(
+            labels=[label(index=i, name=names[i], score=score) for i, score in zip(row, values, strict=True)]
+        )
+        for row, values in found
+    ]
 
 
 def step_ms(manifest: Manifest) -> float:

@@ -12,7 +12,6 @@ from services.sequence.explain import MOST_FRAMES, Explanation, Question, Steps,
 from services.sequence.loaded import SequenceModel
 from services.sequence.models import encode
 from services.sequence.models.encode import Ids
-from services.sequence.models.scaling import Scaling
 
 DEFAULT_STEPS = 50
 
@@ -70,7 +69,7 @@ def _series(model: SequenceModel, request: sequence_service_pb2.ExplainRequest) 
     if not encode.is_series(manifest):
         raise InvalidInput("series", f"{manifest.name} reads a text or token_ids; set one of them")
     values = encode.check_steps(tensors.series(request.series, "series"), manifest, "series")
-    return Steps(Scaling.read(manifest.preprocessing).apply(values), "series")
+    return Steps(model.scaling.apply(values), "series")
 
 
 def _ids(model: SequenceModel, request: sequence_service_pb2.ExplainRequest, field: str) -> Ids:

@@ -1,5 +1,9 @@
 """Series of maas.sequence.v1 ↔ standard scores, for nets that read whole series. Computes nothing."""
 
+from collections.abc import Sequence
+
+import numpy as np
+
 from maas.common.v1 import tensor_pb2
 from maas.sequence.v1 import sequence_service_pb2
 from services.runtime import tensors
@@ -18,11 +22,23 @@ def series_rows(model: SequenceModel, batch: tensor_pb2.SeriesBatch) -> list[Flo
     manifest = model.manifest
     if not encode.is_series(manifest):
         raise InvalidInput("series", f"{manifest.name} reads texts or token_ids; set one of them")
-    scaling = Scaling.read(manifest.preprocessing)
+    fields = [f"series.values[{index}]" for index in range(len(batch.values))]
     read = [
-        (f"series.values[{i}]", tensors.series(one, f"series.values[{i}]")) for i, one in enumerate(batch.values)
+        encode.check_steps(tensors.unchecked_series(one, field), manifest, field)
+        for one, field in zip(batch.values, fields, strict=True)
     ]
-    return [scaling.apply(encode.check_steps(values, manifest, field)) for field, values in read]
+    scores = model.scaling.apply(_finite(read, fields))
+    ends = np.cumsum([len(values) for values in read]).tolist()
+    return [scores[end - len(values) : end] for values, end in zip(read, ends, strict=True)]
+
+
+def _finite(read: Sequence[Floats], fields: Sequence[str]) -> Floats:
+    """All steps of all series, one below the other. InvalidInput names the first value that is no number."""
+    steps = np.concatenate(read) if len(read) > 1 else read[0]
+    if not np.isfinite(steps).all():
+        for values, field in zip(read, fields, strict=True):
+            tensors.check_finite_series(values, field)
+    return steps
 
 
 def window(model: SequenceModel, request: sequence_service_pb2.ForecastRequest) -> Floats:

@@ -12,7 +12,9 @@ from services.runtime.errors import InvalidInput, Unimplemented
 from services.runtime.store.manifest import Manifest
 from services.runtime.text.tokenizer import Tokenizer
 from services.sequence.explain import Explainer, Explanation, Question, Steps, Tokens
+from services.sequence.models import encode
 from services.sequence.models.net import Net
+from services.sequence.models.scaling import Scaling
 from services.sequence.settings import SequenceSettings
 
 Predict = Callable[[Net, Sequence[Any]], list[Any]]
@@ -55,7 +57,8 @@ class SequenceModel:
         self.net, self.labels = net, labels
         self._explainer = explainer
         self._tokenizer, self._device = tokenizer, device
-        self.budget = settings.batch_tokens
+        self.scaling = Scaling.read(net.manifest.preprocessing)
+        self.budget = settings.batch_steps if encode.is_series(net.manifest) else settings.batch_tokens
         self._batcher: MicroBatcher[Work, Answers] = MicroBatcher(
             partial(run, net),
             execute=device.run,

@@ -23,6 +23,7 @@ class SequenceSettings(ServerSettings):
         "auto", description="auto = the runner chosen when the model was published"
     )
     batch_tokens: int = Field(1024, ge=1, description="most tokens or frames computed together")
+    batch_steps: int = Field(8192, ge=1, description="most steps of whole series computed together")
     batch_queue_limit: int = Field(512, ge=1, description="batches' parts waiting per model; more are refused")
     explain_limit: int = Field(4, ge=1, le=64, description="explanations at work at once per model")
     session_limit: int = Field(10_000, ge=1, description="sessions open at once")

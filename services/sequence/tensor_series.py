@@ -12,9 +12,10 @@ from services.sequence.loaded import SequenceModel, Work
 from services.sequence.models.encode import Floats
 from services.sequence.models.forecast import Ahead, predict_ahead
 from services.sequence.models.predict import predict_series
-from services.sequence.models.scaling import Scaling
 
 FORECAST = "sequence.forecast"
+# Values read on the event loop; more go to a thread, whose start costs as much as reading these.
+MOST_READ_HERE = 32 * 1024
 
 
 def series_input(manifest: Manifest) -> TensorSpec:
@@ -30,18 +31,22 @@ def series_output(manifest: Manifest) -> TensorSpec:
 
 async def infer_series(model: SequenceModel, rows: Array) -> Floats:
     """One answer a row of [rows, steps, features]. InvalidInput names a value that is no number."""
-    scaling = Scaling.read(model.manifest.preprocessing)
-    await asyncio.to_thread(check_finite, rows, model.manifest.inputs[0].name)
-    scores = list(await asyncio.to_thread(scaling.apply, rows))
+    small = rows.size <= MOST_READ_HERE
+    scores = _read(model, rows) if small else await asyncio.to_thread(_read, model, rows)
     if FORECAST not in model.manifest.tasks:
         return np.stack((await compute.answer_rows(model, scores, predict_series)).value)
     found = await model.compute(Work(predict_ahead, [Ahead(window, 1) for window in scores], rows[..., 0].size))
-    return scaling.undo(np.concatenate(found.value))
+    return model.scaling.undo(np.concatenate(found.value))
+
+
+def _read(model: SequenceModel, rows: Array) -> list[Floats]:
+    check_finite(rows, model.manifest.inputs[0].name)
+    return list(model.scaling.apply(rows))
 
 
 def check_finite(rows: Array, name: str) -> None:
     """InvalidInput names the first value that is no finite number."""
-    bad = np.argwhere(~np.isfinite(rows))
-    if len(bad):
+    if not np.isfinite(rows).all():
+        bad = np.argwhere(~np.isfinite(rows))
         place = "".join(f"[{axis}]" for axis in bad[0])
         raise InvalidInput(f"{name}{place}", f"is {rows[tuple(bad[0])]}; a finite number is needed")

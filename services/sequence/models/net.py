@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -14,14 +15,14 @@ State = Mapping[str, Array]
 NEXT = "next_"  # an output next_X feeds the input X of the following step
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Net:
     """`runner` executes what `manifest` describes."""
 
     runner: Runner
     manifest: Manifest
 
-    @property
+    @cached_property
     def state_specs(self) -> list[TensorSpec]:
         """The inputs that carry memory from step to step."""
         outputs = {spec.name for spec in self.manifest.outputs}

@@ -33,11 +33,17 @@ def predict_series(net: Net, rows: Sequence[Floats]) -> list[Array]:
 
 def _series_alike(net: Net, rows: Sequence[Floats]) -> list[Array]:
     lengths = np.array([len(row) for row in rows], np.int64)
-    series = np.zeros((len(rows), int(lengths.max()), rows[0].shape[1]), np.float32)
-    for row, values in zip(series, rows, strict=True):
-        row[: len(values)] = values
+    series = np.stack(rows) if (lengths == lengths[0]).all() else _padded(rows, int(lengths.max()))
     source, counts = (spec.name for spec in net.manifest.inputs)
     return list(softmax(net.runner.run({source: series, counts: lengths})[net.manifest.outputs[0].name]))
+
+
+def _padded(rows: Sequence[Floats], length: int) -> Floats:
+    """[B, length, F]; zeros after the end of a row."""
+    series = np.zeros((len(rows), length, rows[0].shape[1]), np.float32)
+    for row, values in zip(series, rows, strict=True):
+        row[: len(values)] = values
+    return series
 
 
 def _alike(rows: Sequence[Array]) -> list[list[int]]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float32]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Scaling:
     """z = (x − mean) / std in float32; a model's manifest keeps both under `preprocessing`."""
 
@@ -34,7 +35,7 @@ class Scaling:
     def apply(self, values: NDArray[Any]) -> Floats:
         """[..., features] in the data's unit → standard scores, float32."""
         mean, std = self._arrays
-        scores: Floats = (values.astype(np.float32) - mean) / std
+        scores: Floats = (values.astype(np.float32, copy=False) - mean) / std
         return scores
 
     def undo(self, scores: Floats) -> Floats:
@@ -42,7 +43,7 @@ class Scaling:
         mean, std = self._arrays
         return scores * std + mean
 
-    @property
+    @cached_property
     def _arrays(self) -> tuple[Floats, Floats]:
         return np.asarray(self.mean, np.float32), np.asarray(self.std, np.float32)
 

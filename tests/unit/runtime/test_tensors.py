@@ -54,6 +54,13 @@ def test_token_ids_in_both_forms() -> None:
             tensors.token_ids(values, broken, "ids")
 
 
+@pytest.mark.parametrize("count", [1, 31, 32, 4095, 4096, 600_000])
+def test_a_list_is_read_from_its_wire_form_to_the_last_value(count: int) -> None:
+    values = np.random.default_rng(count).normal(size=count).astype(np.float32)
+    message = pb.Series(values=values.tolist(), features=1, sample_rate_hz=16000)
+    assert tensors.series(message, "s")[:, 0].tolist() == values.tolist() == list(message.values)
+
+
 def test_series_by_steps_and_the_place_of_a_nan() -> None:
     assert tensors.series(pb.Series(values=[1, 2, 3, 4], features=2), "s").tolist() == [[1, 2], [3, 4]]
     packed = np.array([1, np.inf], dtype="<f4").tobytes()
