@@ -1,11 +1,11 @@
 """What the floor knows of the call being served: id, deadline, tenant, trace. Knows no gRPC."""
 
 import re
-import secrets
 import time
 from collections.abc import Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from random import getrandbits
 
 from services.runtime.errors import DeadlinePassed
 
@@ -32,8 +32,8 @@ class Trace:
         """A child of the caller's span, or the root of a new trace that is not sampled."""
         given = _TRACEPARENT.match(metadata.get(TRACEPARENT, ""))
         if given is None:
-            return cls(secrets.token_hex(16), secrets.token_hex(8))
-        return cls(given[1], secrets.token_hex(8), given[3], metadata.get(TRACESTATE, ""))
+            return cls(f"{getrandbits(128):032x}", _span())
+        return cls(given[1], _span(), given[3], metadata.get(TRACESTATE, ""))
 
     def headers(self) -> list[tuple[str, str]]:
         """What travels to the next service."""
@@ -89,4 +89,9 @@ def request_id_from(metadata: Mapping[str, str]) -> str:
     """The caller's id if it is printable ASCII of sane length, else a fresh one of 128 bits."""
     given = metadata.get(REQUEST_ID, "")
     sane = 0 < len(given) <= MAX_ID_LENGTH and given.isascii() and given.isprintable()
-    return given if sane else secrets.token_hex(16)
+    return given if sane else f"{getrandbits(128):032x}"
+
+
+def _span() -> str:
+    """A span id of W3C trace context, which may not be zero. No secret, so no system call is made for it."""
+    return f"{getrandbits(64) or 1:016x}"

@@ -31,6 +31,8 @@ log = logging.getLogger("maas.call")
 OURS = (Code.UNAVAILABLE, Code.RESOURCE_EXHAUSTED, Code.DEADLINE_EXCEEDED)
 # What a caller named in a field's path: the key of a map.
 _NAMES = re.compile(r"\[(?!\d+\])[^\]]*\]?")
+# The place of a call that takes none.
+FREE = nullcontext()
 
 Body = Callable[[], Awaitable[Any]]
 
@@ -98,6 +100,7 @@ class _Guard:
 
     def __init__(self, door: Door, method: str, admitted: bool) -> None:
         self._door, self._method, self._admitted = door, method, admitted
+        self._metrics = door.metrics.of(method)
 
     def unary(self, behaviour: Callable[..., Awaitable[Any]], checked: Callable[[Any], Any]) -> Callable[..., Any]:
         async def handle(request: Any, context: aio.ServicerContext) -> Any:
@@ -142,11 +145,11 @@ class _Guard:
     async def _run(self, context: aio.ServicerContext, body: Body) -> Any:
         request = _context_of(self._method, context)
         calls.enter(request)
-        self._door.metrics.calls_started.labels(self._method).inc()
-        place = self._door.admission.admit(request.tenant) if self._admitted else nullcontext()
+        self._metrics.started.inc()
+        place = self._door.admission.admit(request.tenant) if self._admitted else FREE
         status = "OK"
         try:
-            with place, self._door.metrics.calls_inside.track_inprogress():
+            with place, self._metrics.inside:
                 reply = await body()
             context.set_trailing_metadata((*request.trailing, (calls.REQUEST_ID, request.request_id)))
             return reply
@@ -173,7 +176,7 @@ class _Guard:
             log.exception("failed", extra={"method": self._method})
             await _abort(context, request, _internal(request.request_id))
         finally:
-            self._door.metrics.observe(self._method, status, time.monotonic() - request.started)
+            self._metrics.ended(status, time.monotonic() - request.started)
 
 
 def _why(error: ServiceError, whole: bool) -> dict[str, object]:
