@@ -13,12 +13,13 @@ class CacheStats:
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
         self.outcomes: Counter[str] = Counter()
+        self._counts = {one: metrics.cache.labels(one) for one in (HIT_L1, HIT_L2, MISS, COALESCED, BYPASS)}
         self.faults = 0
         self.unopened = 0
 
     def count(self, outcome: str) -> None:
         self.outcomes[outcome] += 1
-        self._metrics.cache.labels(outcome).inc()
+        self._counts[outcome].inc()
 
     def fault(self) -> None:
         self.faults += 1

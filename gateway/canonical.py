@@ -75,14 +75,25 @@ def canonical(request: Message) -> bytes:
 
     A Tensor keeps the form (bytes or list) it came in: another form costs a miss, never a wrong hit.
     """
+    rewrite = _rewriter(request.DESCRIPTOR)
+    if rewrite is None:
+        return _unrouted(request)
     copy = type(request)()
     copy.CopyFrom(request)
+    rewrite(copy)
+    return _unrouted(copy)
+
+
+def _unrouted(request: Any) -> bytes:
+    """Without model and version, which come back: a picture is not copied to be told from others."""
+    named = [getattr(request, name) for name in _ROUTING]
     for name in _ROUTING:
-        copy.ClearField(name)
-    rewrite = _rewriter(copy.DESCRIPTOR)
-    if rewrite is not None:
-        rewrite(copy)
-    return copy.SerializeToString(deterministic=True)
+        request.ClearField(name)
+    try:
+        return bytes(request.SerializeToString(deterministic=True))
+    finally:
+        for name, value in zip(_ROUTING, named, strict=True):
+            setattr(request, name, value)
 
 
 @cache
