@@ -23,6 +23,7 @@ class Metrics:
         self._of_calls()
         self._of_queues()
         self._of_generation()
+        self._of_sessions()
         self._of_the_cache()
 
     def _of_calls(self) -> None:
@@ -68,6 +69,13 @@ class Metrics:
         self.preemptions = self._counter("maas_generation_preemptions", "preemptions", "model")
         # Tokens guessed and computed on trial, and those of them that came true.
         self.drafts = self._counter("maas_generation_drafts", "drafts", "model", "fate")
+
+    def _of_sessions(self) -> None:
+        # Sessions held by the process.
+        self.sessions = self._gauge("maas_sessions", "live sessions")
+        # Checkpoints that stand (kept) or found the session elsewhere (lost), sessions taken over (taken) or not
+        # found (unknown), and times Redis gave no answer (fault).
+        self.session_checkpoints = self._counter("maas_session_checkpoints", "session checkpoints", "event")
 
     def _of_the_cache(self) -> None:
         # Gateway look-ups: hit-l1, hit-l2, miss, coalesced, bypass.

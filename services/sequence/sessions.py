@@ -1,7 +1,7 @@
 """Who holds a session and how far it is. Pure policy: no torch, no gRPC, no clock of its own.
 
-A session's state is opaque here. It is dropped on close and on expiry; an id that is opened anew gets fresh
-state under a higher generation, and a handle of an older generation can do nothing.
+A session's state is opaque here. It is dropped on close and on expiry. An id that is opened anew, or goes on at
+another replica, does so under a higher generation, and a handle of an older one can do nothing.
 """
 
 import asyncio
@@ -22,12 +22,16 @@ class End(Enum):
 
     CLOSED = "closed"
     IDLE = "idle"
-    REPLACED = "opened anew"
+    REPLACED = "opened anew or taken over"
+    DROPPED = "its version is gone here"
 
 
 @dataclass(slots=True, eq=False)
 class Session(Generic[S]):
-    """One session. Once it has ended `state` is None and `over` is set; `turn` is held for a step's length."""
+    """One session. Once it has ended `state` is None and `over` is set; `turn` is held for a step's length.
+
+    `saved_step`: the last one that outlives this process; None where not even the opening does.
+    """
 
     key: Key
     model: str
@@ -36,6 +40,7 @@ class Session(Generic[S]):
     state: S | None
     last_used: float
     last_step: int = 0
+    saved_step: int | None = None
     end: End | None = None
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
     over: asyncio.Event = field(default_factory=asyncio.Event)
@@ -48,37 +53,50 @@ class Session(Generic[S]):
 class SessionTable(Generic[S]):
     """Every live session of this process, least recently used first."""
 
-    def __init__(self, clock: Callable[[], float], idle_s: float, limit: int) -> None:
+    def __init__(
+        self, clock: Callable[[], float], idle_s: float, limit: int, epoch: Callable[[], int] = lambda: 0
+    ) -> None:
+        """`epoch`: generations are no lower than it; replicas that share sessions share it, more or less."""
         self._clock, self.idle_s, self._limit = clock, idle_s, limit
         self._live: OrderedDict[Key, Session[S]] = OrderedDict()
-        self._generation = 0
+        self._generation, self._epoch = 0, epoch
 
     def __len__(self) -> int:
         return len(self._live)
 
     def open(self, key: Key, model: str, version: str, state: S) -> Session[S]:
         """A new session at step 0; one of the same key ends first. Overloaded when the table is full."""
+        return self._begin(Session(key, model, version, self.next_generation(), state, self._clock()))
+
+    def adopt(
+        self, key: Key, model: str, version: str, generation: int, step: int, state: S, saved_step: int | None
+    ) -> Session[S]:
+        """Goes on with a session after `step`; one of the same key ends first.
+
+        PreconditionFailed if that one has a higher generation, Overloaded when the table is full.
+        """
+        if (live := self.get(key)) is not None and live.generation > generation:
+            raise replaced(key)
+        return self._begin(Session(key, model, version, generation, state, self._clock(), step, saved_step))
+
+    def renew(self, session: Session[S]) -> Session[S]:
+        """The same session under a new handle; the old one is over. Raises if it was over before."""
+        if session.state is None:
+            raise _over(session)
+        step, saved = session.last_step, session.saved_step
+        return self.adopt(
+            session.key, session.model, session.version, session.generation, step, session.state, saved
+        )
+
+    def get(self, key: Key) -> Session[S] | None:
+        """The live session of `key`, if it is here."""
         self.expire()
-        if (old := self._live.get(key)) is not None:
-            self._finish(old, End.REPLACED)
-        if len(self._live) >= self._limit:
-            raise Overloaded(
-                f"{self._limit} sessions are open, the limit of this server; close some or retry later",
-                reason="SESSION_LIMIT",
-                metadata={"limit": str(self._limit)},
-                retry_after_s=self._soonest_expiry_s(),
-            )
-        self._generation += 1
-        session = Session(key, model, version, self._generation, state, self._clock())
-        self._live[key] = session
-        return session
+        return self._live.get(key)
 
     def resume(self, key: Key) -> Session[S]:
         """The live session of `key`, its idle time begun anew. SessionNotFound if there is none (any more)."""
-        self.expire()
-        if key not in self._live:
-            raise _unknown(key[1])
-        session = self._live[key]
+        if (session := self.get(key)) is None:
+            raise unknown(key)
         self._touch(session)
         return session
 
@@ -101,8 +119,25 @@ class SessionTable(Generic[S]):
 
     def close(self, session: Session[S]) -> None:
         """Forget the session and its state. A session that is over stays as it ended."""
-        if session.end is None:
-            self._finish(session, End.CLOSED)
+        self._finish(session, End.CLOSED)
+
+    def drop(self, session: Session[S]) -> None:
+        """Forget the session here: nothing here can go on with it."""
+        self._finish(session, End.DROPPED)
+
+    def lose(self, session: Session[S], generation: int) -> None:
+        """Another replica goes on with the session, as `generation`."""
+        self.see(generation)
+        self._finish(session, End.REPLACED)
+
+    def see(self, generation: int) -> None:
+        """There is such a generation elsewhere: the next one made here is higher."""
+        self._generation = max(self._generation, generation)
+
+    def next_generation(self) -> int:
+        """Higher than all that were made or seen here."""
+        self._generation = max(self._generation + 1, self._epoch())
+        return self._generation
 
     def idle_left_s(self, session: Session[S]) -> float:
         """Seconds until the session expires if nothing uses it; never negative."""
@@ -114,6 +149,20 @@ class SessionTable(Generic[S]):
         for session in expired:
             self._finish(session, End.IDLE)
         return expired
+
+    def _begin(self, session: Session[S]) -> Session[S]:
+        self.expire()
+        if (old := self._live.get(session.key)) is not None:
+            self._finish(old, End.REPLACED)
+        if len(self._live) >= self._limit:
+            raise Overloaded(
+                f"{self._limit} sessions are open, the limit of this server; close some or retry later",
+                reason="SESSION_LIMIT",
+                metadata={"limit": str(self._limit)},
+                retry_after_s=self._soonest_expiry_s(),
+            )
+        self._live[session.key] = session
+        return session
 
     def _idle(self) -> Iterator[Session[S]]:
         for session in self._live.values():
@@ -128,6 +177,8 @@ class SessionTable(Generic[S]):
         self._live.move_to_end(session.key)
 
     def _finish(self, session: Session[S], end: End) -> None:
+        if session.end is not None:
+            return
         del self._live[session.key]
         session.state, session.end = None, end
         session.over.set()
@@ -137,16 +188,19 @@ class SessionTable(Generic[S]):
 
 
 def _over(session: Session[S]) -> SessionNotFound | PreconditionFailed:
-    if session.end is End.REPLACED:
-        return PreconditionFailed(
-            f"session {session.session_id!r} was opened anew elsewhere; this handle is outdated",
-            reason="SESSION_REPLACED",
-        )
-    return _unknown(session.session_id)
+    return replaced(session.key) if session.end is End.REPLACED else unknown(session.key)
 
 
-def _unknown(session_id: str) -> SessionNotFound:
+def replaced(key: Key) -> PreconditionFailed:
+    """Somebody opened the session anew, or goes on with it elsewhere."""
+    return PreconditionFailed(
+        f"session {key[1]!r} was opened anew or resumed elsewhere; this handle is outdated",
+        reason="SESSION_REPLACED",
+    )
+
+
+def unknown(key: Key) -> SessionNotFound:
     """Names no other session: their ids are their owners' affair."""
-    error = SessionNotFound("session", session_id)
-    error.message = f"session {session_id!r} is unknown, closed or expired; open it anew"
+    error = SessionNotFound("session", key[1])
+    error.message = f"session {key[1]!r} is unknown, closed or expired; open it anew"
     return error

@@ -5,11 +5,11 @@ from typing import Literal
 
 from pydantic import Field
 
+from services.runtime.redis_settings import RedisSettings, RedisUrl
 from services.runtime.runners.open import RunnerSettings
-from services.runtime.settings import ServerSettings
 
 
-class SequenceSettings(ServerSettings):
+class SequenceSettings(RedisSettings):
     """Read by `python -m services.sequence`."""
 
     port: int = Field(50053, ge=0, le=65535, description="port to listen on; 0 = any free one")
@@ -28,6 +28,10 @@ class SequenceSettings(ServerSettings):
     explain_limit: int = Field(4, ge=1, le=64, description="explanations at work at once per model")
     session_limit: int = Field(10_000, ge=1, description="sessions open at once")
     session_idle_s: float = Field(600, gt=0, description="a session unused for this long ends")
+    session_checkpoint_steps: int = Field(16, ge=1, description="steps of a stream after which it is checkpointed")
+    session_checkpoint_ms: int = Field(250, ge=1, description="longest time after a step until it is checkpointed")
+    redis_url: RedisUrl = Field("", description="redis:// or unix:// that keeps sessions; empty = none does")
+    redis_operation_ms: int = Field(200, ge=1, description="longest wait for Redis; streams do not wait")
 
     @property
     def defaults(self) -> Mapping[str, str]:

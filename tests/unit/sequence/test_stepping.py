@@ -65,12 +65,12 @@ def step(number: int, value: float) -> sequence_pb2.SessionStep:
 
 async def total(sessions: Sessions, session: object, number: int, value: float) -> float:
     with sessions.lease(session) as model:  # type: ignore[arg-type]
-        return (await sessions.step(session, model, step(number, value))).value.scores.item()  # type: ignore[arg-type]
+        return (await sessions.step(session, model, step(number, value))).value.item()  # type: ignore[arg-type]
 
 
 async def test_steps_sent_at_once_are_taken_in_order(sessions: Sessions, runner: GatedRunner) -> None:
     runner.gate.set()
-    session = sessions.open(sequence_pb2.OpenSession())
+    session = await sessions.open(sequence_pb2.OpenSession())
     totals = await asyncio.gather(*(total(sessions, session, n, 1) for n in (1, 2, 3)))
     assert totals == [4, 8, 12]
 
@@ -78,7 +78,7 @@ async def test_steps_sent_at_once_are_taken_in_order(sessions: Sessions, runner:
 async def test_a_cancelled_step_has_not_happened(
     sessions: Sessions, runner: GatedRunner, host: OneModelHost
 ) -> None:
-    session = sessions.open(sequence_pb2.OpenSession())
+    session = await sessions.open(sequence_pb2.OpenSession())
     abandoned = asyncio.create_task(total(sessions, session, 1, 100))
     await asyncio.to_thread(runner.entered.wait, 20)
     abandoned.cancel()
@@ -91,7 +91,7 @@ async def test_a_cancelled_step_has_not_happened(
 
 async def test_a_refused_step_has_not_happened(sessions: Sessions, runner: GatedRunner) -> None:
     runner.gate.set()
-    session = sessions.open(sequence_pb2.OpenSession())
+    session = await sessions.open(sequence_pb2.OpenSession())
     with pytest.raises(InvalidInput):
         await total(sessions, session, 1, float("nan"))
     assert await total(sessions, session, 1, 1) == 4
@@ -100,10 +100,10 @@ async def test_a_refused_step_has_not_happened(sessions: Sessions, runner: Gated
 async def test_a_session_opened_anew_meanwhile_takes_no_late_answer(
     sessions: Sessions, runner: GatedRunner
 ) -> None:
-    old = sessions.open(sequence_pb2.OpenSession(session_id="x"))
+    old = await sessions.open(sequence_pb2.OpenSession(session_id="x"))
     late = asyncio.create_task(total(sessions, old, 1, 100))
     await asyncio.to_thread(runner.entered.wait, 20)
-    new = sessions.open(sequence_pb2.OpenSession(session_id="x"))
+    new = await sessions.open(sequence_pb2.OpenSession(session_id="x"))
     runner.gate.set()
     with pytest.raises(PreconditionFailed):
         await late
@@ -111,40 +111,41 @@ async def test_a_session_opened_anew_meanwhile_takes_no_late_answer(
 
 
 async def test_ids_are_made_when_none_is_given(sessions: Sessions) -> None:
-    first, second = (sessions.open(sequence_pb2.OpenSession()) for _ in range(2))
+    first, second = [await sessions.open(sequence_pb2.OpenSession()) for _ in range(2)]
     assert first.session_id != second.session_id
     assert len(first.session_id) >= 16
 
 
 async def test_resume_needs_the_same_model_and_a_live_session(sessions: Sessions) -> None:
-    sessions.open(sequence_pb2.OpenSession(session_id="x"))
-    assert sessions.open(sequence_pb2.OpenSession(session_id="x", resume=True, model="sum")).session_id == "x"
+    await sessions.open(sequence_pb2.OpenSession(session_id="x"))
+    same = await sessions.open(sequence_pb2.OpenSession(session_id="x", resume=True, model="sum"))
+    assert same.session_id == "x"
     with pytest.raises(InvalidInput, match="runs on 'sum'"):
-        sessions.open(sequence_pb2.OpenSession(session_id="x", resume=True, model="other"))
+        await sessions.open(sequence_pb2.OpenSession(session_id="x", resume=True, model="other"))
     with pytest.raises(SessionNotFound):
-        sessions.open(sequence_pb2.OpenSession(session_id="y", resume=True))
+        await sessions.open(sequence_pb2.OpenSession(session_id="y", resume=True))
     with pytest.raises(InvalidInput):
-        sessions.open(sequence_pb2.OpenSession(resume=True))
+        await sessions.open(sequence_pb2.OpenSession(resume=True))
 
 
 async def test_resume_compares_the_version_too(sessions: Sessions) -> None:
-    sessions.open(sequence_pb2.OpenSession(session_id="x"))
+    await sessions.open(sequence_pb2.OpenSession(session_id="x"))
     for same in ("1", "stable", ""):
-        assert sessions.open(sequence_pb2.OpenSession(session_id="x", resume=True, version=same)).session_id == "x"
+        await sessions.open(sequence_pb2.OpenSession(session_id="x", resume=True, version=same))
     for other in ("2", "next", "99"):
         with pytest.raises(InvalidInput, match=r"open\.version: .* runs on 1"):
-            sessions.open(sequence_pb2.OpenSession(session_id="x", resume=True, version=other))
+            await sessions.open(sequence_pb2.OpenSession(session_id="x", resume=True, version=other))
 
 
 async def test_a_session_ends_with_the_version_that_it_was_opened_on(
     sessions: Sessions, host: OneModelHost, runner: GatedRunner
 ) -> None:
     runner.gate.set()
-    session = sessions.open(sequence_pb2.OpenSession(session_id="x"))
+    session = await sessions.open(sequence_pb2.OpenSession(session_id="x"))
     with sessions.lease(session) as model:
         host.gone = True
         await sessions.step(session, model, step(1, 1))
     with pytest.raises(PreconditionFailed, match="opened on version 1 of sum, which is no longer served"):
         await total(sessions, session, 2, 1)
     with pytest.raises(SessionNotFound):
-        sessions.find("x")
+        await sessions.find("x")

@@ -26,7 +26,7 @@ from maas.common.v1 import constraints_pb2 as maas_dot_common_dot_v1_dot_constra
 from maas.common.v1 import tensor_pb2 as maas_dot_common_dot_v1_dot_tensor__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fmaas/sequence/v1/sequence.proto\x12\x10maas.sequence.v1\x1a maas/common/v1/constraints.proto\x1a\x1bmaas/common/v1/tensor.proto\"3\n\x05Label\x12\r\n\x05index\x18\x01 \x01(\r\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\r\n\x05score\x18\x03 \x01(\x02\"_\n\x0e\x43lassification\x12\'\n\x06labels\x18\x01 \x03(\x0b\x32\x17.maas.sequence.v1.Label\x12\x13\n\x0bstep_scores\x18\x02 \x03(\x02\x12\x0f\n\x07step_ms\x18\x03 \x01(\x02\"R\n\nStepOutput\x12\x0c\n\x04step\x18\x01 \x01(\x04\x12\x0e\n\x06scores\x18\x02 \x03(\x02\x12&\n\x06tensor\x18\x03 \x01(\x0b\x32\x16.maas.common.v1.Tensor\"\x83\x01\n\x0bOpenSession\x12\x16\n\x05model\x18\x01 \x01(\tB\x07\xa2\xbb\x18\x03@\x80\x01\x12\x17\n\x07version\x18\x02 \x01(\tB\x06\xa2\xbb\x18\x02@@\x12\x1b\n\nsession_id\x18\x03 \x01(\tB\x07\xa2\xbb\x18\x03@\x80\x01\x12\x0e\n\x06resume\x18\x04 \x01(\x08\x12\x16\n\x0esample_rate_hz\x18\x05 \x01(\r\"Z\n\x0bSessionStep\x12\x1b\n\x04step\x18\x01 \x01(\x04\x42\r\xa2\xbb\x18\t\t\x00\x00\x00\x00\x00\x00\xf0?\x12.\n\x06series\x18\x02 \x01(\x0b\x32\x16.maas.common.v1.SeriesB\x06\xa2\xbb\x18\x02H\x01\"c\n\rSessionStatus\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x12\n\ngeneration\x18\x02 \x01(\x04\x12\x11\n\tlast_step\x18\x03 \x01(\x04\x12\x17\n\x0fidle_timeout_ms\x18\x04 \x01(\r*q\n\nSessionEnd\x12\x1b\n\x17SESSION_END_UNSPECIFIED\x10\x00\x12\x16\n\x12SESSION_END_CLOSED\x10\x01\x12\x14\n\x10SESSION_END_IDLE\x10\x02\x12\x18\n\x14SESSION_END_DRAINING\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fmaas/sequence/v1/sequence.proto\x12\x10maas.sequence.v1\x1a maas/common/v1/constraints.proto\x1a\x1bmaas/common/v1/tensor.proto\"3\n\x05Label\x12\r\n\x05index\x18\x01 \x01(\r\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\r\n\x05score\x18\x03 \x01(\x02\"_\n\x0e\x43lassification\x12\'\n\x06labels\x18\x01 \x03(\x0b\x32\x17.maas.sequence.v1.Label\x12\x13\n\x0bstep_scores\x18\x02 \x03(\x02\x12\x0f\n\x07step_ms\x18\x03 \x01(\x02\"\x88\x01\n\nStepOutput\x12\x0c\n\x04step\x18\x01 \x01(\x04\x12\x0e\n\x06scores\x18\x02 \x03(\x02\x12&\n\x06tensor\x18\x03 \x01(\x0b\x32\x16.maas.common.v1.Tensor\x12\x1e\n\x11\x63heckpointed_step\x18\x04 \x01(\x04H\x00\x88\x01\x01\x42\x14\n\x12_checkpointed_step\"\x9e\x01\n\x0bOpenSession\x12\x16\n\x05model\x18\x01 \x01(\tB\x07\xa2\xbb\x18\x03@\x80\x01\x12\x17\n\x07version\x18\x02 \x01(\tB\x06\xa2\xbb\x18\x02@@\x12\x1b\n\nsession_id\x18\x03 \x01(\tB\x07\xa2\xbb\x18\x03@\x80\x01\x12\x0e\n\x06resume\x18\x04 \x01(\x08\x12\x16\n\x0esample_rate_hz\x18\x05 \x01(\r\x12\x19\n\x11\x63heckpointed_step\x18\x06 \x01(\x04\"Z\n\x0bSessionStep\x12\x1b\n\x04step\x18\x01 \x01(\x04\x42\r\xa2\xbb\x18\t\t\x00\x00\x00\x00\x00\x00\xf0?\x12.\n\x06series\x18\x02 \x01(\x0b\x32\x16.maas.common.v1.SeriesB\x06\xa2\xbb\x18\x02H\x01\"\x99\x01\n\rSessionStatus\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x12\n\ngeneration\x18\x02 \x01(\x04\x12\x11\n\tlast_step\x18\x03 \x01(\x04\x12\x17\n\x0fidle_timeout_ms\x18\x04 \x01(\r\x12\x1e\n\x11\x63heckpointed_step\x18\x05 \x01(\x04H\x00\x88\x01\x01\x42\x14\n\x12_checkpointed_step*\x8b\x01\n\nSessionEnd\x12\x1b\n\x17SESSION_END_UNSPECIFIED\x10\x00\x12\x16\n\x12SESSION_END_CLOSED\x10\x01\x12\x14\n\x10SESSION_END_IDLE\x10\x02\x12\x18\n\x14SESSION_END_DRAINING\x10\x03\x12\x18\n\x14SESSION_END_REPLACED\x10\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -43,18 +43,18 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SESSIONSTEP'].fields_by_name['step']._serialized_options = b'\242\273\030\t\t\000\000\000\000\000\000\360?'
   _globals['_SESSIONSTEP'].fields_by_name['series']._loaded_options = None
   _globals['_SESSIONSTEP'].fields_by_name['series']._serialized_options = b'\242\273\030\002H\001'
-  _globals['_SESSIONEND']._serialized_start=677
-  _globals['_SESSIONEND']._serialized_end=790
+  _globals['_SESSIONEND']._serialized_start=815
+  _globals['_SESSIONEND']._serialized_end=954
   _globals['_LABEL']._serialized_start=116
   _globals['_LABEL']._serialized_end=167
   _globals['_CLASSIFICATION']._serialized_start=169
   _globals['_CLASSIFICATION']._serialized_end=264
-  _globals['_STEPOUTPUT']._serialized_start=266
-  _globals['_STEPOUTPUT']._serialized_end=348
-  _globals['_OPENSESSION']._serialized_start=351
-  _globals['_OPENSESSION']._serialized_end=482
-  _globals['_SESSIONSTEP']._serialized_start=484
-  _globals['_SESSIONSTEP']._serialized_end=574
-  _globals['_SESSIONSTATUS']._serialized_start=576
-  _globals['_SESSIONSTATUS']._serialized_end=675
+  _globals['_STEPOUTPUT']._serialized_start=267
+  _globals['_STEPOUTPUT']._serialized_end=403
+  _globals['_OPENSESSION']._serialized_start=406
+  _globals['_OPENSESSION']._serialized_end=564
+  _globals['_SESSIONSTEP']._serialized_start=566
+  _globals['_SESSIONSTEP']._serialized_end=656
+  _globals['_SESSIONSTATUS']._serialized_start=659
+  _globals['_SESSIONSTATUS']._serialized_end=812
 # @@protoc_insertion_point(module_scope)

@@ -30,6 +30,9 @@ class _SessionEndEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SessionEnd
     SESSION_END_CLOSED: _SessionEnd.ValueType  # 1
     SESSION_END_IDLE: _SessionEnd.ValueType  # 2
     SESSION_END_DRAINING: _SessionEnd.ValueType  # 3
+    """The server is about to stop: resume at another."""
+    SESSION_END_REPLACED: _SessionEnd.ValueType  # 4
+    """Opened anew or resumed elsewhere."""
 
 class SessionEnd(_SessionEnd, metaclass=_SessionEndEnumTypeWrapper):
     """Why a session ended."""
@@ -38,6 +41,9 @@ SESSION_END_UNSPECIFIED: SessionEnd.ValueType  # 0
 SESSION_END_CLOSED: SessionEnd.ValueType  # 1
 SESSION_END_IDLE: SessionEnd.ValueType  # 2
 SESSION_END_DRAINING: SessionEnd.ValueType  # 3
+"""The server is about to stop: resume at another."""
+SESSION_END_REPLACED: SessionEnd.ValueType  # 4
+"""Opened anew or resumed elsewhere."""
 Global___SessionEnd: _TypeAlias = SessionEnd  # noqa: Y015
 
 @_typing.final
@@ -107,8 +113,11 @@ class StepOutput(_message.Message):
     STEP_FIELD_NUMBER: _builtins.int
     SCORES_FIELD_NUMBER: _builtins.int
     TENSOR_FIELD_NUMBER: _builtins.int
+    CHECKPOINTED_STEP_FIELD_NUMBER: _builtins.int
     step: _builtins.int
     """Counts from 1; equals the step number of the request."""
+    checkpointed_step: _builtins.int
+    """As in SessionStatus."""
     @_builtins.property
     def scores(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
         """One score a class; speech activity has one: the probability of speech."""
@@ -121,12 +130,15 @@ class StepOutput(_message.Message):
         step: _builtins.int = ...,
         scores: _abc.Iterable[_builtins.float] | None = ...,
         tensor: _tensor_pb2.Tensor | None = ...,
+        checkpointed_step: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["tensor", b"tensor"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_checkpointed_step", b"_checkpointed_step", "checkpointed_step", b"checkpointed_step", "tensor", b"tensor"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["scores", b"scores", "step", b"step", "tensor", b"tensor"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_checkpointed_step", b"_checkpointed_step", "checkpointed_step", b"checkpointed_step", "scores", b"scores", "step", b"step", "tensor", b"tensor"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__checkpointed_step: _TypeAlias = _typing.Literal["checkpointed_step"]  # noqa: Y015
+    _WhichOneofArgType__checkpointed_step: _TypeAlias = _typing.Literal["_checkpointed_step", b"_checkpointed_step"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__checkpointed_step) -> _WhichOneofReturnType__checkpointed_step | None: ...
 
 Global___StepOutput: _TypeAlias = StepOutput  # noqa: Y015
 
@@ -141,14 +153,21 @@ class OpenSession(_message.Message):
     SESSION_ID_FIELD_NUMBER: _builtins.int
     RESUME_FIELD_NUMBER: _builtins.int
     SAMPLE_RATE_HZ_FIELD_NUMBER: _builtins.int
+    CHECKPOINTED_STEP_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     version: _builtins.str
     session_id: _builtins.str
     """Chosen by the server when empty."""
     resume: _builtins.bool
-    """Continue an existing session; NOT_FOUND if it is unknown or expired."""
+    """Continue an existing session, on whichever replica it was; NOT_FOUND if it is unknown or expired. Whoever holds
+    it so far is told SESSION_END_REPLACED.
+    """
     sample_rate_hz: _builtins.int
     """Samples a second of the audio that follows; 0 = the model's own."""
+    checkpointed_step: _builtins.int
+    """With `resume`: the newest `checkpointed_step` that the caller was told. A replica that knows of less does not
+    answer for the session.
+    """
     def __init__(
         self,
         *,
@@ -157,10 +176,11 @@ class OpenSession(_message.Message):
         session_id: _builtins.str = ...,
         resume: _builtins.bool = ...,
         sample_rate_hz: _builtins.int = ...,
+        checkpointed_step: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "resume", b"resume", "sample_rate_hz", b"sample_rate_hz", "session_id", b"session_id", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpointed_step", b"checkpointed_step", "model", b"model", "resume", b"resume", "sample_rate_hz", b"sample_rate_hz", "session_id", b"session_id", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -175,7 +195,9 @@ class SessionStep(_message.Message):
     STEP_FIELD_NUMBER: _builtins.int
     SERIES_FIELD_NUMBER: _builtins.int
     step: _builtins.int
-    """The first step of a session is 1; a gap or a repeat is INVALID_ARGUMENT naming the expected one."""
+    """The first step of a session is 1; a gap or a repeat is INVALID_ARGUMENT naming the expected one. One of the last
+    64 steps may be sent again with the same input: it is told again.
+    """
     @_builtins.property
     def series(self) -> _tensor_pb2.Series:
         """One step's input: 512 samples in [-1, 1] for speech activity at 16 kHz."""
@@ -204,12 +226,18 @@ class SessionStatus(_message.Message):
     GENERATION_FIELD_NUMBER: _builtins.int
     LAST_STEP_FIELD_NUMBER: _builtins.int
     IDLE_TIMEOUT_MS_FIELD_NUMBER: _builtins.int
+    CHECKPOINTED_STEP_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     generation: _builtins.int
-    """Grows each time the state is made anew."""
+    """Grows each time the state is made anew, or goes on at another replica."""
     last_step: _builtins.int
     """Last step whose output was computed."""
     idle_timeout_ms: _builtins.int
+    checkpointed_step: _builtins.int
+    """The last step that survives this server; unset = nothing does, not even the opening. After a break resume, and
+    send again from `last_step` + 1, or from the first step whose output is missing: keep the input of what has no
+    output yet or came after this step.
+    """
     def __init__(
         self,
         *,
@@ -217,11 +245,14 @@ class SessionStatus(_message.Message):
         generation: _builtins.int = ...,
         last_step: _builtins.int = ...,
         idle_timeout_ms: _builtins.int = ...,
+        checkpointed_step: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_checkpointed_step", b"_checkpointed_step", "checkpointed_step", b"checkpointed_step"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["generation", b"generation", "idle_timeout_ms", b"idle_timeout_ms", "last_step", b"last_step", "session_id", b"session_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_checkpointed_step", b"_checkpointed_step", "checkpointed_step", b"checkpointed_step", "generation", b"generation", "idle_timeout_ms", b"idle_timeout_ms", "last_step", b"last_step", "session_id", b"session_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__checkpointed_step: _TypeAlias = _typing.Literal["checkpointed_step"]  # noqa: Y015
+    _WhichOneofArgType__checkpointed_step: _TypeAlias = _typing.Literal["_checkpointed_step", b"_checkpointed_step"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__checkpointed_step) -> _WhichOneofReturnType__checkpointed_step | None: ...
 
 Global___SessionStatus: _TypeAlias = SessionStatus  # noqa: Y015
