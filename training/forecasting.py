@@ -3,38 +3,27 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
+from services.sequence.models import spread
 from services.sequence.models.scaling import Scaling
 from training import metrics
+from training.coverage import Series, coverage
 from training.data.cut import named
 from training.data.series import SplitSeries, periods
 from training.loop import Job
+from training.publish import write_weights
 from training.recipe import Report
+from training.windows import WindowRows, roll_out, squared_error
 
 Values = NDArray[np.float64]
-
-
-class WindowRows:
-    """Every stretch of `window` steps whose next step lies in [first, end), as standard scores."""
-
-    def __init__(self, scores: NDArray[np.float32], window: int, first: int, end: int) -> None:
-        series = torch.from_numpy(scores)
-        self.windows = series.unfold(0, window, 1).transpose(1, 2)[first - window : end - window].contiguous()
-        self.targets = series[first:end]
-
-    def __len__(self) -> int:
-        return len(self.targets)
-
-    def take(self, indices: Tensor) -> tuple[Tensor, Tensor]:
-        """float32 [batch, window, features], float32 [batch, features]."""
-        return self.windows[indices], self.targets[indices]
 
 
 class ForecastTraining:
@@ -81,8 +70,14 @@ class ForecastTraining:
             "left_out": named(self.split.left_out),
             "gaps": list(self.split.gaps),
             "forecast": self._drawn(near, far),
+            "quantiles": self._quantiles(model),
         }
         return Report({k: v for k, v in scored.items() if math.isfinite(v)}, naive, self._slices(near), details)
+
+    def write(self, model: nn.Module, directory: Path) -> None:
+        """The weights, and beside them the errors that quantiles are told from."""
+        write_weights(model, directory)
+        spread.save(self._errors(model), directory)
 
     def fields(self) -> dict[str, Any]:
         split, features = self.split, self._scores.shape[1]
@@ -93,7 +88,7 @@ class ForecastTraining:
             "config": self._config,
             "inputs": [{"name": "window", "dtype": "float32", "shape": [-1, self.window, features]}],
             "outputs": [{"name": "next", "dtype": "float32", "shape": [-1, features]}],
-            "preprocessing": {"kind": "series", **self.scaling.fields(), **columns},
+            "preprocessing": {"kind": "series", **self.scaling.fields(), **columns, **self._told()},
             "provenance": {"source": split.source, "sha256": split.sha256, "notes": split.told()},
         }
 
@@ -114,6 +109,28 @@ class ForecastTraining:
         rows = self._rows(self.split.validation_from, self.split.test_from)
         error = metrics.mean_squared_error(model(rows.windows)[0].numpy(), rows.targets.numpy())
         return {"mse": error, "score": -error}
+
+    def _errors(self, model: nn.Module) -> NDArray[np.float32]:
+        """What the published version keeps of its errors on the validation rows, to which it was not fitted."""
+        rows = self._rows(self.split.validation_from, self.split.test_from)
+        errors: NDArray[np.float32] = rows.targets.numpy() - roll_out(model, rows.windows, 1)[:, 0]
+        return errors[self._kept]
+
+    @property
+    def _kept(self) -> NDArray[np.intp]:
+        return spread.kept(self.split.test_from - self.split.validation_from)
+
+    def _told(self) -> dict[str, Any]:
+        """Of which steps the errors are that it keeps."""
+        steps = self.split.axis[self.split.validation_from :][self._kept]
+        return (
+            {"residuals": len(steps), "residuals_of": f"{steps[0]:.6g} to {steps[-1]:.6g}"} if len(steps) else {}
+        )
+
+    def _quantiles(self, model: nn.Module) -> dict[str, Any]:
+        """How often the test rows lie below what the published version will say."""
+        series = Series(self._scores, range(self.split.test_from, len(self._scores)), self.window)
+        return coverage(partial(_step, model), series, (1, self.horizon), self._errors(model))
 
     def _forecasts(self, model: nn.Module, steps: int) -> "Forecasts":
         """Each forecaster from all test origins from which `steps` steps are known."""
@@ -176,21 +193,8 @@ def _told(squares: Values) -> dict[str, float]:
     return {"mse": float(squares.mean()), "count": float(len(squares))}
 
 
-def squared_error(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
-    """MSE (1/N) Σ (ŷᵢ − yᵢ)² of the next step, in standard scores."""
-    windows, targets = batch
-    return F.mse_loss(model(windows)[0], targets)
-
-
-def roll_out(model: nn.Module, windows: Tensor, steps: int) -> NDArray[np.float32]:
-    """Standard scores [B, steps, features] after `windows` [B, W, features], each forecast fed back as known."""
-    model.eval()
-    found: list[Tensor] = []
-    with torch.inference_mode():
-        for _ in range(steps):
-            found.append(model(windows)[0])
-            windows = torch.cat([windows[:, 1:], found[-1][:, None]], 1)
-    return torch.stack(found, 1).numpy()
+def _step(model: nn.Module, past: NDArray[np.float32]) -> NDArray[np.float32]:
+    return roll_out(model, torch.from_numpy(past), 1)[:, 0]
 
 
 def last_value(known: Values, steps: int) -> Values:

@@ -11,6 +11,7 @@ from services.sequence.loaded import Predict, SequenceModel, Work
 from services.sequence.models.encode import Floats
 from services.sequence.models.forecast import Ahead, predict_ahead
 from services.sequence.models.predict import predict_rows
+from services.sequence.models.spread import Draws, Stray, predict_strayed
 from services.sequence.step import Heard, Run, predict_runs
 
 
@@ -24,7 +25,7 @@ async def answer_rows(
         cost = sum(len(rows[index]) for index in chosen)
         spent.append(await model.compute(Work(predict, [rows[index] for index in chosen], cost)))
         answers.update(zip(chosen, spent[-1].value, strict=True))
-    return _total([answers[index] for index in range(len(rows))], spent)
+    return total([answers[index] for index in range(len(rows))], spent)
 
 
 async def listen(model: SequenceModel, streams: Sequence[Floats]) -> Outcome[list[Floats]]:
@@ -42,7 +43,7 @@ async def listen(model: SequenceModel, streams: Sequence[Floats]) -> Outcome[lis
             states[index] = heard.state
             scores[index].append(heard.scores)
         at += count
-    return _total([np.concatenate(parts) for parts in scores], spent)
+    return total([np.concatenate(parts) for parts in scores], spent)
 
 
 async def foresee(model: SequenceModel, window: Floats, steps: int) -> Outcome[Floats]:
@@ -54,7 +55,23 @@ async def foresee(model: SequenceModel, window: Floats, steps: int) -> Outcome[F
         spent.append(await model.compute(Work(predict_ahead, [Ahead(known, count)], count * len(window))))
         found = np.concatenate([found, spent[-1].value[0]])
         known = np.concatenate([known, spent[-1].value[0]])[-len(window) :]
-    return _total(found, spent)
+    return total(found, spent)
+
+
+async def stray(model: SequenceModel, window: Floats, errors: Floats, drawn: Draws) -> Outcome[list[Floats]]:
+    """Standard scores [P, F] of all paths after each step from `window` [W, F] on; paths go in portions."""
+    paths = max(1, model.budget // len(window))
+    places = [slice(at, at + paths) for at in range(0, drawn.shape[1], paths)]
+    windows = [np.repeat(window[None], len(drawn[0, place]), axis=0) for place in places]
+    found: list[Floats] = []
+    spent: list[Outcome[Any]] = []
+    for rows in drawn:
+        for index, place in enumerate(places):
+            part = Stray(windows[index], errors[rows[place]])
+            spent.append(await model.compute(Work(predict_strayed, [part], len(part.windows) * len(window))))
+            windows[index] = spent[-1].value[0]
+        found.append(np.concatenate([moved[:, -1] for moved in windows]))
+    return total(found, spent)
 
 
 async def step(model: SequenceModel, run: Run) -> Outcome[Heard]:
@@ -78,7 +95,7 @@ def _portions(rows: Sequence[Array], budget: int) -> list[list[int]]:
     return portions
 
 
-def _total(value: Any, spent: Sequence[Outcome[Any]]) -> Outcome[Any]:
+def total(value: Any, spent: Sequence[Outcome[Any]]) -> Outcome[Any]:
     """Times of all works added up; the batch size is the largest."""
     return Outcome(
         value,

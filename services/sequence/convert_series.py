@@ -1,6 +1,7 @@
 """Series of maas.sequence.v1 ↔ standard scores, for nets that read whole series. Computes nothing."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -8,13 +9,14 @@ from maas.common.v1 import tensor_pb2
 from maas.sequence.v1 import sequence_service_pb2
 from services.runtime import tensors
 from services.runtime.batcher import Outcome
-from services.runtime.errors import InvalidInput, Unimplemented
+from services.runtime.errors import InvalidInput, PreconditionFailed
 from services.runtime.replies import served_by, timing
 from services.sequence.loaded import SequenceModel
-from services.sequence.models import encode
+from services.sequence.models import encode, spread
 from services.sequence.models.encode import Floats
 from services.sequence.models.forecast import last_window
-from services.sequence.models.scaling import Scaling
+
+MOST_VALUES = 1 << 24  # of all paths of a forecast, 64 MiB
 
 
 def series_rows(model: SequenceModel, batch: tensor_pb2.SeriesBatch) -> list[Floats]:
@@ -42,16 +44,54 @@ def _finite(read: Sequence[Floats], fields: Sequence[str]) -> Floats:
 
 
 def window(model: SequenceModel, request: sequence_service_pb2.ForecastRequest) -> Floats:
-    """Standard scores [W, F] of the last steps given. InvalidInput: no number, or too few steps."""
+    """Standard scores [W, F] of the last steps given.
+
+    InvalidInput: no number, too few steps, a quantile that is none. PreconditionFailed: quantiles of a version
+    that cannot say them.
+    """
     if request.quantiles:
-        raise Unimplemented("quantiles are not served: this model says one value a step; leave them out")
+        _check_quantiles(model, request)
     values = last_window(tensors.series(request.series, "series"), model.manifest, "series")
-    return Scaling.read(model.manifest.preprocessing).apply(values)
+    return model.scaling.apply(values)
+
+
+def _check_quantiles(model: SequenceModel, request: sequence_service_pb2.ForecastRequest) -> None:
+    for index, quantile in enumerate(request.quantiles):
+        if not 0 < quantile < 1:
+            raise InvalidInput(f"quantiles[{index}]", f"is {quantile:g}; a quantile lies between 0 and 1")
+    paths, (steps, features) = spread.count_paths(len(errors(model))), model.manifest.inputs[0].shape[1:]
+    most = MOST_VALUES // (paths * features) - steps
+    if request.horizon_steps > most:
+        told = (
+            f"is {request.horizon_steps}; with quantiles {model.manifest.name} looks at most {max(0, most)} ahead"
+        )
+        raise InvalidInput("horizon_steps", told)
+
+
+def errors(model: SequenceModel) -> Floats:
+    """What its forecasts were wrong by, standard scores [N, F]. PreconditionFailed for a version without."""
+    if model.errors is None:
+        raise PreconditionFailed(
+            f"quantiles: version {model.manifest.version} of {model.manifest.name} keeps no {spread.FILE} to tell "
+            "them from; train and publish it again, or leave them out",
+            reason="NO_RESIDUALS",
+        )
+    return model.errors
 
 
 def forecast(model: SequenceModel, outcome: Outcome[Floats]) -> sequence_service_pb2.ForecastResponse:
     """Standard scores [steps, F] → values in the unit of the series, step by step."""
-    values = Scaling.read(model.manifest.preprocessing).undo(outcome.value)
+    values = model.scaling.undo(outcome.value)
     return sequence_service_pb2.ForecastResponse(
         values=values.ravel().tolist(), served_by=served_by(model.manifest), timing=timing(outcome)
     )
+
+
+def with_quantiles(
+    model: SequenceModel, wanted: Sequence[float], outcome: Outcome[Any], paths: Sequence[Floats]
+) -> sequence_service_pb2.ForecastResponse:
+    """As `forecast`, and of paths [P, F] a step the quantiles in the unit of the series."""
+    reply, said = forecast(model, outcome), spread.quantiles(np.stack(paths), wanted)
+    for quantile, values in zip(wanted, model.scaling.undo(said), strict=True):
+        reply.quantiles.add(quantile=quantile, values=values.ravel().tolist())
+    return reply

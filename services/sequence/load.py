@@ -13,6 +13,7 @@ from services.runtime.store.manifest import Manifest
 from services.runtime.text import tokenizer as tokenizers
 from services.runtime.text.tokenizer import Tokenizer
 from services.sequence.explain import Explainer
+from services.sequence.models import spread
 from services.sequence.models.net import Net
 from services.sequence.settings import SequenceSettings
 from services.sequence.tensor_model import TensorModel
@@ -36,7 +37,8 @@ class Loader:
         observer = QueueMetrics(self.metrics, manifest.name)
         labels = _labels(manifest, directory)
         explainer = Explainer(net, directory, self.device, self.settings)
-        return TensorModel(net, tokenizer, labels, self.device, self.settings, observer, explainer)
+        errors = await asyncio.to_thread(spread.load, manifest, directory)
+        return TensorModel(net, tokenizer, labels, self.device, self.settings, observer, explainer, errors)
 
 
 def _module(manifest: Manifest, directory: Path) -> "nn.Module":

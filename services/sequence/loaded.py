@@ -13,6 +13,7 @@ from services.runtime.store.manifest import Manifest
 from services.runtime.text.tokenizer import Tokenizer
 from services.sequence.explain import Explainer, Explanation, Question, Steps, Tokens
 from services.sequence.models import encode
+from services.sequence.models.encode import Floats
 from services.sequence.models.net import Net
 from services.sequence.models.scaling import Scaling
 from services.sequence.settings import SequenceSettings
@@ -42,7 +43,10 @@ class Answers:
 
 
 class SequenceModel:
-    """One loaded version. Everything that computes goes through `compute`, on the device thread."""
+    """One loaded version. Everything that computes goes through `compute`, on the device thread.
+
+    `errors` float32 [N, F]: what a forecaster was wrong by one step ahead, in standard scores.
+    """
 
     def __init__(
         self,
@@ -53,8 +57,9 @@ class SequenceModel:
         settings: SequenceSettings,
         observer: Observer | None = None,
         explainer: Explainer | None = None,
+        errors: Floats | None = None,
     ) -> None:
-        self.net, self.labels = net, labels
+        self.net, self.labels, self.errors = net, labels, errors
         self._explainer = explainer
         self._tokenizer, self._device = tokenizer, device
         self.scaling = Scaling.read(net.manifest.preprocessing)

@@ -14,6 +14,7 @@ from maas.sequence.v1 import sequence_service_pb2 as pb
 from maas.sequence.v1 import sequence_service_pb2_grpc
 from services.runtime.host import ModelHost
 from services.sequence import compute, conversation, convert, convert_explain, convert_series
+from services.sequence.models import spread
 from services.sequence.models.predict import predict_series
 from services.sequence.settings import SequenceSettings
 from services.sequence.stepping import Sessions
@@ -68,7 +69,14 @@ class SequenceService(sequence_service_pb2_grpc.SequenceServiceServicer):
     async def Forecast(self, request: pb.ForecastRequest, context: aio.ServicerContext) -> pb.ForecastResponse:
         with self._host.lease(request.model, request.version, "sequence.forecast") as model:
             window = await self._read(convert_series.window, model, request)
-            return convert_series.forecast(model, await compute.foresee(model, window, request.horizon_steps))
+            outcome = await compute.foresee(model, window, request.horizon_steps)
+            if not request.quantiles:
+                return convert_series.forecast(model, outcome)
+            errors = convert_series.errors(model)
+            drawn = await self._read(spread.draw, len(errors), request.horizon_steps)
+            paths = await compute.stray(model, window, errors, drawn)
+            both = compute.total(outcome.value, [outcome, paths])
+            return await self._read(convert_series.with_quantiles, model, request.quantiles, both, paths.value)
 
     async def Explain(self, request: pb.ExplainRequest, context: aio.ServicerContext) -> pb.ExplainResponse:
         default = "" if request.HasField("series") else self._settings.text_classify_model

@@ -14,6 +14,8 @@ from grpc import aio
 
 from cli.prepare import choose_runner
 from maas.common.v1.tensor_pb2 import Series
+from maas.model.v1 import model_service_pb2
+from maas.model.v1.model_service_pb2_grpc import ModelServiceStub
 from maas.oip.v1 import grpc_service_pb2 as oip
 from maas.oip.v1.grpc_service_pb2_grpc import GRPCInferenceServiceStub
 from maas.sequence.v1 import sequence_service_pb2 as pb
@@ -28,6 +30,7 @@ from services.sequence.settings import SequenceSettings
 from tests.harness import running
 from tests.service.sequence.calls import refused
 from tests.unit.runtime.text import made
+from tests.unit.training import stored
 from training.data.labelled import Sequences, SequenceSplit
 from training.data.sunspots import SplitSeries
 from training.data.texts import TextRow
@@ -91,6 +94,7 @@ async def channel(
         # An exported recurrent net may answer for one length only: this one is published as `maas train` does.
         prepare = choose_runner if work is motions else lambda draft: None
         publish(store, name, work, work.net, work.evaluate(work.net), Plan(), prepare)
+    stored.forecaster(root, name="older")
     settings = SequenceSettings(port=0, store=root, lame_duck_s=0, drain_s=1, metrics_port=0)
     async with running(settings, build) as (channel, _):
         yield channel
@@ -130,12 +134,50 @@ async def test_series_that_cannot_be_forecast_are_named(stub: Any, series: Serie
 
 
 async def test_what_is_not_served_of_a_forecast_is_named(stub: Any) -> None:
-    quantiles = pb.ForecastRequest(series=packed([1.0] * 9), horizon_steps=1, quantiles=[0.1])
-    await refused(stub.Forecast(quantiles), grpc.StatusCode.UNIMPLEMENTED, said="quantiles")
     unasked = pb.ForecastRequest(series=packed([1.0] * 9))
     await refused(stub.Forecast(unasked), grpc.StatusCode.INVALID_ARGUMENT, "horizon_steps")
     elsewhere = pb.ForecastRequest(model="silero-vad", series=packed([1.0] * 9), horizon_steps=1)
     await refused(stub.Forecast(elsewhere), grpc.StatusCode.NOT_FOUND, said="rnn-forecast")
+
+
+async def test_quantiles_are_those_of_the_errors_that_were_kept(stub: Any, forecaster: ForecastTraining) -> None:
+    request = pb.ForecastRequest(series=packed(SPOTS.values[:50]), horizon_steps=30, quantiles=[0.9, 0.1, 0.5])
+    reply = await stub.Forecast(request)
+    plain = await stub.Forecast(pb.ForecastRequest(series=request.series, horizon_steps=30))
+    assert reply.values == plain.values and not plain.quantiles
+    assert [path.quantile for path in reply.quantiles] == pytest.approx([0.9, 0.1, 0.5])
+    high, low, middle = (np.array(path.values) for path in reply.quantiles)
+    assert (low <= middle).all() and (middle <= high).all()
+    rows = forecaster._rows(40, 50)
+    errors = forecaster.scaling.undo(rows.targets.numpy()) - forecaster.scaling.undo(
+        roll_out(forecaster.net, rows.windows, 1)[:, 0]
+    )
+    wanted = plain.values[0] + np.quantile(np.repeat(errors, 40), [0.9, 0.1, 0.5])
+    np.testing.assert_allclose([high[0], low[0], middle[0]], wanted, rtol=1e-4)
+    assert np.median((high - low)[10:]) > (high - low)[0]
+    assert (await stub.Forecast(request)).quantiles == reply.quantiles
+    alone = pb.ForecastRequest(series=request.series, horizon_steps=4, quantiles=[0.1])
+    np.testing.assert_allclose((await stub.Forecast(alone)).quantiles[0].values, low[:4], rtol=1e-5)
+
+
+async def test_quantiles_that_cannot_be_said_are_refused(stub: Any) -> None:
+    def asked(**fields: Any) -> Any:
+        return stub.Forecast(pb.ForecastRequest(**{"series": packed([1.0] * 9), "horizon_steps": 1, **fields}))
+
+    for quantile in (0.0, 1.0):
+        await refused(
+            asked(quantiles=[0.5, quantile]), grpc.StatusCode.INVALID_ARGUMENT, "quantiles[1]", "between"
+        )
+    await refused(asked(quantiles=[-0.1]), grpc.StatusCode.INVALID_ARGUMENT, "quantiles[0]")
+    older = asked(model="older", quantiles=[0.5])
+    await refused(older, grpc.StatusCode.FAILED_PRECONDITION, said="publish it again")
+    assert (await asked(model="older")).values
+
+
+async def test_a_reader_finds_of_which_steps_the_errors_are(channel: aio.Channel) -> None:
+    request = model_service_pb2.GetModelRequest(model="rnn-forecast")
+    told = (await ModelServiceStub(channel).GetModel(request)).model
+    assert (told.preprocessing["residuals"], told.preprocessing["residuals_of"]) == (10, "40 to 49")
 
 
 async def test_a_forecaster_as_tensors_says_the_next_step(channel: aio.Channel, stub: Any) -> None:

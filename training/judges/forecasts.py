@@ -9,11 +9,12 @@ from numpy.typing import NDArray
 
 from services.runtime.errors import InvalidInput
 from services.runtime.runners.open import open_runner
-from services.sequence.models import encode, registry
+from services.sequence.models import encode, registry, spread
 from services.sequence.models.forecast import Ahead, predict_ahead
 from services.sequence.models.net import Net
 from services.sequence.models.scaling import Scaling
 from training import metrics
+from training.coverage import Series, coverage
 from training.data import series, series_csv, sunspots
 from training.data.table import read_table
 from training.forecasting import last_value, seasonal_naive
@@ -65,6 +66,7 @@ def judge(subject: Subject, question: Question) -> Report:
         net = Net(runner, subject.manifest)
         near = _compare(subject, net, known, 1)
         far = {steps: _compare(subject, net, known, steps)} if steps > 1 else {}
+        held = _quantiles(subject, net, known, steps)
     finally:
         runner.close()
     one = near.errors()
@@ -74,7 +76,7 @@ def judge(subject: Subject, question: Question) -> Report:
         found |= _scores(errors, f"_{ahead}_steps")
         naive |= {f"{name}_{ahead}_steps": value for name, value in errors[LAST].items()}
     told = {"one_step": one, **{f"{ahead}_steps": compared.errors() for ahead, compared in far.items()}}
-    details = {**known.details, "targets": len(near.truth), "season": known.season, **told}
+    details = {**known.details, **held, "targets": len(near.truth), "season": known.season, **told}
     return Report(found, naive, _slices(known, near), details)
 
 
@@ -139,6 +141,18 @@ def _forecast(subject: Subject, net: Net, values: Values, origins: range, steps:
         found += predict_ahead(net, parts)
         subject.tell(len(found), len(origins))
     return scaling.undo(np.stack(found)).astype(np.float64)
+
+
+def _quantiles(subject: Subject, net: Net, known: Known, steps: int) -> dict[str, Any]:
+    """How often what came lies below the quantiles that the version says; nothing for one that says none."""
+    errors = spread.load(subject.manifest, subject.directory)
+    if errors is None:
+        return {}
+    window, output = subject.manifest.inputs[0], subject.manifest.outputs[0].name
+    scores = Scaling.read(subject.manifest.preprocessing).apply(known.values)
+    foretold = Series(scores, range(known.first, len(scores)), window.shape[1])
+    said = coverage(lambda past: net.runner.run({window.name: past})[output], foretold, (1, steps), errors)
+    return {"quantiles": said}
 
 
 def _slices(known: Known, near: Compared) -> dict[str, dict[str, dict[str, float]]]:

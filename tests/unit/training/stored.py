@@ -4,13 +4,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from tokenizers import Tokenizer as Library
 from torch import nn
 
 from services.generation.models import registry as generation
 from services.runtime.store.manifest import Manifest
 from services.runtime.store.store import ModelStore
+from services.sequence.models import spread
 from services.sequence.models.bert import BertForSequenceClassification
 from services.sequence.models.lstm import LstmClassifier
 from services.sequence.models.rnn import RnnForecaster
@@ -52,9 +55,13 @@ class Stored:
         source: str = "file:own",
         sha256: str = "",
         plan: dict[str, Any] | None = None,
+        name: str = "small",
+        errors: NDArray[np.float32] | None = None,
     ) -> Manifest:
-        with self.store.publish("small") as draft:
+        with self.store.publish(name) as draft:
             write_weights(self.net, draft.directory)
+            if errors is not None:
+                spread.save(errors, draft.directory)
             if labels:
                 (draft.directory / "labels.txt").write_text("\n".join(labels) + "\n")
                 draft.fields["labels"] = "labels.txt"

@@ -107,7 +107,8 @@ class SequenceServiceServicer:
 
     def Forecast(self, request, context):
         """The next steps of a series, each fed back to give the one after it, in the unit of the series.
-        INVALID_ARGUMENT: fewer steps than the model looks at. UNIMPLEMENTED: quantiles.
+        INVALID_ARGUMENT: fewer steps than the model looks at. FAILED_PRECONDITION: quantiles of a
+        version that keeps no residuals.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

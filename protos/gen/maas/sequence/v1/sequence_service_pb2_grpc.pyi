@@ -46,7 +46,8 @@ class SequenceServiceStub:
     """Sequence to sequence, for example graphemes to phonemes."""
     Forecast: _grpc.UnaryUnaryMultiCallable[_sequence_service_pb2.ForecastRequest, _sequence_service_pb2.ForecastResponse]
     """The next steps of a series, each fed back to give the one after it, in the unit of the series.
-    INVALID_ARGUMENT: fewer steps than the model looks at. UNIMPLEMENTED: quantiles.
+    INVALID_ARGUMENT: fewer steps than the model looks at. FAILED_PRECONDITION: quantiles of a
+    version that keeps no residuals.
     """
     Explain: _grpc.UnaryUnaryMultiCallable[_sequence_service_pb2.ExplainRequest, _sequence_service_pb2.ExplainResponse]
     """Which tokens or steps decided, by integrated gradients. It takes many passes through the net:
@@ -75,7 +76,8 @@ class SequenceServiceAsyncStub(SequenceServiceStub):
     """Sequence to sequence, for example graphemes to phonemes."""
     Forecast: _aio.UnaryUnaryMultiCallable[_sequence_service_pb2.ForecastRequest, _sequence_service_pb2.ForecastResponse]  # type: ignore[assignment]
     """The next steps of a series, each fed back to give the one after it, in the unit of the series.
-    INVALID_ARGUMENT: fewer steps than the model looks at. UNIMPLEMENTED: quantiles.
+    INVALID_ARGUMENT: fewer steps than the model looks at. FAILED_PRECONDITION: quantiles of a
+    version that keeps no residuals.
     """
     Explain: _aio.UnaryUnaryMultiCallable[_sequence_service_pb2.ExplainRequest, _sequence_service_pb2.ExplainResponse]  # type: ignore[assignment]
     """Which tokens or steps decided, by integrated gradients. It takes many passes through the net:
@@ -125,7 +127,8 @@ class SequenceServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_sequence_service_pb2.ForecastResponse, _abc.Awaitable[_sequence_service_pb2.ForecastResponse]]:
         """The next steps of a series, each fed back to give the one after it, in the unit of the series.
-        INVALID_ARGUMENT: fewer steps than the model looks at. UNIMPLEMENTED: quantiles.
+        INVALID_ARGUMENT: fewer steps than the model looks at. FAILED_PRECONDITION: quantiles of a
+        version that keeps no residuals.
         """
 
     @_abc_1.abstractmethod
