@@ -227,13 +227,14 @@ def test_of_a_version_that_says_quantiles_it_is_told_how_often_they_hold(tmp_pat
     values = np.random.default_rng(2).normal(10, 4, (60, 1))
     errors = np.random.default_rng(3).normal(size=(40, 1)).astype(np.float32)
     model = stored.forecaster(tmp_path / "store", errors=errors)
-    told = model.evaluate(write_table(tmp_path / "own.csv", values), horizon=3).details["quantiles"]
+    path = write_table(tmp_path / "own.csv", values)
+    told = model.evaluate(path, slices=("mood",), horizon=3).details["quantiles"]
     near = np.stack([foretold(model, values, at, 1)[0, 0] for at in range(4, 60)])
     for quantile in (0.1, 0.5, 0.9):
         said = near + 4 * np.quantile(np.repeat(errors[:, 0], 10), quantile)
         assert told["one_step"][f"{quantile:g}"] == pytest.approx((values[4:, 0] <= said).mean())
     assert (told["one_step"]["origins"], told["3_steps"]["origins"], told["residuals"]) == (56, 54, 40)
-    plain = stored.forecaster(tmp_path / "plain").evaluate(tmp_path / "own.csv", horizon=3)
+    plain = stored.forecaster(tmp_path / "plain").evaluate(path, slices=("mood",), horizon=3)
     assert "quantiles" not in plain.details
 
 
