@@ -1,4 +1,5 @@
-"""Writes the stubs under `gen/` from the protos; `--check` fails when what is committed differs.
+"""Writes the stubs under `gen/` and the descriptor set `maas.binpb` from the protos; `--check` fails when what is
+committed differs.
 
 Usage: python protos/generate.py [--check | --image FILE]
 """
@@ -16,6 +17,9 @@ from grpc_tools import protoc
 
 ROOT = Path(__file__).parent
 GEN = ROOT / "gen"
+# For what reads contracts without the protos: Envoy, code generators, grpcurl -protoset. Error details are in it.
+DESCRIPTORS = ROOT / "maas.binpb"
+DETAILS = "google/rpc/error_details.proto"
 
 
 def sources() -> list[str]:
@@ -44,6 +48,10 @@ def generate(out: Path) -> None:
     (out / "maas" / "py.typed").touch()
 
 
+def describe(out: Path) -> None:
+    run_protoc("--include_imports", f"--descriptor_set_out={out}", DETAILS)
+
+
 def relative_files(root: Path) -> set[Path]:
     return {p.relative_to(root) for p in root.rglob("*") if p.is_file() and "__pycache__" not in p.parts}
 
@@ -59,7 +67,10 @@ def check() -> int:
     with tempfile.TemporaryDirectory() as folder:
         generate(Path(folder))
         found = list(drift(Path(folder)))
-    print("\n".join(found) or "stubs match the protos")
+        describe(fresh := Path(folder) / DESCRIPTORS.name)
+        if not DESCRIPTORS.is_file() or not filecmp.cmp(fresh, DESCRIPTORS, shallow=False):
+            found.append(f"differs: {DESCRIPTORS.name}")
+    print("\n".join(found) or "stubs and descriptors match the protos")
     return 1 if found else 0
 
 
@@ -75,6 +86,7 @@ def main() -> int:
         return 0
     GEN.mkdir(exist_ok=True)
     generate(GEN)
+    describe(DESCRIPTORS)
     return 0
 
 

@@ -24,6 +24,7 @@ from services.runtime.store.store import ModelStore
 from tests.needs import needs
 
 if TYPE_CHECKING:
+    from tests.suite.envoy import Edge
     from tests.suite.recipes import School
 
 PROGRAMS = ("gateway", "tokenization", "vision", "sequence", "generation")
@@ -99,11 +100,11 @@ class Suite:
     def grpcurl(
         self, method: str, request: Any, name: str = "gateway", headers: dict[str, str] | None = None
     ) -> Reply:
-        """One call by the real grpcurl, without proto files."""
+        """One call by the real grpcurl, without proto files; a list is sent as a stream of messages."""
         given = [f"-H={key}: {value}" for key, value in (headers or {}).items()]
         done = subprocess.run(
             [GRPCURL, "-plaintext", "-v", "-emit-defaults", *given, "-d", "@", self.address(name), method],
-            input=json.dumps(request),
+            input="\n".join(map(json.dumps, request if isinstance(request, list) else [request])),
             capture_output=True,
             text=True,
             timeout=120,
@@ -113,6 +114,11 @@ class Suite:
 
 
 def _serving(address: str, service: str = "") -> bool:
+    return health(address, service) == "SERVING"
+
+
+def health(address: str, service: str = "") -> str:
+    """What a probe is told within two seconds: SERVING, NOT_SERVING, or the code of the refusal."""
     request = json.dumps({"service": service})
     done = subprocess.run(
         [GRPCURL, "-plaintext", "-max-time", "2", "-d", request, address, "grpc.health.v1.Health/Check"],
@@ -120,7 +126,8 @@ def _serving(address: str, service: str = "") -> bool:
         text=True,
         check=False,
     )
-    return '"SERVING"' in done.stdout
+    found = re.search(r'"status": "(\w+)"|Code: (\w+)', done.stdout + done.stderr)
+    return (found[1] or found[2]) if found else done.stderr
 
 
 def _headers(text: str) -> dict[str, str]:
@@ -178,3 +185,12 @@ def school(suite: Suite, fetcher: Fetcher) -> "School":
     from tests.suite.recipes import open_school
 
     return open_school(suite, fetcher)
+
+
+@pytest.fixture(scope="session")
+def front(suite: Suite, tmp_path_factory: pytest.TempPathFactory) -> Iterator["Edge"]:
+    """Envoy as deploy/envoy has it, in front of the suite's gateway."""
+    from tests.suite.envoy import edge
+
+    with edge(tmp_path_factory.mktemp("envoy"), [suite.address()]) as running:
+        yield running

@@ -22,11 +22,12 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from maas.common.v1 import constraints_pb2 as maas_dot_common_dot_v1_dot_constraints__pb2
 from maas.gateway.v1 import gateway_pb2 as maas_dot_gateway_dot_v1_dot_gateway__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%maas/gateway/v1/gateway_service.proto\x12\x0fmaas.gateway.v1\x1a maas/common/v1/constraints.proto\x1a\x1dmaas/gateway/v1/gateway.proto\"\x97\x01\n\rFanOutRequest\x12/\n\x05\x63\x61lls\x18\x01 \x03(\x0b\x32\x15.maas.gateway.v1.CallB\t\xa2\xbb\x18\x05(\x01\x30\x80\x02\x12\x31\n\x0cmax_parallel\x18\x02 \x01(\rB\x16\xa2\xbb\x18\x12\t\x00\x00\x00\x00\x00\x00\xf0?\x11\x00\x00\x00\x00\x00\x00p@H\x00\x88\x01\x01\x12\x11\n\tfail_fast\x18\x03 \x01(\x08\x42\x0f\n\r_max_parallel\">\n\x0e\x46\x61nOutResponse\x12,\n\x07results\x18\x01 \x03(\x0b\x32\x1b.maas.gateway.v1.CallResult\"\x9d\x01\n\x13\x46\x61nOutStreamRequest\x12/\n\x05\x63\x61lls\x18\x01 \x03(\x0b\x32\x15.maas.gateway.v1.CallB\t\xa2\xbb\x18\x05(\x01\x30\x80\x02\x12\x31\n\x0cmax_parallel\x18\x02 \x01(\rB\x16\xa2\xbb\x18\x12\t\x00\x00\x00\x00\x00\x00\xf0?\x11\x00\x00\x00\x00\x00\x00p@H\x00\x88\x01\x01\x12\x11\n\tfail_fast\x18\x03 \x01(\x08\x42\x0f\n\r_max_parallel\"C\n\x14\x46\x61nOutStreamResponse\x12+\n\x06result\x18\x01 \x01(\x0b\x32\x1b.maas.gateway.v1.CallResult\"\xca\x01\n\x12RunPipelineRequest\x12:\n\x05steps\x18\x01 \x01(\x0b\x32).maas.gateway.v1.RunPipelineRequest.StepsH\x00\x12\x17\n\x04name\x18\x02 \x01(\tB\x07\xa2\xbb\x18\x03@\x80\x01H\x00\x12\x11\n\tfail_fast\x18\x03 \x01(\x08\x1a\x38\n\x05Steps\x12/\n\x06values\x18\x01 \x03(\x0b\x32\x15.maas.gateway.v1.StepB\x08\xa2\xbb\x18\x04(\x01\x30@B\x12\n\x08pipeline\x12\x06\xaa\xbb\x18\x02\x08\x01\"C\n\x13RunPipelineResponse\x12,\n\x07results\x18\x01 \x03(\x0b\x32\x1b.maas.gateway.v1.CallResult\"\x12\n\x10GetStatusRequest\"\xc1\x01\n\x11GetStatusResponse\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x10\n\x08uptime_s\x18\x02 \x01(\x01\x12\x30\n\x08\x62\x61\x63kends\x18\x03 \x03(\x0b\x32\x1e.maas.gateway.v1.BackendStatus\x12+\n\x05\x63\x61\x63he\x18\x04 \x01(\x0b\x32\x1c.maas.gateway.v1.CacheStatus\x12\x11\n\tin_flight\x18\x05 \x01(\x04\x12\x17\n\x0fin_flight_limit\x18\x06 \x01(\x04\"h\n\x11\x46lushCacheRequest\x12\x18\n\x05model\x18\x01 \x01(\tB\x07\xa2\xbb\x18\x03@\x80\x01H\x00\x12\x19\n\x06tenant\x18\x02 \x01(\tB\x07\xa2\xbb\x18\x03@\x80\x01H\x00\x12\r\n\x03\x61ll\x18\x03 \x01(\x08H\x00\x42\x0f\n\x05scope\x12\x06\xaa\xbb\x18\x02\x08\x01\"%\n\x12\x46lushCacheResponse\x12\x0f\n\x07removed\x18\x01 \x01(\x04\x32\xbf\x03\n\x0eGatewayService\x12I\n\x06\x46\x61nOut\x12\x1e.maas.gateway.v1.FanOutRequest\x1a\x1f.maas.gateway.v1.FanOutResponse\x12]\n\x0c\x46\x61nOutStream\x12$.maas.gateway.v1.FanOutStreamRequest\x1a%.maas.gateway.v1.FanOutStreamResponse0\x01\x12X\n\x0bRunPipeline\x12#.maas.gateway.v1.RunPipelineRequest\x1a$.maas.gateway.v1.RunPipelineResponse\x12R\n\tGetStatus\x12!.maas.gateway.v1.GetStatusRequest\x1a\".maas.gateway.v1.GetStatusResponse\x12U\n\nFlushCache\x12\".maas.gateway.v1.FlushCacheRequest\x1a#.maas.gateway.v1.FlushCacheResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%maas/gateway/v1/gateway_service.proto\x12\x0fmaas.gateway.v1\x1a\x1cgoogle/api/annotations.proto\x1a maas/common/v1/constraints.proto\x1a\x1dmaas/gateway/v1/gateway.proto\"\x97\x01\n\rFanOutRequest\x12/\n\x05\x63\x61lls\x18\x01 \x03(\x0b\x32\x15.maas.gateway.v1.CallB\t\xa2\xbb\x18\x05(\x01\x30\x80\x02\x12\x31\n\x0cmax_parallel\x18\x02 \x01(\rB\x16\xa2\xbb\x18\x12\t\x00\x00\x00\x00\x00\x00\xf0?\x11\x00\x00\x00\x00\x00\x00p@H\x00\x88\x01\x01\x12\x11\n\tfail_fast\x18\x03 \x01(\x08\x42\x0f\n\r_max_parallel\">\n\x0e\x46\x61nOutResponse\x12,\n\x07results\x18\x01 \x03(\x0b\x32\x1b.maas.gateway.v1.CallResult\"\x9d\x01\n\x13\x46\x61nOutStreamRequest\x12/\n\x05\x63\x61lls\x18\x01 \x03(\x0b\x32\x15.maas.gateway.v1.CallB\t\xa2\xbb\x18\x05(\x01\x30\x80\x02\x12\x31\n\x0cmax_parallel\x18\x02 \x01(\rB\x16\xa2\xbb\x18\x12\t\x00\x00\x00\x00\x00\x00\xf0?\x11\x00\x00\x00\x00\x00\x00p@H\x00\x88\x01\x01\x12\x11\n\tfail_fast\x18\x03 \x01(\x08\x42\x0f\n\r_max_parallel\"C\n\x14\x46\x61nOutStreamResponse\x12+\n\x06result\x18\x01 \x01(\x0b\x32\x1b.maas.gateway.v1.CallResult\"\xca\x01\n\x12RunPipelineRequest\x12:\n\x05steps\x18\x01 \x01(\x0b\x32).maas.gateway.v1.RunPipelineRequest.StepsH\x00\x12\x17\n\x04name\x18\x02 \x01(\tB\x07\xa2\xbb\x18\x03@\x80\x01H\x00\x12\x11\n\tfail_fast\x18\x03 \x01(\x08\x1a\x38\n\x05Steps\x12/\n\x06values\x18\x01 \x03(\x0b\x32\x15.maas.gateway.v1.StepB\x08\xa2\xbb\x18\x04(\x01\x30@B\x12\n\x08pipeline\x12\x06\xaa\xbb\x18\x02\x08\x01\"C\n\x13RunPipelineResponse\x12,\n\x07results\x18\x01 \x03(\x0b\x32\x1b.maas.gateway.v1.CallResult\"\x12\n\x10GetStatusRequest\"\xc1\x01\n\x11GetStatusResponse\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x10\n\x08uptime_s\x18\x02 \x01(\x01\x12\x30\n\x08\x62\x61\x63kends\x18\x03 \x03(\x0b\x32\x1e.maas.gateway.v1.BackendStatus\x12+\n\x05\x63\x61\x63he\x18\x04 \x01(\x0b\x32\x1c.maas.gateway.v1.CacheStatus\x12\x11\n\tin_flight\x18\x05 \x01(\x04\x12\x17\n\x0fin_flight_limit\x18\x06 \x01(\x04\"h\n\x11\x46lushCacheRequest\x12\x18\n\x05model\x18\x01 \x01(\tB\x07\xa2\xbb\x18\x03@\x80\x01H\x00\x12\x19\n\x06tenant\x18\x02 \x01(\tB\x07\xa2\xbb\x18\x03@\x80\x01H\x00\x12\r\n\x03\x61ll\x18\x03 \x01(\x08H\x00\x42\x0f\n\x05scope\x12\x06\xaa\xbb\x18\x02\x08\x01\"%\n\x12\x46lushCacheResponse\x12\x0f\n\x07removed\x18\x01 \x01(\x04\x32\xc7\x04\n\x0eGatewayService\x12h\n\x06\x46\x61nOut\x12\x1e.maas.gateway.v1.FanOutRequest\x1a\x1f.maas.gateway.v1.FanOutResponse\"\x1d\x82\xd3\xe4\x93\x02\x17\"\x12/v1/gateway:fanOut:\x01*\x12\x82\x01\n\x0c\x46\x61nOutStream\x12$.maas.gateway.v1.FanOutStreamRequest\x1a%.maas.gateway.v1.FanOutStreamResponse\"#\x82\xd3\xe4\x93\x02\x1d\"\x18/v1/gateway:fanOutStream:\x01*0\x01\x12|\n\x0bRunPipeline\x12#.maas.gateway.v1.RunPipelineRequest\x1a$.maas.gateway.v1.RunPipelineResponse\"\"\x82\xd3\xe4\x93\x02\x1c\"\x17/v1/gateway:runPipeline:\x01*\x12q\n\tGetStatus\x12!.maas.gateway.v1.GetStatusRequest\x1a\".maas.gateway.v1.GetStatusResponse\"\x1d\x82\xd3\xe4\x93\x02\x17\x12\x15/v1/gateway:getStatus\x12U\n\nFlushCache\x12\".maas.gateway.v1.FlushCacheRequest\x1a#.maas.gateway.v1.FlushCacheResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -53,28 +54,36 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_FLUSHCACHEREQUEST'].fields_by_name['model']._serialized_options = b'\242\273\030\003@\200\001'
   _globals['_FLUSHCACHEREQUEST'].fields_by_name['tenant']._loaded_options = None
   _globals['_FLUSHCACHEREQUEST'].fields_by_name['tenant']._serialized_options = b'\242\273\030\003@\200\001'
-  _globals['_FANOUTREQUEST']._serialized_start=124
-  _globals['_FANOUTREQUEST']._serialized_end=275
-  _globals['_FANOUTRESPONSE']._serialized_start=277
-  _globals['_FANOUTRESPONSE']._serialized_end=339
-  _globals['_FANOUTSTREAMREQUEST']._serialized_start=342
-  _globals['_FANOUTSTREAMREQUEST']._serialized_end=499
-  _globals['_FANOUTSTREAMRESPONSE']._serialized_start=501
-  _globals['_FANOUTSTREAMRESPONSE']._serialized_end=568
-  _globals['_RUNPIPELINEREQUEST']._serialized_start=571
-  _globals['_RUNPIPELINEREQUEST']._serialized_end=773
-  _globals['_RUNPIPELINEREQUEST_STEPS']._serialized_start=697
-  _globals['_RUNPIPELINEREQUEST_STEPS']._serialized_end=753
-  _globals['_RUNPIPELINERESPONSE']._serialized_start=775
-  _globals['_RUNPIPELINERESPONSE']._serialized_end=842
-  _globals['_GETSTATUSREQUEST']._serialized_start=844
-  _globals['_GETSTATUSREQUEST']._serialized_end=862
-  _globals['_GETSTATUSRESPONSE']._serialized_start=865
-  _globals['_GETSTATUSRESPONSE']._serialized_end=1058
-  _globals['_FLUSHCACHEREQUEST']._serialized_start=1060
-  _globals['_FLUSHCACHEREQUEST']._serialized_end=1164
-  _globals['_FLUSHCACHERESPONSE']._serialized_start=1166
-  _globals['_FLUSHCACHERESPONSE']._serialized_end=1203
-  _globals['_GATEWAYSERVICE']._serialized_start=1206
-  _globals['_GATEWAYSERVICE']._serialized_end=1653
+  _globals['_GATEWAYSERVICE'].methods_by_name['FanOut']._loaded_options = None
+  _globals['_GATEWAYSERVICE'].methods_by_name['FanOut']._serialized_options = b'\202\323\344\223\002\027\"\022/v1/gateway:fanOut:\001*'
+  _globals['_GATEWAYSERVICE'].methods_by_name['FanOutStream']._loaded_options = None
+  _globals['_GATEWAYSERVICE'].methods_by_name['FanOutStream']._serialized_options = b'\202\323\344\223\002\035\"\030/v1/gateway:fanOutStream:\001*'
+  _globals['_GATEWAYSERVICE'].methods_by_name['RunPipeline']._loaded_options = None
+  _globals['_GATEWAYSERVICE'].methods_by_name['RunPipeline']._serialized_options = b'\202\323\344\223\002\034\"\027/v1/gateway:runPipeline:\001*'
+  _globals['_GATEWAYSERVICE'].methods_by_name['GetStatus']._loaded_options = None
+  _globals['_GATEWAYSERVICE'].methods_by_name['GetStatus']._serialized_options = b'\202\323\344\223\002\027\022\025/v1/gateway:getStatus'
+  _globals['_FANOUTREQUEST']._serialized_start=154
+  _globals['_FANOUTREQUEST']._serialized_end=305
+  _globals['_FANOUTRESPONSE']._serialized_start=307
+  _globals['_FANOUTRESPONSE']._serialized_end=369
+  _globals['_FANOUTSTREAMREQUEST']._serialized_start=372
+  _globals['_FANOUTSTREAMREQUEST']._serialized_end=529
+  _globals['_FANOUTSTREAMRESPONSE']._serialized_start=531
+  _globals['_FANOUTSTREAMRESPONSE']._serialized_end=598
+  _globals['_RUNPIPELINEREQUEST']._serialized_start=601
+  _globals['_RUNPIPELINEREQUEST']._serialized_end=803
+  _globals['_RUNPIPELINEREQUEST_STEPS']._serialized_start=727
+  _globals['_RUNPIPELINEREQUEST_STEPS']._serialized_end=783
+  _globals['_RUNPIPELINERESPONSE']._serialized_start=805
+  _globals['_RUNPIPELINERESPONSE']._serialized_end=872
+  _globals['_GETSTATUSREQUEST']._serialized_start=874
+  _globals['_GETSTATUSREQUEST']._serialized_end=892
+  _globals['_GETSTATUSRESPONSE']._serialized_start=895
+  _globals['_GETSTATUSRESPONSE']._serialized_end=1088
+  _globals['_FLUSHCACHEREQUEST']._serialized_start=1090
+  _globals['_FLUSHCACHEREQUEST']._serialized_end=1194
+  _globals['_FLUSHCACHERESPONSE']._serialized_start=1196
+  _globals['_FLUSHCACHERESPONSE']._serialized_end=1233
+  _globals['_GATEWAYSERVICE']._serialized_start=1236
+  _globals['_GATEWAYSERVICE']._serialized_end=1819
 # @@protoc_insertion_point(module_scope)

@@ -22,11 +22,12 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from maas.common.v1 import constraints_pb2 as maas_dot_common_dot_v1_dot_constraints__pb2
 from maas.model.v1 import model_pb2 as maas_dot_model_dot_v1_dot_model__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!maas/model/v1/model_service.proto\x12\rmaas.model.v1\x1a maas/common/v1/constraints.proto\x1a\x19maas/model/v1/model.proto\"*\n\x11ListModelsRequest\x12\x15\n\x04task\x18\x01 \x01(\tB\x07\xa2\xbb\x18\x03@\x80\x01\"\xb7\x01\n\x12ListModelsResponse\x12$\n\x06models\x18\x01 \x03(\x0b\x32\x14.maas.model.v1.Model\x12G\n\x0bunavailable\x18\x02 \x03(\x0b\x32\x32.maas.model.v1.ListModelsResponse.UnavailableEntry\x1a\x32\n\x10UnavailableEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"D\n\x0fGetModelRequest\x12\x18\n\x05model\x18\x01 \x01(\tB\t\xa2\xbb\x18\x05\x38\x01@\x80\x01\x12\x17\n\x07version\x18\x02 \x01(\tB\x06\xa2\xbb\x18\x02@@\"7\n\x10GetModelResponse\x12#\n\x05model\x18\x01 \x01(\x0b\x32\x14.maas.model.v1.Model\"E\n\x10LoadModelRequest\x12\x18\n\x05model\x18\x01 \x01(\tB\t\xa2\xbb\x18\x05\x38\x01@\x80\x01\x12\x17\n\x07version\x18\x02 \x01(\tB\x06\xa2\xbb\x18\x02@@\"8\n\x11LoadModelResponse\x12#\n\x05model\x18\x01 \x01(\x0b\x32\x14.maas.model.v1.Model\"G\n\x12UnloadModelRequest\x12\x18\n\x05model\x18\x01 \x01(\tB\t\xa2\xbb\x18\x05\x38\x01@\x80\x01\x12\x17\n\x07version\x18\x02 \x01(\tB\x06\xa2\xbb\x18\x02@@\"\x15\n\x13UnloadModelResponse\"]\n\x0fSetLabelRequest\x12\x18\n\x05model\x18\x01 \x01(\tB\t\xa2\xbb\x18\x05\x38\x01@\x80\x01\x12\x17\n\x05label\x18\x02 \x01(\tB\x08\xa2\xbb\x18\x04\x38\x01@ \x12\x17\n\x07version\x18\x03 \x01(\tB\x06\xa2\xbb\x18\x02@@\"7\n\x10SetLabelResponse\x12#\n\x05model\x18\x01 \x01(\x0b\x32\x14.maas.model.v1.Model\",\n\x12WatchModelsRequest\x12\x16\n\x05model\x18\x01 \x01(\tB\x07\xa2\xbb\x18\x03@\x80\x01\"P\n\x13WatchModelsResponse\x12#\n\x05model\x18\x01 \x01(\x0b\x32\x14.maas.model.v1.Model\x12\x14\n\x0csnapshot_end\x18\x02 \x01(\x08\x32\xf9\x03\n\x0cModelService\x12Q\n\nListModels\x12 .maas.model.v1.ListModelsRequest\x1a!.maas.model.v1.ListModelsResponse\x12K\n\x08GetModel\x12\x1e.maas.model.v1.GetModelRequest\x1a\x1f.maas.model.v1.GetModelResponse\x12N\n\tLoadModel\x12\x1f.maas.model.v1.LoadModelRequest\x1a .maas.model.v1.LoadModelResponse\x12T\n\x0bUnloadModel\x12!.maas.model.v1.UnloadModelRequest\x1a\".maas.model.v1.UnloadModelResponse\x12K\n\x08SetLabel\x12\x1e.maas.model.v1.SetLabelRequest\x1a\x1f.maas.model.v1.SetLabelResponse\x12V\n\x0bWatchModels\x12!.maas.model.v1.WatchModelsRequest\x1a\".maas.model.v1.WatchModelsResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!maas/model/v1/model_service.proto\x12\rmaas.model.v1\x1a\x1cgoogle/api/annotations.proto\x1a maas/common/v1/constraints.proto\x1a\x19maas/model/v1/model.proto\"*\n\x11ListModelsRequest\x12\x15\n\x04task\x18\x01 \x01(\tB\x07\xa2\xbb\x18\x03@\x80\x01\"\xb7\x01\n\x12ListModelsResponse\x12$\n\x06models\x18\x01 \x03(\x0b\x32\x14.maas.model.v1.Model\x12G\n\x0bunavailable\x18\x02 \x03(\x0b\x32\x32.maas.model.v1.ListModelsResponse.UnavailableEntry\x1a\x32\n\x10UnavailableEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"D\n\x0fGetModelRequest\x12\x18\n\x05model\x18\x01 \x01(\tB\t\xa2\xbb\x18\x05\x38\x01@\x80\x01\x12\x17\n\x07version\x18\x02 \x01(\tB\x06\xa2\xbb\x18\x02@@\"7\n\x10GetModelResponse\x12#\n\x05model\x18\x01 \x01(\x0b\x32\x14.maas.model.v1.Model\"E\n\x10LoadModelRequest\x12\x18\n\x05model\x18\x01 \x01(\tB\t\xa2\xbb\x18\x05\x38\x01@\x80\x01\x12\x17\n\x07version\x18\x02 \x01(\tB\x06\xa2\xbb\x18\x02@@\"8\n\x11LoadModelResponse\x12#\n\x05model\x18\x01 \x01(\x0b\x32\x14.maas.model.v1.Model\"G\n\x12UnloadModelRequest\x12\x18\n\x05model\x18\x01 \x01(\tB\t\xa2\xbb\x18\x05\x38\x01@\x80\x01\x12\x17\n\x07version\x18\x02 \x01(\tB\x06\xa2\xbb\x18\x02@@\"\x15\n\x13UnloadModelResponse\"]\n\x0fSetLabelRequest\x12\x18\n\x05model\x18\x01 \x01(\tB\t\xa2\xbb\x18\x05\x38\x01@\x80\x01\x12\x17\n\x05label\x18\x02 \x01(\tB\x08\xa2\xbb\x18\x04\x38\x01@ \x12\x17\n\x07version\x18\x03 \x01(\tB\x06\xa2\xbb\x18\x02@@\"7\n\x10SetLabelResponse\x12#\n\x05model\x18\x01 \x01(\x0b\x32\x14.maas.model.v1.Model\",\n\x12WatchModelsRequest\x12\x16\n\x05model\x18\x01 \x01(\tB\x07\xa2\xbb\x18\x03@\x80\x01\"P\n\x13WatchModelsResponse\x12#\n\x05model\x18\x01 \x01(\x0b\x32\x14.maas.model.v1.Model\x12\x14\n\x0csnapshot_end\x18\x02 \x01(\x08\x32\xd2\x04\n\x0cModelService\x12o\n\nListModels\x12 .maas.model.v1.ListModelsRequest\x1a!.maas.model.v1.ListModelsResponse\"\x1c\x82\xd3\xe4\x93\x02\x16\x12\x14/v1/model:listModels\x12g\n\x08GetModel\x12\x1e.maas.model.v1.GetModelRequest\x1a\x1f.maas.model.v1.GetModelResponse\"\x1a\x82\xd3\xe4\x93\x02\x14\x12\x12/v1/model:getModel\x12N\n\tLoadModel\x12\x1f.maas.model.v1.LoadModelRequest\x1a .maas.model.v1.LoadModelResponse\x12T\n\x0bUnloadModel\x12!.maas.model.v1.UnloadModelRequest\x1a\".maas.model.v1.UnloadModelResponse\x12K\n\x08SetLabel\x12\x1e.maas.model.v1.SetLabelRequest\x1a\x1f.maas.model.v1.SetLabelResponse\x12u\n\x0bWatchModels\x12!.maas.model.v1.WatchModelsRequest\x1a\".maas.model.v1.WatchModelsResponse\"\x1d\x82\xd3\xe4\x93\x02\x17\x12\x15/v1/model:watchModels0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -57,32 +58,38 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SETLABELREQUEST'].fields_by_name['version']._serialized_options = b'\242\273\030\002@@'
   _globals['_WATCHMODELSREQUEST'].fields_by_name['model']._loaded_options = None
   _globals['_WATCHMODELSREQUEST'].fields_by_name['model']._serialized_options = b'\242\273\030\003@\200\001'
-  _globals['_LISTMODELSREQUEST']._serialized_start=113
-  _globals['_LISTMODELSREQUEST']._serialized_end=155
-  _globals['_LISTMODELSRESPONSE']._serialized_start=158
-  _globals['_LISTMODELSRESPONSE']._serialized_end=341
-  _globals['_LISTMODELSRESPONSE_UNAVAILABLEENTRY']._serialized_start=291
-  _globals['_LISTMODELSRESPONSE_UNAVAILABLEENTRY']._serialized_end=341
-  _globals['_GETMODELREQUEST']._serialized_start=343
-  _globals['_GETMODELREQUEST']._serialized_end=411
-  _globals['_GETMODELRESPONSE']._serialized_start=413
-  _globals['_GETMODELRESPONSE']._serialized_end=468
-  _globals['_LOADMODELREQUEST']._serialized_start=470
-  _globals['_LOADMODELREQUEST']._serialized_end=539
-  _globals['_LOADMODELRESPONSE']._serialized_start=541
-  _globals['_LOADMODELRESPONSE']._serialized_end=597
-  _globals['_UNLOADMODELREQUEST']._serialized_start=599
-  _globals['_UNLOADMODELREQUEST']._serialized_end=670
-  _globals['_UNLOADMODELRESPONSE']._serialized_start=672
-  _globals['_UNLOADMODELRESPONSE']._serialized_end=693
-  _globals['_SETLABELREQUEST']._serialized_start=695
-  _globals['_SETLABELREQUEST']._serialized_end=788
-  _globals['_SETLABELRESPONSE']._serialized_start=790
-  _globals['_SETLABELRESPONSE']._serialized_end=845
-  _globals['_WATCHMODELSREQUEST']._serialized_start=847
-  _globals['_WATCHMODELSREQUEST']._serialized_end=891
-  _globals['_WATCHMODELSRESPONSE']._serialized_start=893
-  _globals['_WATCHMODELSRESPONSE']._serialized_end=973
-  _globals['_MODELSERVICE']._serialized_start=976
-  _globals['_MODELSERVICE']._serialized_end=1481
+  _globals['_MODELSERVICE'].methods_by_name['ListModels']._loaded_options = None
+  _globals['_MODELSERVICE'].methods_by_name['ListModels']._serialized_options = b'\202\323\344\223\002\026\022\024/v1/model:listModels'
+  _globals['_MODELSERVICE'].methods_by_name['GetModel']._loaded_options = None
+  _globals['_MODELSERVICE'].methods_by_name['GetModel']._serialized_options = b'\202\323\344\223\002\024\022\022/v1/model:getModel'
+  _globals['_MODELSERVICE'].methods_by_name['WatchModels']._loaded_options = None
+  _globals['_MODELSERVICE'].methods_by_name['WatchModels']._serialized_options = b'\202\323\344\223\002\027\022\025/v1/model:watchModels'
+  _globals['_LISTMODELSREQUEST']._serialized_start=143
+  _globals['_LISTMODELSREQUEST']._serialized_end=185
+  _globals['_LISTMODELSRESPONSE']._serialized_start=188
+  _globals['_LISTMODELSRESPONSE']._serialized_end=371
+  _globals['_LISTMODELSRESPONSE_UNAVAILABLEENTRY']._serialized_start=321
+  _globals['_LISTMODELSRESPONSE_UNAVAILABLEENTRY']._serialized_end=371
+  _globals['_GETMODELREQUEST']._serialized_start=373
+  _globals['_GETMODELREQUEST']._serialized_end=441
+  _globals['_GETMODELRESPONSE']._serialized_start=443
+  _globals['_GETMODELRESPONSE']._serialized_end=498
+  _globals['_LOADMODELREQUEST']._serialized_start=500
+  _globals['_LOADMODELREQUEST']._serialized_end=569
+  _globals['_LOADMODELRESPONSE']._serialized_start=571
+  _globals['_LOADMODELRESPONSE']._serialized_end=627
+  _globals['_UNLOADMODELREQUEST']._serialized_start=629
+  _globals['_UNLOADMODELREQUEST']._serialized_end=700
+  _globals['_UNLOADMODELRESPONSE']._serialized_start=702
+  _globals['_UNLOADMODELRESPONSE']._serialized_end=723
+  _globals['_SETLABELREQUEST']._serialized_start=725
+  _globals['_SETLABELREQUEST']._serialized_end=818
+  _globals['_SETLABELRESPONSE']._serialized_start=820
+  _globals['_SETLABELRESPONSE']._serialized_end=875
+  _globals['_WATCHMODELSREQUEST']._serialized_start=877
+  _globals['_WATCHMODELSREQUEST']._serialized_end=921
+  _globals['_WATCHMODELSRESPONSE']._serialized_start=923
+  _globals['_WATCHMODELSRESPONSE']._serialized_end=1003
+  _globals['_MODELSERVICE']._serialized_start=1006
+  _globals['_MODELSERVICE']._serialized_end=1600
 # @@protoc_insertion_point(module_scope)

@@ -22,13 +22,14 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from maas.common.v1 import constraints_pb2 as maas_dot_common_dot_v1_dot_constraints__pb2
 from maas.common.v1 import served_pb2 as maas_dot_common_dot_v1_dot_served__pb2
 from maas.common.v1 import tensor_pb2 as maas_dot_common_dot_v1_dot_tensor__pb2
 from maas.sequence.v1 import sequence_pb2 as maas_dot_sequence_dot_v1_dot_sequence__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'maas/sequence/v1/sequence_service.proto\x12\x10maas.sequence.v1\x1a maas/common/v1/constraints.proto\x1a\x1bmaas/common/v1/served.proto\x1a\x1bmaas/common/v1/tensor.proto\x1a\x1fmaas/sequence/v1/sequence.proto\"\xa9\x02\n\x0f\x43lassifyRequest\x12\x16\n\x05model\x18\x01 \x01(\tB\x07\xa2\xbb\x18\x03@\x80\x01\x12\x17\n\x07version\x18\x02 \x01(\tB\x06\xa2\xbb\x18\x02@@\x12&\n\x05texts\x18\x03 \x01(\x0b\x32\x15.maas.common.v1.TextsH\x00\x12\x32\n\ttoken_ids\x18\x04 \x01(\x0b\x32\x1d.maas.common.v1.TokenIdsBatchH\x00\x12-\n\x06series\x18\x05 \x01(\x0b\x32\x1b.maas.common.v1.SeriesBatchH\x00\x12*\n\x05top_k\x18\x06 \x01(\rB\x16\xa2\xbb\x18\x12\t\x00\x00\x00\x00\x00\x00\xf0?\x11\x00\x00\x00\x00\x00j\xf8@H\x01\x88\x01\x01\x12\x13\n\x0bstep_scores\x18\x07 \x01(\x08\x42\x0f\n\x05input\x12\x06\xaa\xbb\x18\x02\x08\x01\x42\x08\n\x06_top_k\"\x9a\x01\n\x10\x43lassifyResponse\x12\x31\n\x07results\x18\x01 \x03(\x0b\x32 .maas.sequence.v1.Classification\x12+\n\tserved_by\x18\x02 \x01(\x0b\x32\x18.maas.common.v1.ServedBy\x12&\n\x06timing\x18\x03 \x01(\x0b\x32\x16.maas.common.v1.Timing\"\xa5\x02\n\x0c\x45mbedRequest\x12\x16\n\x05model\x18\x01 \x01(\tB\x07\xa2\xbb\x18\x03@\x80\x01\x12\x17\n\x07version\x18\x02 \x01(\tB\x06\xa2\xbb\x18\x02@@\x12&\n\x05texts\x18\x03 \x01(\x0b\x32\x15.maas.common.v1.TextsH\x00\x12\x32\n\ttoken_ids\x18\x04 \x01(\x0b\x32\x1d.maas.common.v1.TokenIdsBatchH\x00\x12-\n\x06series\x18\x05 \x01(\x0b\x32\x1b.maas.common.v1.SeriesBatchH\x00\x12\x16\n\tnormalize\x18\x06 \x01(\x08H\x01\x88\x01\x01\x12\x10\n\x08readable\x18\x07 \x01(\x08\x12\x10\n\x08truncate\x18\x08 \x01(\x08\x42\x0f\n\x05input\x12\x06\xaa\xbb\x18\x02\x08\x01\x42\x0c\n\n_normalize\"\xa6\x01\n\rEmbedResponse\x12*\n\nembeddings\x18\x01 \x01(\x0b\x32\x16.maas.common.v1.Tensor\x12\x14\n\x0ctoken_counts\x18\x02 \x03(\r\x12+\n\tserved_by\x18\x03 \x01(\x0b\x32\x18.maas.common.v1.ServedBy\x12&\n\x06timing\x18\x04 \x01(\x0b\x32\x16.maas.common.v1.Timing\"b\n\x10TransduceRequest\x12\x16\n\x05model\x18\x01 \x01(\tB\x07\xa2\xbb\x18\x03@\x80\x01\x12\x17\n\x07version\x18\x02 \x01(\tB\x06\xa2\xbb\x18\x02@@\x12\x1d\n\x05texts\x18\x03 \x03(\tB\x0e\xa2\xbb\x18\n(\x01\x30\x80\x02\x38\x01@\x80 \"\xed\x01\n\x11TransduceResponse\x12\x41\n\x07results\x18\x01 \x03(\x0b\x32\x30.maas.sequence.v1.TransduceResponse.Transduction\x12+\n\tserved_by\x18\x02 \x01(\x0b\x32\x18.maas.common.v1.ServedBy\x12&\n\x06timing\x18\x03 \x01(\x0b\x32\x16.maas.common.v1.Timing\x1a@\n\x0cTransduction\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x0f\n\x07symbols\x18\x02 \x03(\t\x12\x11\n\ttruncated\x18\x03 \x01(\x08\"\xd0\x01\n\x0f\x46orecastRequest\x12\x16\n\x05model\x18\x01 \x01(\tB\x07\xa2\xbb\x18\x03@\x80\x01\x12\x17\n\x07version\x18\x02 \x01(\tB\x06\xa2\xbb\x18\x02@@\x12.\n\x06series\x18\x03 \x01(\x0b\x32\x16.maas.common.v1.SeriesB\x06\xa2\xbb\x18\x02H\x01\x12-\n\rhorizon_steps\x18\x04 \x01(\rB\x16\xa2\xbb\x18\x12\t\x00\x00\x00\x00\x00\x00\xf0?\x11\x00\x00\x00\x00\x00\x88\xc3@\x12-\n\tquantiles\x18\x05 \x03(\x02\x42\x1a\xa2\xbb\x18\x16\t\x00\x00\x00\x00\x00\x00\x00\x00\x11\x00\x00\x00\x00\x00\x00\xf0? \x01\x30 \"\xed\x01\n\x10\x46orecastResponse\x12\x0e\n\x06values\x18\x01 \x03(\x02\x12\x42\n\tquantiles\x18\x02 \x03(\x0b\x32/.maas.sequence.v1.ForecastResponse.QuantilePath\x12+\n\tserved_by\x18\x03 \x01(\x0b\x32\x18.maas.common.v1.ServedBy\x12&\n\x06timing\x18\x04 \x01(\x0b\x32\x16.maas.common.v1.Timing\x1a\x30\n\x0cQuantilePath\x12\x10\n\x08quantile\x18\x01 \x01(\x02\x12\x0e\n\x06values\x18\x02 \x03(\x02\"\xa7\x02\n\x0e\x45xplainRequest\x12\x16\n\x05model\x18\x01 \x01(\tB\x07\xa2\xbb\x18\x03@\x80\x01\x12\x17\n\x07version\x18\x02 \x01(\tB\x06\xa2\xbb\x18\x02@@\x12\x18\n\x04text\x18\x03 \x01(\tB\x08\xa2\xbb\x18\x04@\x80\x80@H\x00\x12-\n\ttoken_ids\x18\x04 \x01(\x0b\x32\x18.maas.common.v1.TokenIdsH\x00\x12(\n\x06series\x18\x05 \x01(\x0b\x32\x16.maas.common.v1.SeriesH\x00\x12\x19\n\x0ctarget_index\x18\x06 \x01(\rH\x01\x88\x01\x01\x12*\n\x05steps\x18\x07 \x01(\rB\x16\xa2\xbb\x18\x12\t\x00\x00\x00\x00\x00\x00\xf0?\x11\x00\x00\x00\x00\x00@\x7f@H\x02\x88\x01\x01\x42\x0f\n\x05input\x12\x06\xaa\xbb\x18\x02\x08\x01\x42\x0f\n\r_target_indexB\x08\n\x06_steps\"\xd0\x01\n\x0f\x45xplainResponse\x12\'\n\x06target\x18\x01 \x01(\x0b\x32\x17.maas.sequence.v1.Label\x12\x14\n\x0c\x61ttributions\x18\x02 \x03(\x02\x12\x0e\n\x06tokens\x18\x03 \x03(\t\x12\x19\n\x11\x63onvergence_delta\x18\x04 \x01(\x02\x12+\n\tserved_by\x18\x05 \x01(\x0b\x32\x18.maas.common.v1.ServedBy\x12&\n\x06timing\x18\x06 \x01(\x0b\x32\x16.maas.common.v1.Timing\"\x9a\x01\n\x12StepSessionRequest\x12+\n\x04open\x18\x01 \x01(\x0b\x32\x1d.maas.sequence.v1.OpenSession\x12\x1b\n\nsession_id\x18\x02 \x01(\tB\x07\xa2\xbb\x18\x03@\x80\x01\x12+\n\x04step\x18\x03 \x01(\x0b\x32\x1d.maas.sequence.v1.SessionStep\x12\r\n\x05\x63lose\x18\x04 \x01(\x08\"\xc9\x01\n\x13StepSessionResponse\x12/\n\x06status\x18\x01 \x01(\x0b\x32\x1f.maas.sequence.v1.SessionStatus\x12,\n\x06output\x18\x02 \x01(\x0b\x32\x1c.maas.sequence.v1.StepOutput\x12+\n\tserved_by\x18\x03 \x01(\x0b\x32\x18.maas.common.v1.ServedBy\x12&\n\x06timing\x18\x04 \x01(\x0b\x32\x16.maas.common.v1.Timing\"\x95\x01\n\x11RunSessionRequest\x12-\n\x04open\x18\x01 \x01(\x0b\x32\x1d.maas.sequence.v1.OpenSessionH\x00\x12-\n\x04step\x18\x02 \x01(\x0b\x32\x1d.maas.sequence.v1.SessionStepH\x00\x12\x0f\n\x05\x63lose\x18\x03 \x01(\x08H\x00\x42\x11\n\x07message\x12\x06\xaa\xbb\x18\x02\x08\x01\"\xfc\x02\n\x12RunSessionResponse\x12\x31\n\x06opened\x18\x01 \x01(\x0b\x32\x1f.maas.sequence.v1.SessionStatusH\x00\x12.\n\x06output\x18\x02 \x01(\x0b\x32\x1c.maas.sequence.v1.StepOutputH\x00\x12;\n\x05\x65nded\x18\x03 \x01(\x0b\x32*.maas.sequence.v1.RunSessionResponse.EndedH\x00\x12+\n\tserved_by\x18\x04 \x01(\x0b\x32\x18.maas.common.v1.ServedBy\x12&\n\x06timing\x18\x05 \x01(\x0b\x32\x16.maas.common.v1.Timing\x1a\x66\n\x05\x45nded\x12,\n\x06reason\x18\x01 \x01(\x0e\x32\x1c.maas.sequence.v1.SessionEnd\x12/\n\x06status\x18\x02 \x01(\x0b\x32\x1f.maas.sequence.v1.SessionStatusB\t\n\x07message2\xe0\x04\n\x0fSequenceService\x12Q\n\x08\x43lassify\x12!.maas.sequence.v1.ClassifyRequest\x1a\".maas.sequence.v1.ClassifyResponse\x12H\n\x05\x45mbed\x12\x1e.maas.sequence.v1.EmbedRequest\x1a\x1f.maas.sequence.v1.EmbedResponse\x12T\n\tTransduce\x12\".maas.sequence.v1.TransduceRequest\x1a#.maas.sequence.v1.TransduceResponse\x12Q\n\x08\x46orecast\x12!.maas.sequence.v1.ForecastRequest\x1a\".maas.sequence.v1.ForecastResponse\x12N\n\x07\x45xplain\x12 .maas.sequence.v1.ExplainRequest\x1a!.maas.sequence.v1.ExplainResponse\x12Z\n\x0bStepSession\x12$.maas.sequence.v1.StepSessionRequest\x1a%.maas.sequence.v1.StepSessionResponse\x12[\n\nRunSession\x12#.maas.sequence.v1.RunSessionRequest\x1a$.maas.sequence.v1.RunSessionResponse(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'maas/sequence/v1/sequence_service.proto\x12\x10maas.sequence.v1\x1a\x1cgoogle/api/annotations.proto\x1a maas/common/v1/constraints.proto\x1a\x1bmaas/common/v1/served.proto\x1a\x1bmaas/common/v1/tensor.proto\x1a\x1fmaas/sequence/v1/sequence.proto\"\xa9\x02\n\x0f\x43lassifyRequest\x12\x16\n\x05model\x18\x01 \x01(\tB\x07\xa2\xbb\x18\x03@\x80\x01\x12\x17\n\x07version\x18\x02 \x01(\tB\x06\xa2\xbb\x18\x02@@\x12&\n\x05texts\x18\x03 \x01(\x0b\x32\x15.maas.common.v1.TextsH\x00\x12\x32\n\ttoken_ids\x18\x04 \x01(\x0b\x32\x1d.maas.common.v1.TokenIdsBatchH\x00\x12-\n\x06series\x18\x05 \x01(\x0b\x32\x1b.maas.common.v1.SeriesBatchH\x00\x12*\n\x05top_k\x18\x06 \x01(\rB\x16\xa2\xbb\x18\x12\t\x00\x00\x00\x00\x00\x00\xf0?\x11\x00\x00\x00\x00\x00j\xf8@H\x01\x88\x01\x01\x12\x13\n\x0bstep_scores\x18\x07 \x01(\x08\x42\x0f\n\x05input\x12\x06\xaa\xbb\x18\x02\x08\x01\x42\x08\n\x06_top_k\"\x9a\x01\n\x10\x43lassifyResponse\x12\x31\n\x07results\x18\x01 \x03(\x0b\x32 .maas.sequence.v1.Classification\x12+\n\tserved_by\x18\x02 \x01(\x0b\x32\x18.maas.common.v1.ServedBy\x12&\n\x06timing\x18\x03 \x01(\x0b\x32\x16.maas.common.v1.Timing\"\xa5\x02\n\x0c\x45mbedRequest\x12\x16\n\x05model\x18\x01 \x01(\tB\x07\xa2\xbb\x18\x03@\x80\x01\x12\x17\n\x07version\x18\x02 \x01(\tB\x06\xa2\xbb\x18\x02@@\x12&\n\x05texts\x18\x03 \x01(\x0b\x32\x15.maas.common.v1.TextsH\x00\x12\x32\n\ttoken_ids\x18\x04 \x01(\x0b\x32\x1d.maas.common.v1.TokenIdsBatchH\x00\x12-\n\x06series\x18\x05 \x01(\x0b\x32\x1b.maas.common.v1.SeriesBatchH\x00\x12\x16\n\tnormalize\x18\x06 \x01(\x08H\x01\x88\x01\x01\x12\x10\n\x08readable\x18\x07 \x01(\x08\x12\x10\n\x08truncate\x18\x08 \x01(\x08\x42\x0f\n\x05input\x12\x06\xaa\xbb\x18\x02\x08\x01\x42\x0c\n\n_normalize\"\xa6\x01\n\rEmbedResponse\x12*\n\nembeddings\x18\x01 \x01(\x0b\x32\x16.maas.common.v1.Tensor\x12\x14\n\x0ctoken_counts\x18\x02 \x03(\r\x12+\n\tserved_by\x18\x03 \x01(\x0b\x32\x18.maas.common.v1.ServedBy\x12&\n\x06timing\x18\x04 \x01(\x0b\x32\x16.maas.common.v1.Timing\"b\n\x10TransduceRequest\x12\x16\n\x05model\x18\x01 \x01(\tB\x07\xa2\xbb\x18\x03@\x80\x01\x12\x17\n\x07version\x18\x02 \x01(\tB\x06\xa2\xbb\x18\x02@@\x12\x1d\n\x05texts\x18\x03 \x03(\tB\x0e\xa2\xbb\x18\n(\x01\x30\x80\x02\x38\x01@\x80 \"\xed\x01\n\x11TransduceResponse\x12\x41\n\x07results\x18\x01 \x03(\x0b\x32\x30.maas.sequence.v1.TransduceResponse.Transduction\x12+\n\tserved_by\x18\x02 \x01(\x0b\x32\x18.maas.common.v1.ServedBy\x12&\n\x06timing\x18\x03 \x01(\x0b\x32\x16.maas.common.v1.Timing\x1a@\n\x0cTransduction\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x0f\n\x07symbols\x18\x02 \x03(\t\x12\x11\n\ttruncated\x18\x03 \x01(\x08\"\xd0\x01\n\x0f\x46orecastRequest\x12\x16\n\x05model\x18\x01 \x01(\tB\x07\xa2\xbb\x18\x03@\x80\x01\x12\x17\n\x07version\x18\x02 \x01(\tB\x06\xa2\xbb\x18\x02@@\x12.\n\x06series\x18\x03 \x01(\x0b\x32\x16.maas.common.v1.SeriesB\x06\xa2\xbb\x18\x02H\x01\x12-\n\rhorizon_steps\x18\x04 \x01(\rB\x16\xa2\xbb\x18\x12\t\x00\x00\x00\x00\x00\x00\xf0?\x11\x00\x00\x00\x00\x00\x88\xc3@\x12-\n\tquantiles\x18\x05 \x03(\x02\x42\x1a\xa2\xbb\x18\x16\t\x00\x00\x00\x00\x00\x00\x00\x00\x11\x00\x00\x00\x00\x00\x00\xf0? \x01\x30 \"\xed\x01\n\x10\x46orecastResponse\x12\x0e\n\x06values\x18\x01 \x03(\x02\x12\x42\n\tquantiles\x18\x02 \x03(\x0b\x32/.maas.sequence.v1.ForecastResponse.QuantilePath\x12+\n\tserved_by\x18\x03 \x01(\x0b\x32\x18.maas.common.v1.ServedBy\x12&\n\x06timing\x18\x04 \x01(\x0b\x32\x16.maas.common.v1.Timing\x1a\x30\n\x0cQuantilePath\x12\x10\n\x08quantile\x18\x01 \x01(\x02\x12\x0e\n\x06values\x18\x02 \x03(\x02\"\xa7\x02\n\x0e\x45xplainRequest\x12\x16\n\x05model\x18\x01 \x01(\tB\x07\xa2\xbb\x18\x03@\x80\x01\x12\x17\n\x07version\x18\x02 \x01(\tB\x06\xa2\xbb\x18\x02@@\x12\x18\n\x04text\x18\x03 \x01(\tB\x08\xa2\xbb\x18\x04@\x80\x80@H\x00\x12-\n\ttoken_ids\x18\x04 \x01(\x0b\x32\x18.maas.common.v1.TokenIdsH\x00\x12(\n\x06series\x18\x05 \x01(\x0b\x32\x16.maas.common.v1.SeriesH\x00\x12\x19\n\x0ctarget_index\x18\x06 \x01(\rH\x01\x88\x01\x01\x12*\n\x05steps\x18\x07 \x01(\rB\x16\xa2\xbb\x18\x12\t\x00\x00\x00\x00\x00\x00\xf0?\x11\x00\x00\x00\x00\x00@\x7f@H\x02\x88\x01\x01\x42\x0f\n\x05input\x12\x06\xaa\xbb\x18\x02\x08\x01\x42\x0f\n\r_target_indexB\x08\n\x06_steps\"\xd0\x01\n\x0f\x45xplainResponse\x12\'\n\x06target\x18\x01 \x01(\x0b\x32\x17.maas.sequence.v1.Label\x12\x14\n\x0c\x61ttributions\x18\x02 \x03(\x02\x12\x0e\n\x06tokens\x18\x03 \x03(\t\x12\x19\n\x11\x63onvergence_delta\x18\x04 \x01(\x02\x12+\n\tserved_by\x18\x05 \x01(\x0b\x32\x18.maas.common.v1.ServedBy\x12&\n\x06timing\x18\x06 \x01(\x0b\x32\x16.maas.common.v1.Timing\"\x9a\x01\n\x12StepSessionRequest\x12+\n\x04open\x18\x01 \x01(\x0b\x32\x1d.maas.sequence.v1.OpenSession\x12\x1b\n\nsession_id\x18\x02 \x01(\tB\x07\xa2\xbb\x18\x03@\x80\x01\x12+\n\x04step\x18\x03 \x01(\x0b\x32\x1d.maas.sequence.v1.SessionStep\x12\r\n\x05\x63lose\x18\x04 \x01(\x08\"\xc9\x01\n\x13StepSessionResponse\x12/\n\x06status\x18\x01 \x01(\x0b\x32\x1f.maas.sequence.v1.SessionStatus\x12,\n\x06output\x18\x02 \x01(\x0b\x32\x1c.maas.sequence.v1.StepOutput\x12+\n\tserved_by\x18\x03 \x01(\x0b\x32\x18.maas.common.v1.ServedBy\x12&\n\x06timing\x18\x04 \x01(\x0b\x32\x16.maas.common.v1.Timing\"\x95\x01\n\x11RunSessionRequest\x12-\n\x04open\x18\x01 \x01(\x0b\x32\x1d.maas.sequence.v1.OpenSessionH\x00\x12-\n\x04step\x18\x02 \x01(\x0b\x32\x1d.maas.sequence.v1.SessionStepH\x00\x12\x0f\n\x05\x63lose\x18\x03 \x01(\x08H\x00\x42\x11\n\x07message\x12\x06\xaa\xbb\x18\x02\x08\x01\"\xfc\x02\n\x12RunSessionResponse\x12\x31\n\x06opened\x18\x01 \x01(\x0b\x32\x1f.maas.sequence.v1.SessionStatusH\x00\x12.\n\x06output\x18\x02 \x01(\x0b\x32\x1c.maas.sequence.v1.StepOutputH\x00\x12;\n\x05\x65nded\x18\x03 \x01(\x0b\x32*.maas.sequence.v1.RunSessionResponse.EndedH\x00\x12+\n\tserved_by\x18\x04 \x01(\x0b\x32\x18.maas.common.v1.ServedBy\x12&\n\x06timing\x18\x05 \x01(\x0b\x32\x16.maas.common.v1.Timing\x1a\x66\n\x05\x45nded\x12,\n\x06reason\x18\x01 \x01(\x0e\x32\x1c.maas.sequence.v1.SessionEnd\x12/\n\x06status\x18\x02 \x01(\x0b\x32\x1f.maas.sequence.v1.SessionStatusB\t\n\x07message2\xac\x06\n\x0fSequenceService\x12s\n\x08\x43lassify\x12!.maas.sequence.v1.ClassifyRequest\x1a\".maas.sequence.v1.ClassifyResponse\" \x82\xd3\xe4\x93\x02\x1a\"\x15/v1/sequence:classify:\x01*\x12g\n\x05\x45mbed\x12\x1e.maas.sequence.v1.EmbedRequest\x1a\x1f.maas.sequence.v1.EmbedResponse\"\x1d\x82\xd3\xe4\x93\x02\x17\"\x12/v1/sequence:embed:\x01*\x12w\n\tTransduce\x12\".maas.sequence.v1.TransduceRequest\x1a#.maas.sequence.v1.TransduceResponse\"!\x82\xd3\xe4\x93\x02\x1b\"\x16/v1/sequence:transduce:\x01*\x12s\n\x08\x46orecast\x12!.maas.sequence.v1.ForecastRequest\x1a\".maas.sequence.v1.ForecastResponse\" \x82\xd3\xe4\x93\x02\x1a\"\x15/v1/sequence:forecast:\x01*\x12o\n\x07\x45xplain\x12 .maas.sequence.v1.ExplainRequest\x1a!.maas.sequence.v1.ExplainResponse\"\x1f\x82\xd3\xe4\x93\x02\x19\"\x14/v1/sequence:explain:\x01*\x12\x7f\n\x0bStepSession\x12$.maas.sequence.v1.StepSessionRequest\x1a%.maas.sequence.v1.StepSessionResponse\"#\x82\xd3\xe4\x93\x02\x1d\"\x18/v1/sequence:stepSession:\x01*\x12[\n\nRunSession\x12#.maas.sequence.v1.RunSessionRequest\x1a$.maas.sequence.v1.RunSessionResponse(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -79,40 +80,52 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_STEPSESSIONREQUEST'].fields_by_name['session_id']._serialized_options = b'\242\273\030\003@\200\001'
   _globals['_RUNSESSIONREQUEST'].oneofs_by_name['message']._loaded_options = None
   _globals['_RUNSESSIONREQUEST'].oneofs_by_name['message']._serialized_options = b'\252\273\030\002\010\001'
-  _globals['_CLASSIFYREQUEST']._serialized_start=187
-  _globals['_CLASSIFYREQUEST']._serialized_end=484
-  _globals['_CLASSIFYRESPONSE']._serialized_start=487
-  _globals['_CLASSIFYRESPONSE']._serialized_end=641
-  _globals['_EMBEDREQUEST']._serialized_start=644
-  _globals['_EMBEDREQUEST']._serialized_end=937
-  _globals['_EMBEDRESPONSE']._serialized_start=940
-  _globals['_EMBEDRESPONSE']._serialized_end=1106
-  _globals['_TRANSDUCEREQUEST']._serialized_start=1108
-  _globals['_TRANSDUCEREQUEST']._serialized_end=1206
-  _globals['_TRANSDUCERESPONSE']._serialized_start=1209
-  _globals['_TRANSDUCERESPONSE']._serialized_end=1446
-  _globals['_TRANSDUCERESPONSE_TRANSDUCTION']._serialized_start=1382
-  _globals['_TRANSDUCERESPONSE_TRANSDUCTION']._serialized_end=1446
-  _globals['_FORECASTREQUEST']._serialized_start=1449
-  _globals['_FORECASTREQUEST']._serialized_end=1657
-  _globals['_FORECASTRESPONSE']._serialized_start=1660
-  _globals['_FORECASTRESPONSE']._serialized_end=1897
-  _globals['_FORECASTRESPONSE_QUANTILEPATH']._serialized_start=1849
-  _globals['_FORECASTRESPONSE_QUANTILEPATH']._serialized_end=1897
-  _globals['_EXPLAINREQUEST']._serialized_start=1900
-  _globals['_EXPLAINREQUEST']._serialized_end=2195
-  _globals['_EXPLAINRESPONSE']._serialized_start=2198
-  _globals['_EXPLAINRESPONSE']._serialized_end=2406
-  _globals['_STEPSESSIONREQUEST']._serialized_start=2409
-  _globals['_STEPSESSIONREQUEST']._serialized_end=2563
-  _globals['_STEPSESSIONRESPONSE']._serialized_start=2566
-  _globals['_STEPSESSIONRESPONSE']._serialized_end=2767
-  _globals['_RUNSESSIONREQUEST']._serialized_start=2770
-  _globals['_RUNSESSIONREQUEST']._serialized_end=2919
-  _globals['_RUNSESSIONRESPONSE']._serialized_start=2922
-  _globals['_RUNSESSIONRESPONSE']._serialized_end=3302
-  _globals['_RUNSESSIONRESPONSE_ENDED']._serialized_start=3189
-  _globals['_RUNSESSIONRESPONSE_ENDED']._serialized_end=3291
-  _globals['_SEQUENCESERVICE']._serialized_start=3305
-  _globals['_SEQUENCESERVICE']._serialized_end=3913
+  _globals['_SEQUENCESERVICE'].methods_by_name['Classify']._loaded_options = None
+  _globals['_SEQUENCESERVICE'].methods_by_name['Classify']._serialized_options = b'\202\323\344\223\002\032\"\025/v1/sequence:classify:\001*'
+  _globals['_SEQUENCESERVICE'].methods_by_name['Embed']._loaded_options = None
+  _globals['_SEQUENCESERVICE'].methods_by_name['Embed']._serialized_options = b'\202\323\344\223\002\027\"\022/v1/sequence:embed:\001*'
+  _globals['_SEQUENCESERVICE'].methods_by_name['Transduce']._loaded_options = None
+  _globals['_SEQUENCESERVICE'].methods_by_name['Transduce']._serialized_options = b'\202\323\344\223\002\033\"\026/v1/sequence:transduce:\001*'
+  _globals['_SEQUENCESERVICE'].methods_by_name['Forecast']._loaded_options = None
+  _globals['_SEQUENCESERVICE'].methods_by_name['Forecast']._serialized_options = b'\202\323\344\223\002\032\"\025/v1/sequence:forecast:\001*'
+  _globals['_SEQUENCESERVICE'].methods_by_name['Explain']._loaded_options = None
+  _globals['_SEQUENCESERVICE'].methods_by_name['Explain']._serialized_options = b'\202\323\344\223\002\031\"\024/v1/sequence:explain:\001*'
+  _globals['_SEQUENCESERVICE'].methods_by_name['StepSession']._loaded_options = None
+  _globals['_SEQUENCESERVICE'].methods_by_name['StepSession']._serialized_options = b'\202\323\344\223\002\035\"\030/v1/sequence:stepSession:\001*'
+  _globals['_CLASSIFYREQUEST']._serialized_start=217
+  _globals['_CLASSIFYREQUEST']._serialized_end=514
+  _globals['_CLASSIFYRESPONSE']._serialized_start=517
+  _globals['_CLASSIFYRESPONSE']._serialized_end=671
+  _globals['_EMBEDREQUEST']._serialized_start=674
+  _globals['_EMBEDREQUEST']._serialized_end=967
+  _globals['_EMBEDRESPONSE']._serialized_start=970
+  _globals['_EMBEDRESPONSE']._serialized_end=1136
+  _globals['_TRANSDUCEREQUEST']._serialized_start=1138
+  _globals['_TRANSDUCEREQUEST']._serialized_end=1236
+  _globals['_TRANSDUCERESPONSE']._serialized_start=1239
+  _globals['_TRANSDUCERESPONSE']._serialized_end=1476
+  _globals['_TRANSDUCERESPONSE_TRANSDUCTION']._serialized_start=1412
+  _globals['_TRANSDUCERESPONSE_TRANSDUCTION']._serialized_end=1476
+  _globals['_FORECASTREQUEST']._serialized_start=1479
+  _globals['_FORECASTREQUEST']._serialized_end=1687
+  _globals['_FORECASTRESPONSE']._serialized_start=1690
+  _globals['_FORECASTRESPONSE']._serialized_end=1927
+  _globals['_FORECASTRESPONSE_QUANTILEPATH']._serialized_start=1879
+  _globals['_FORECASTRESPONSE_QUANTILEPATH']._serialized_end=1927
+  _globals['_EXPLAINREQUEST']._serialized_start=1930
+  _globals['_EXPLAINREQUEST']._serialized_end=2225
+  _globals['_EXPLAINRESPONSE']._serialized_start=2228
+  _globals['_EXPLAINRESPONSE']._serialized_end=2436
+  _globals['_STEPSESSIONREQUEST']._serialized_start=2439
+  _globals['_STEPSESSIONREQUEST']._serialized_end=2593
+  _globals['_STEPSESSIONRESPONSE']._serialized_start=2596
+  _globals['_STEPSESSIONRESPONSE']._serialized_end=2797
+  _globals['_RUNSESSIONREQUEST']._serialized_start=2800
+  _globals['_RUNSESSIONREQUEST']._serialized_end=2949
+  _globals['_RUNSESSIONRESPONSE']._serialized_start=2952
+  _globals['_RUNSESSIONRESPONSE']._serialized_end=3332
+  _globals['_RUNSESSIONRESPONSE_ENDED']._serialized_start=3219
+  _globals['_RUNSESSIONRESPONSE_ENDED']._serialized_end=3321
+  _globals['_SEQUENCESERVICE']._serialized_start=3335
+  _globals['_SEQUENCESERVICE']._serialized_end=4147
 # @@protoc_insertion_point(module_scope)

@@ -22,13 +22,14 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from maas.common.v1 import constraints_pb2 as maas_dot_common_dot_v1_dot_constraints__pb2
 from maas.common.v1 import served_pb2 as maas_dot_common_dot_v1_dot_served__pb2
 from maas.common.v1 import tensor_pb2 as maas_dot_common_dot_v1_dot_tensor__pb2
 from maas.tokenization.v1 import tokenization_pb2 as maas_dot_tokenization_dot_v1_dot_tokenization__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n/maas/tokenization/v1/tokenization_service.proto\x12\x14maas.tokenization.v1\x1a maas/common/v1/constraints.proto\x1a\x1bmaas/common/v1/served.proto\x1a\x1bmaas/common/v1/tensor.proto\x1a\'maas/tokenization/v1/tokenization.proto\"\xa3\x03\n\x0fTokenizeRequest\x12\x16\n\x05model\x18\x01 \x01(\tB\x07\xa2\xbb\x18\x03@\x80\x01\x12\x17\n\x07version\x18\x02 \x01(\tB\x06\xa2\xbb\x18\x02@@\x12\x1a\n\x05texts\x18\x03 \x03(\tB\x0b\xa2\xbb\x18\x07\x30\x80\x02@\x80\x80@\x12\x36\n\x05pairs\x18\x04 \x03(\x0b\x32\x1e.maas.tokenization.v1.TextPairB\x07\xa2\xbb\x18\x03\x30\x80\x02\x12\x1f\n\x12\x61\x64\x64_special_tokens\x18\x05 \x01(\x08H\x00\x88\x01\x01\x12\x34\n\ntruncation\x18\x06 \x01(\x0b\x32 .maas.tokenization.v1.Truncation\x12.\n\x07padding\x18\x07 \x01(\x0b\x32\x1d.maas.tokenization.v1.Padding\x12=\n\x0boffset_unit\x18\x08 \x01(\x0e\x32 .maas.tokenization.v1.OffsetUnitB\x06\xa2\xbb\x18\x02P\x01\x12.\n\x07include\x18\t \x01(\x0b\x32\x1d.maas.tokenization.v1.IncludeB\x15\n\x13_add_special_tokens\"\xb4\x01\n\x10TokenizeResponse\x12\x31\n\tencodings\x18\x01 \x03(\x0b\x32\x1e.maas.tokenization.v1.Encoding\x12\x18\n\x10tokenizer_digest\x18\x02 \x01(\t\x12+\n\tserved_by\x18\x03 \x01(\x0b\x32\x18.maas.common.v1.ServedBy\x12&\n\x06timing\x18\x04 \x01(\x0b\x32\x16.maas.common.v1.Timing\"\xb6\x01\n\x11\x44\x65tokenizeRequest\x12\x16\n\x05model\x18\x01 \x01(\tB\x07\xa2\xbb\x18\x03@\x80\x01\x12\x17\n\x07version\x18\x02 \x01(\tB\x06\xa2\xbb\x18\x02@@\x12\x36\n\tsequences\x18\x03 \x03(\x0b\x32\x18.maas.common.v1.TokenIdsB\t\xa2\xbb\x18\x05(\x01\x30\x80\x02\x12 \n\x13skip_special_tokens\x18\x04 \x01(\x08H\x00\x88\x01\x01\x42\x16\n\x14_skip_special_tokens\"\x92\x01\n\x12\x44\x65tokenizeResponse\x12\r\n\x05texts\x18\x01 \x03(\t\x12\x18\n\x10tokenizer_digest\x18\x02 \x01(\t\x12+\n\tserved_by\x18\x03 \x01(\x0b\x32\x18.maas.common.v1.ServedBy\x12&\n\x06timing\x18\x04 \x01(\x0b\x32\x16.maas.common.v1.Timing\"\x9b\x01\n\x12\x43ountTokensRequest\x12\x16\n\x05model\x18\x01 \x01(\tB\x07\xa2\xbb\x18\x03@\x80\x01\x12\x17\n\x07version\x18\x02 \x01(\tB\x06\xa2\xbb\x18\x02@@\x12\x1c\n\x05texts\x18\x03 \x03(\tB\r\xa2\xbb\x18\t(\x01\x30\x80\x02@\x80\x80@\x12\x1f\n\x12\x61\x64\x64_special_tokens\x18\x04 \x01(\x08H\x00\x88\x01\x01\x42\x15\n\x13_add_special_tokens\"\xa3\x01\n\x13\x43ountTokensResponse\x12\x0e\n\x06\x63ounts\x18\x01 \x03(\r\x12\r\n\x05total\x18\x02 \x01(\x04\x12\x18\n\x10tokenizer_digest\x18\x03 \x01(\t\x12+\n\tserved_by\x18\x04 \x01(\x0b\x32\x18.maas.common.v1.ServedBy\x12&\n\x06timing\x18\x05 \x01(\x0b\x32\x16.maas.common.v1.Timing\"\xd0\x01\n\x11RenderChatRequest\x12\x16\n\x05model\x18\x01 \x01(\tB\x07\xa2\xbb\x18\x03@\x80\x01\x12\x17\n\x07version\x18\x02 \x01(\tB\x06\xa2\xbb\x18\x02@@\x12:\n\x08messages\x18\x03 \x03(\x0b\x32\x1d.maas.tokenization.v1.MessageB\t\xa2\xbb\x18\x05(\x01\x30\x80\x08\x12\"\n\x15\x61\x64\x64_generation_prompt\x18\x04 \x01(\x08H\x00\x88\x01\x01\x12\x10\n\x08tokenize\x18\x05 \x01(\x08\x42\x18\n\x16_add_generation_prompt\"\x9e\x01\n\x12RenderChatResponse\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x0b\n\x03ids\x18\x02 \x03(\r\x12\x18\n\x10tokenizer_digest\x18\x03 \x01(\t\x12+\n\tserved_by\x18\x04 \x01(\x0b\x32\x18.maas.common.v1.ServedBy\x12&\n\x06timing\x18\x05 \x01(\x0b\x32\x16.maas.common.v1.Timing\"F\n\x13GetTokenizerRequest\x12\x16\n\x05model\x18\x01 \x01(\tB\x07\xa2\xbb\x18\x03@\x80\x01\x12\x17\n\x07version\x18\x02 \x01(\tB\x06\xa2\xbb\x18\x02@@\"\xc0\x02\n\x14GetTokenizerResponse\x12\x18\n\x10tokenizer_digest\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x17\n\x0fvocabulary_size\x18\x03 \x01(\r\x12O\n\x0especial_tokens\x18\x04 \x03(\x0b\x32\x37.maas.tokenization.v1.GetTokenizerResponse.SpecialToken\x12\x15\n\rchat_template\x18\x05 \x01(\t\x12\x19\n\x11max_length_tokens\x18\x06 \x01(\r\x12+\n\tserved_by\x18\x07 \x01(\x0b\x32\x18.maas.common.v1.ServedBy\x1a\x37\n\x0cSpecialToken\x12\r\n\x05token\x18\x01 \x01(\t\x12\n\n\x02id\x18\x02 \x01(\r\x12\x0c\n\x04role\x18\x03 \x01(\t\"W\n\x15TokenizeStreamRequest\x12>\n\x07request\x18\x01 \x01(\x0b\x32%.maas.tokenization.v1.TokenizeRequestB\x06\xa2\xbb\x18\x02H\x01\"R\n\x16TokenizeStreamResponse\x12\x38\n\x08response\x18\x01 \x01(\x0b\x32&.maas.tokenization.v1.TokenizeResponse\"\xa5\x01\n\x17\x44\x65tokenizeStreamRequest\x12\x16\n\x05model\x18\x01 \x01(\tB\x07\xa2\xbb\x18\x03@\x80\x01\x12\x17\n\x07version\x18\x02 \x01(\tB\x06\xa2\xbb\x18\x02@@\x12 \n\x13skip_special_tokens\x18\x03 \x01(\x08H\x00\x88\x01\x01\x12\x0b\n\x03ids\x18\x04 \x03(\r\x12\x12\n\npacked_ids\x18\x05 \x01(\x0c\x42\x16\n\x14_skip_special_tokens\"@\n\x18\x44\x65tokenizeStreamResponse\x12\x12\n\ntext_delta\x18\x01 \x01(\t\x12\x10\n\x08\x66inished\x18\x02 \x01(\x08\x32\xe5\x05\n\x13TokenizationService\x12Y\n\x08Tokenize\x12%.maas.tokenization.v1.TokenizeRequest\x1a&.maas.tokenization.v1.TokenizeResponse\x12_\n\nDetokenize\x12\'.maas.tokenization.v1.DetokenizeRequest\x1a(.maas.tokenization.v1.DetokenizeResponse\x12\x62\n\x0b\x43ountTokens\x12(.maas.tokenization.v1.CountTokensRequest\x1a).maas.tokenization.v1.CountTokensResponse\x12_\n\nRenderChat\x12\'.maas.tokenization.v1.RenderChatRequest\x1a(.maas.tokenization.v1.RenderChatResponse\x12\x65\n\x0cGetTokenizer\x12).maas.tokenization.v1.GetTokenizerRequest\x1a*.maas.tokenization.v1.GetTokenizerResponse\x12o\n\x0eTokenizeStream\x12+.maas.tokenization.v1.TokenizeStreamRequest\x1a,.maas.tokenization.v1.TokenizeStreamResponse(\x01\x30\x01\x12u\n\x10\x44\x65tokenizeStream\x12-.maas.tokenization.v1.DetokenizeStreamRequest\x1a..maas.tokenization.v1.DetokenizeStreamResponse(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n/maas/tokenization/v1/tokenization_service.proto\x12\x14maas.tokenization.v1\x1a\x1cgoogle/api/annotations.proto\x1a maas/common/v1/constraints.proto\x1a\x1bmaas/common/v1/served.proto\x1a\x1bmaas/common/v1/tensor.proto\x1a\'maas/tokenization/v1/tokenization.proto\"\xa3\x03\n\x0fTokenizeRequest\x12\x16\n\x05model\x18\x01 \x01(\tB\x07\xa2\xbb\x18\x03@\x80\x01\x12\x17\n\x07version\x18\x02 \x01(\tB\x06\xa2\xbb\x18\x02@@\x12\x1a\n\x05texts\x18\x03 \x03(\tB\x0b\xa2\xbb\x18\x07\x30\x80\x02@\x80\x80@\x12\x36\n\x05pairs\x18\x04 \x03(\x0b\x32\x1e.maas.tokenization.v1.TextPairB\x07\xa2\xbb\x18\x03\x30\x80\x02\x12\x1f\n\x12\x61\x64\x64_special_tokens\x18\x05 \x01(\x08H\x00\x88\x01\x01\x12\x34\n\ntruncation\x18\x06 \x01(\x0b\x32 .maas.tokenization.v1.Truncation\x12.\n\x07padding\x18\x07 \x01(\x0b\x32\x1d.maas.tokenization.v1.Padding\x12=\n\x0boffset_unit\x18\x08 \x01(\x0e\x32 .maas.tokenization.v1.OffsetUnitB\x06\xa2\xbb\x18\x02P\x01\x12.\n\x07include\x18\t \x01(\x0b\x32\x1d.maas.tokenization.v1.IncludeB\x15\n\x13_add_special_tokens\"\xb4\x01\n\x10TokenizeResponse\x12\x31\n\tencodings\x18\x01 \x03(\x0b\x32\x1e.maas.tokenization.v1.Encoding\x12\x18\n\x10tokenizer_digest\x18\x02 \x01(\t\x12+\n\tserved_by\x18\x03 \x01(\x0b\x32\x18.maas.common.v1.ServedBy\x12&\n\x06timing\x18\x04 \x01(\x0b\x32\x16.maas.common.v1.Timing\"\xb6\x01\n\x11\x44\x65tokenizeRequest\x12\x16\n\x05model\x18\x01 \x01(\tB\x07\xa2\xbb\x18\x03@\x80\x01\x12\x17\n\x07version\x18\x02 \x01(\tB\x06\xa2\xbb\x18\x02@@\x12\x36\n\tsequences\x18\x03 \x03(\x0b\x32\x18.maas.common.v1.TokenIdsB\t\xa2\xbb\x18\x05(\x01\x30\x80\x02\x12 \n\x13skip_special_tokens\x18\x04 \x01(\x08H\x00\x88\x01\x01\x42\x16\n\x14_skip_special_tokens\"\x92\x01\n\x12\x44\x65tokenizeResponse\x12\r\n\x05texts\x18\x01 \x03(\t\x12\x18\n\x10tokenizer_digest\x18\x02 \x01(\t\x12+\n\tserved_by\x18\x03 \x01(\x0b\x32\x18.maas.common.v1.ServedBy\x12&\n\x06timing\x18\x04 \x01(\x0b\x32\x16.maas.common.v1.Timing\"\x9b\x01\n\x12\x43ountTokensRequest\x12\x16\n\x05model\x18\x01 \x01(\tB\x07\xa2\xbb\x18\x03@\x80\x01\x12\x17\n\x07version\x18\x02 \x01(\tB\x06\xa2\xbb\x18\x02@@\x12\x1c\n\x05texts\x18\x03 \x03(\tB\r\xa2\xbb\x18\t(\x01\x30\x80\x02@\x80\x80@\x12\x1f\n\x12\x61\x64\x64_special_tokens\x18\x04 \x01(\x08H\x00\x88\x01\x01\x42\x15\n\x13_add_special_tokens\"\xa3\x01\n\x13\x43ountTokensResponse\x12\x0e\n\x06\x63ounts\x18\x01 \x03(\r\x12\r\n\x05total\x18\x02 \x01(\x04\x12\x18\n\x10tokenizer_digest\x18\x03 \x01(\t\x12+\n\tserved_by\x18\x04 \x01(\x0b\x32\x18.maas.common.v1.ServedBy\x12&\n\x06timing\x18\x05 \x01(\x0b\x32\x16.maas.common.v1.Timing\"\xd0\x01\n\x11RenderChatRequest\x12\x16\n\x05model\x18\x01 \x01(\tB\x07\xa2\xbb\x18\x03@\x80\x01\x12\x17\n\x07version\x18\x02 \x01(\tB\x06\xa2\xbb\x18\x02@@\x12:\n\x08messages\x18\x03 \x03(\x0b\x32\x1d.maas.tokenization.v1.MessageB\t\xa2\xbb\x18\x05(\x01\x30\x80\x08\x12\"\n\x15\x61\x64\x64_generation_prompt\x18\x04 \x01(\x08H\x00\x88\x01\x01\x12\x10\n\x08tokenize\x18\x05 \x01(\x08\x42\x18\n\x16_add_generation_prompt\"\x9e\x01\n\x12RenderChatResponse\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x0b\n\x03ids\x18\x02 \x03(\r\x12\x18\n\x10tokenizer_digest\x18\x03 \x01(\t\x12+\n\tserved_by\x18\x04 \x01(\x0b\x32\x18.maas.common.v1.ServedBy\x12&\n\x06timing\x18\x05 \x01(\x0b\x32\x16.maas.common.v1.Timing\"F\n\x13GetTokenizerRequest\x12\x16\n\x05model\x18\x01 \x01(\tB\x07\xa2\xbb\x18\x03@\x80\x01\x12\x17\n\x07version\x18\x02 \x01(\tB\x06\xa2\xbb\x18\x02@@\"\xc0\x02\n\x14GetTokenizerResponse\x12\x18\n\x10tokenizer_digest\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x17\n\x0fvocabulary_size\x18\x03 \x01(\r\x12O\n\x0especial_tokens\x18\x04 \x03(\x0b\x32\x37.maas.tokenization.v1.GetTokenizerResponse.SpecialToken\x12\x15\n\rchat_template\x18\x05 \x01(\t\x12\x19\n\x11max_length_tokens\x18\x06 \x01(\r\x12+\n\tserved_by\x18\x07 \x01(\x0b\x32\x18.maas.common.v1.ServedBy\x1a\x37\n\x0cSpecialToken\x12\r\n\x05token\x18\x01 \x01(\t\x12\n\n\x02id\x18\x02 \x01(\r\x12\x0c\n\x04role\x18\x03 \x01(\t\"W\n\x15TokenizeStreamRequest\x12>\n\x07request\x18\x01 \x01(\x0b\x32%.maas.tokenization.v1.TokenizeRequestB\x06\xa2\xbb\x18\x02H\x01\"R\n\x16TokenizeStreamResponse\x12\x38\n\x08response\x18\x01 \x01(\x0b\x32&.maas.tokenization.v1.TokenizeResponse\"\xa5\x01\n\x17\x44\x65tokenizeStreamRequest\x12\x16\n\x05model\x18\x01 \x01(\tB\x07\xa2\xbb\x18\x03@\x80\x01\x12\x17\n\x07version\x18\x02 \x01(\tB\x06\xa2\xbb\x18\x02@@\x12 \n\x13skip_special_tokens\x18\x03 \x01(\x08H\x00\x88\x01\x01\x12\x0b\n\x03ids\x18\x04 \x03(\r\x12\x12\n\npacked_ids\x18\x05 \x01(\x0c\x42\x16\n\x14_skip_special_tokens\"@\n\x18\x44\x65tokenizeStreamResponse\x12\x12\n\ntext_delta\x18\x01 \x01(\t\x12\x10\n\x08\x66inished\x18\x02 \x01(\x08\x32\xaf\x07\n\x13TokenizationService\x12\x7f\n\x08Tokenize\x12%.maas.tokenization.v1.TokenizeRequest\x1a&.maas.tokenization.v1.TokenizeResponse\"$\x82\xd3\xe4\x93\x02\x1e\"\x19/v1/tokenization:tokenize:\x01*\x12\x87\x01\n\nDetokenize\x12\'.maas.tokenization.v1.DetokenizeRequest\x1a(.maas.tokenization.v1.DetokenizeResponse\"&\x82\xd3\xe4\x93\x02 \"\x1b/v1/tokenization:detokenize:\x01*\x12\x8b\x01\n\x0b\x43ountTokens\x12(.maas.tokenization.v1.CountTokensRequest\x1a).maas.tokenization.v1.CountTokensResponse\"\'\x82\xd3\xe4\x93\x02!\"\x1c/v1/tokenization:countTokens:\x01*\x12\x87\x01\n\nRenderChat\x12\'.maas.tokenization.v1.RenderChatRequest\x1a(.maas.tokenization.v1.RenderChatResponse\"&\x82\xd3\xe4\x93\x02 \"\x1b/v1/tokenization:renderChat:\x01*\x12\x8c\x01\n\x0cGetTokenizer\x12).maas.tokenization.v1.GetTokenizerRequest\x1a*.maas.tokenization.v1.GetTokenizerResponse\"%\x82\xd3\xe4\x93\x02\x1f\x12\x1d/v1/tokenization:getTokenizer\x12o\n\x0eTokenizeStream\x12+.maas.tokenization.v1.TokenizeStreamRequest\x1a,.maas.tokenization.v1.TokenizeStreamResponse(\x01\x30\x01\x12u\n\x10\x44\x65tokenizeStream\x12-.maas.tokenization.v1.DetokenizeStreamRequest\x1a..maas.tokenization.v1.DetokenizeStreamResponse(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -73,36 +74,46 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DETOKENIZESTREAMREQUEST'].fields_by_name['model']._serialized_options = b'\242\273\030\003@\200\001'
   _globals['_DETOKENIZESTREAMREQUEST'].fields_by_name['version']._loaded_options = None
   _globals['_DETOKENIZESTREAMREQUEST'].fields_by_name['version']._serialized_options = b'\242\273\030\002@@'
-  _globals['_TOKENIZEREQUEST']._serialized_start=207
-  _globals['_TOKENIZEREQUEST']._serialized_end=626
-  _globals['_TOKENIZERESPONSE']._serialized_start=629
-  _globals['_TOKENIZERESPONSE']._serialized_end=809
-  _globals['_DETOKENIZEREQUEST']._serialized_start=812
-  _globals['_DETOKENIZEREQUEST']._serialized_end=994
-  _globals['_DETOKENIZERESPONSE']._serialized_start=997
-  _globals['_DETOKENIZERESPONSE']._serialized_end=1143
-  _globals['_COUNTTOKENSREQUEST']._serialized_start=1146
-  _globals['_COUNTTOKENSREQUEST']._serialized_end=1301
-  _globals['_COUNTTOKENSRESPONSE']._serialized_start=1304
-  _globals['_COUNTTOKENSRESPONSE']._serialized_end=1467
-  _globals['_RENDERCHATREQUEST']._serialized_start=1470
-  _globals['_RENDERCHATREQUEST']._serialized_end=1678
-  _globals['_RENDERCHATRESPONSE']._serialized_start=1681
-  _globals['_RENDERCHATRESPONSE']._serialized_end=1839
-  _globals['_GETTOKENIZERREQUEST']._serialized_start=1841
-  _globals['_GETTOKENIZERREQUEST']._serialized_end=1911
-  _globals['_GETTOKENIZERRESPONSE']._serialized_start=1914
-  _globals['_GETTOKENIZERRESPONSE']._serialized_end=2234
-  _globals['_GETTOKENIZERRESPONSE_SPECIALTOKEN']._serialized_start=2179
-  _globals['_GETTOKENIZERRESPONSE_SPECIALTOKEN']._serialized_end=2234
-  _globals['_TOKENIZESTREAMREQUEST']._serialized_start=2236
-  _globals['_TOKENIZESTREAMREQUEST']._serialized_end=2323
-  _globals['_TOKENIZESTREAMRESPONSE']._serialized_start=2325
-  _globals['_TOKENIZESTREAMRESPONSE']._serialized_end=2407
-  _globals['_DETOKENIZESTREAMREQUEST']._serialized_start=2410
-  _globals['_DETOKENIZESTREAMREQUEST']._serialized_end=2575
-  _globals['_DETOKENIZESTREAMRESPONSE']._serialized_start=2577
-  _globals['_DETOKENIZESTREAMRESPONSE']._serialized_end=2641
-  _globals['_TOKENIZATIONSERVICE']._serialized_start=2644
-  _globals['_TOKENIZATIONSERVICE']._serialized_end=3385
+  _globals['_TOKENIZATIONSERVICE'].methods_by_name['Tokenize']._loaded_options = None
+  _globals['_TOKENIZATIONSERVICE'].methods_by_name['Tokenize']._serialized_options = b'\202\323\344\223\002\036\"\031/v1/tokenization:tokenize:\001*'
+  _globals['_TOKENIZATIONSERVICE'].methods_by_name['Detokenize']._loaded_options = None
+  _globals['_TOKENIZATIONSERVICE'].methods_by_name['Detokenize']._serialized_options = b'\202\323\344\223\002 \"\033/v1/tokenization:detokenize:\001*'
+  _globals['_TOKENIZATIONSERVICE'].methods_by_name['CountTokens']._loaded_options = None
+  _globals['_TOKENIZATIONSERVICE'].methods_by_name['CountTokens']._serialized_options = b'\202\323\344\223\002!\"\034/v1/tokenization:countTokens:\001*'
+  _globals['_TOKENIZATIONSERVICE'].methods_by_name['RenderChat']._loaded_options = None
+  _globals['_TOKENIZATIONSERVICE'].methods_by_name['RenderChat']._serialized_options = b'\202\323\344\223\002 \"\033/v1/tokenization:renderChat:\001*'
+  _globals['_TOKENIZATIONSERVICE'].methods_by_name['GetTokenizer']._loaded_options = None
+  _globals['_TOKENIZATIONSERVICE'].methods_by_name['GetTokenizer']._serialized_options = b'\202\323\344\223\002\037\022\035/v1/tokenization:getTokenizer'
+  _globals['_TOKENIZEREQUEST']._serialized_start=237
+  _globals['_TOKENIZEREQUEST']._serialized_end=656
+  _globals['_TOKENIZERESPONSE']._serialized_start=659
+  _globals['_TOKENIZERESPONSE']._serialized_end=839
+  _globals['_DETOKENIZEREQUEST']._serialized_start=842
+  _globals['_DETOKENIZEREQUEST']._serialized_end=1024
+  _globals['_DETOKENIZERESPONSE']._serialized_start=1027
+  _globals['_DETOKENIZERESPONSE']._serialized_end=1173
+  _globals['_COUNTTOKENSREQUEST']._serialized_start=1176
+  _globals['_COUNTTOKENSREQUEST']._serialized_end=1331
+  _globals['_COUNTTOKENSRESPONSE']._serialized_start=1334
+  _globals['_COUNTTOKENSRESPONSE']._serialized_end=1497
+  _globals['_RENDERCHATREQUEST']._serialized_start=1500
+  _globals['_RENDERCHATREQUEST']._serialized_end=1708
+  _globals['_RENDERCHATRESPONSE']._serialized_start=1711
+  _globals['_RENDERCHATRESPONSE']._serialized_end=1869
+  _globals['_GETTOKENIZERREQUEST']._serialized_start=1871
+  _globals['_GETTOKENIZERREQUEST']._serialized_end=1941
+  _globals['_GETTOKENIZERRESPONSE']._serialized_start=1944
+  _globals['_GETTOKENIZERRESPONSE']._serialized_end=2264
+  _globals['_GETTOKENIZERRESPONSE_SPECIALTOKEN']._serialized_start=2209
+  _globals['_GETTOKENIZERRESPONSE_SPECIALTOKEN']._serialized_end=2264
+  _globals['_TOKENIZESTREAMREQUEST']._serialized_start=2266
+  _globals['_TOKENIZESTREAMREQUEST']._serialized_end=2353
+  _globals['_TOKENIZESTREAMRESPONSE']._serialized_start=2355
+  _globals['_TOKENIZESTREAMRESPONSE']._serialized_end=2437
+  _globals['_DETOKENIZESTREAMREQUEST']._serialized_start=2440
+  _globals['_DETOKENIZESTREAMREQUEST']._serialized_end=2605
+  _globals['_DETOKENIZESTREAMRESPONSE']._serialized_start=2607
+  _globals['_DETOKENIZESTREAMRESPONSE']._serialized_end=2671
+  _globals['_TOKENIZATIONSERVICE']._serialized_start=2674
+  _globals['_TOKENIZATIONSERVICE']._serialized_end=3617
 # @@protoc_insertion_point(module_scope)

@@ -22,13 +22,14 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from maas.common.v1 import constraints_pb2 as maas_dot_common_dot_v1_dot_constraints__pb2
 from maas.common.v1 import served_pb2 as maas_dot_common_dot_v1_dot_served__pb2
 from maas.common.v1 import tensor_pb2 as maas_dot_common_dot_v1_dot_tensor__pb2
 from maas.vision.v1 import vision_pb2 as maas_dot_vision_dot_v1_dot_vision__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#maas/vision/v1/vision_service.proto\x12\x0emaas.vision.v1\x1a maas/common/v1/constraints.proto\x1a\x1bmaas/common/v1/served.proto\x1a\x1bmaas/common/v1/tensor.proto\x1a\x1bmaas/vision/v1/vision.proto\"\xa9\x01\n\x0f\x43lassifyRequest\x12\x16\n\x05model\x18\x01 \x01(\tB\x07\xa2\xbb\x18\x03@\x80\x01\x12\x17\n\x07version\x18\x02 \x01(\tB\x06\xa2\xbb\x18\x02@@\x12/\n\x06images\x18\x03 \x03(\x0b\x32\x15.maas.vision.v1.ImageB\x08\xa2\xbb\x18\x04(\x01\x30@\x12*\n\x05top_k\x18\x04 \x01(\rB\x16\xa2\xbb\x18\x12\t\x00\x00\x00\x00\x00\x00\xf0?\x11\x00\x00\x00\x00\x00j\xf8@H\x00\x88\x01\x01\x42\x08\n\x06_top_k\"\x98\x01\n\x10\x43lassifyResponse\x12/\n\x07results\x18\x01 \x03(\x0b\x32\x1e.maas.vision.v1.Classification\x12+\n\tserved_by\x18\x02 \x01(\x0b\x32\x18.maas.common.v1.ServedBy\x12&\n\x06timing\x18\x03 \x01(\x0b\x32\x16.maas.common.v1.Timing\"\x95\x01\n\x0c\x45mbedRequest\x12\x16\n\x05model\x18\x01 \x01(\tB\x07\xa2\xbb\x18\x03@\x80\x01\x12\x17\n\x07version\x18\x02 \x01(\tB\x06\xa2\xbb\x18\x02@@\x12/\n\x06images\x18\x03 \x03(\x0b\x32\x15.maas.vision.v1.ImageB\x08\xa2\xbb\x18\x04(\x01\x30@\x12\x11\n\tnormalize\x18\x04 \x01(\x08\x12\x10\n\x08readable\x18\x05 \x01(\x08\"\x90\x01\n\rEmbedResponse\x12*\n\nembeddings\x18\x01 \x01(\x0b\x32\x16.maas.common.v1.Tensor\x12+\n\tserved_by\x18\x02 \x01(\x0b\x32\x18.maas.common.v1.ServedBy\x12&\n\x06timing\x18\x03 \x01(\x0b\x32\x16.maas.common.v1.Timing\"\x99\x02\n\x0e\x45xplainRequest\x12\x16\n\x05model\x18\x01 \x01(\tB\x07\xa2\xbb\x18\x03@\x80\x01\x12\x17\n\x07version\x18\x02 \x01(\tB\x06\xa2\xbb\x18\x02@@\x12,\n\x05image\x18\x03 \x01(\x0b\x32\x15.maas.vision.v1.ImageB\x06\xa2\xbb\x18\x02H\x01\x12\x19\n\x0ctarget_index\x18\x04 \x01(\rH\x00\x88\x01\x01\x12\x35\n\x06method\x18\x05 \x01(\x0e\x32\x1d.maas.vision.v1.ExplainMethodB\x06\xa2\xbb\x18\x02P\x01\x12*\n\x05steps\x18\x06 \x01(\rB\x16\xa2\xbb\x18\x12\t\x00\x00\x00\x00\x00\x00\xf0?\x11\x00\x00\x00\x00\x00@\x7f@H\x01\x88\x01\x01\x12\x0f\n\x07overlay\x18\x07 \x01(\x08\x42\x0f\n\r_target_indexB\x08\n\x06_steps\"\xeb\x01\n\x0f\x45xplainResponse\x12%\n\x06target\x18\x01 \x01(\x0b\x32\x15.maas.vision.v1.Label\x12,\n\x0c\x61ttributions\x18\x02 \x01(\x0b\x32\x16.maas.common.v1.Tensor\x12\x13\n\x0boverlay_png\x18\x03 \x01(\x0c\x12\x19\n\x11\x63onvergence_delta\x18\x04 \x01(\x02\x12+\n\tserved_by\x18\x05 \x01(\x0b\x32\x18.maas.common.v1.ServedBy\x12&\n\x06timing\x18\x06 \x01(\x0b\x32\x16.maas.common.v1.Timing\"Q\n\x15\x43lassifyStreamRequest\x12\x38\n\x07request\x18\x01 \x01(\x0b\x32\x1f.maas.vision.v1.ClassifyRequestB\x06\xa2\xbb\x18\x02H\x01\"L\n\x16\x43lassifyStreamResponse\x12\x32\n\x08response\x18\x01 \x01(\x0b\x32 .maas.vision.v1.ClassifyResponse2\xd5\x02\n\rVisionService\x12M\n\x08\x43lassify\x12\x1f.maas.vision.v1.ClassifyRequest\x1a .maas.vision.v1.ClassifyResponse\x12\x44\n\x05\x45mbed\x12\x1c.maas.vision.v1.EmbedRequest\x1a\x1d.maas.vision.v1.EmbedResponse\x12J\n\x07\x45xplain\x12\x1e.maas.vision.v1.ExplainRequest\x1a\x1f.maas.vision.v1.ExplainResponse\x12\x63\n\x0e\x43lassifyStream\x12%.maas.vision.v1.ClassifyStreamRequest\x1a&.maas.vision.v1.ClassifyStreamResponse(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#maas/vision/v1/vision_service.proto\x12\x0emaas.vision.v1\x1a\x1cgoogle/api/annotations.proto\x1a maas/common/v1/constraints.proto\x1a\x1bmaas/common/v1/served.proto\x1a\x1bmaas/common/v1/tensor.proto\x1a\x1bmaas/vision/v1/vision.proto\"\xa9\x01\n\x0f\x43lassifyRequest\x12\x16\n\x05model\x18\x01 \x01(\tB\x07\xa2\xbb\x18\x03@\x80\x01\x12\x17\n\x07version\x18\x02 \x01(\tB\x06\xa2\xbb\x18\x02@@\x12/\n\x06images\x18\x03 \x03(\x0b\x32\x15.maas.vision.v1.ImageB\x08\xa2\xbb\x18\x04(\x01\x30@\x12*\n\x05top_k\x18\x04 \x01(\rB\x16\xa2\xbb\x18\x12\t\x00\x00\x00\x00\x00\x00\xf0?\x11\x00\x00\x00\x00\x00j\xf8@H\x00\x88\x01\x01\x42\x08\n\x06_top_k\"\x98\x01\n\x10\x43lassifyResponse\x12/\n\x07results\x18\x01 \x03(\x0b\x32\x1e.maas.vision.v1.Classification\x12+\n\tserved_by\x18\x02 \x01(\x0b\x32\x18.maas.common.v1.ServedBy\x12&\n\x06timing\x18\x03 \x01(\x0b\x32\x16.maas.common.v1.Timing\"\x95\x01\n\x0c\x45mbedRequest\x12\x16\n\x05model\x18\x01 \x01(\tB\x07\xa2\xbb\x18\x03@\x80\x01\x12\x17\n\x07version\x18\x02 \x01(\tB\x06\xa2\xbb\x18\x02@@\x12/\n\x06images\x18\x03 \x03(\x0b\x32\x15.maas.vision.v1.ImageB\x08\xa2\xbb\x18\x04(\x01\x30@\x12\x11\n\tnormalize\x18\x04 \x01(\x08\x12\x10\n\x08readable\x18\x05 \x01(\x08\"\x90\x01\n\rEmbedResponse\x12*\n\nembeddings\x18\x01 \x01(\x0b\x32\x16.maas.common.v1.Tensor\x12+\n\tserved_by\x18\x02 \x01(\x0b\x32\x18.maas.common.v1.ServedBy\x12&\n\x06timing\x18\x03 \x01(\x0b\x32\x16.maas.common.v1.Timing\"\x99\x02\n\x0e\x45xplainRequest\x12\x16\n\x05model\x18\x01 \x01(\tB\x07\xa2\xbb\x18\x03@\x80\x01\x12\x17\n\x07version\x18\x02 \x01(\tB\x06\xa2\xbb\x18\x02@@\x12,\n\x05image\x18\x03 \x01(\x0b\x32\x15.maas.vision.v1.ImageB\x06\xa2\xbb\x18\x02H\x01\x12\x19\n\x0ctarget_index\x18\x04 \x01(\rH\x00\x88\x01\x01\x12\x35\n\x06method\x18\x05 \x01(\x0e\x32\x1d.maas.vision.v1.ExplainMethodB\x06\xa2\xbb\x18\x02P\x01\x12*\n\x05steps\x18\x06 \x01(\rB\x16\xa2\xbb\x18\x12\t\x00\x00\x00\x00\x00\x00\xf0?\x11\x00\x00\x00\x00\x00@\x7f@H\x01\x88\x01\x01\x12\x0f\n\x07overlay\x18\x07 \x01(\x08\x42\x0f\n\r_target_indexB\x08\n\x06_steps\"\xeb\x01\n\x0f\x45xplainResponse\x12%\n\x06target\x18\x01 \x01(\x0b\x32\x15.maas.vision.v1.Label\x12,\n\x0c\x61ttributions\x18\x02 \x01(\x0b\x32\x16.maas.common.v1.Tensor\x12\x13\n\x0boverlay_png\x18\x03 \x01(\x0c\x12\x19\n\x11\x63onvergence_delta\x18\x04 \x01(\x02\x12+\n\tserved_by\x18\x05 \x01(\x0b\x32\x18.maas.common.v1.ServedBy\x12&\n\x06timing\x18\x06 \x01(\x0b\x32\x16.maas.common.v1.Timing\"Q\n\x15\x43lassifyStreamRequest\x12\x38\n\x07request\x18\x01 \x01(\x0b\x32\x1f.maas.vision.v1.ClassifyRequestB\x06\xa2\xbb\x18\x02H\x01\"L\n\x16\x43lassifyStreamResponse\x12\x32\n\x08response\x18\x01 \x01(\x0b\x32 .maas.vision.v1.ClassifyResponse2\xb1\x03\n\rVisionService\x12m\n\x08\x43lassify\x12\x1f.maas.vision.v1.ClassifyRequest\x1a .maas.vision.v1.ClassifyResponse\"\x1e\x82\xd3\xe4\x93\x02\x18\"\x13/v1/vision:classify:\x01*\x12\x61\n\x05\x45mbed\x12\x1c.maas.vision.v1.EmbedRequest\x1a\x1d.maas.vision.v1.EmbedResponse\"\x1b\x82\xd3\xe4\x93\x02\x15\"\x10/v1/vision:embed:\x01*\x12i\n\x07\x45xplain\x12\x1e.maas.vision.v1.ExplainRequest\x1a\x1f.maas.vision.v1.ExplainResponse\"\x1d\x82\xd3\xe4\x93\x02\x17\"\x12/v1/vision:explain:\x01*\x12\x63\n\x0e\x43lassifyStream\x12%.maas.vision.v1.ClassifyStreamRequest\x1a&.maas.vision.v1.ClassifyStreamResponse(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -61,22 +62,28 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_EXPLAINREQUEST'].fields_by_name['steps']._serialized_options = b'\242\273\030\022\t\000\000\000\000\000\000\360?\021\000\000\000\000\000@\177@'
   _globals['_CLASSIFYSTREAMREQUEST'].fields_by_name['request']._loaded_options = None
   _globals['_CLASSIFYSTREAMREQUEST'].fields_by_name['request']._serialized_options = b'\242\273\030\002H\001'
-  _globals['_CLASSIFYREQUEST']._serialized_start=177
-  _globals['_CLASSIFYREQUEST']._serialized_end=346
-  _globals['_CLASSIFYRESPONSE']._serialized_start=349
-  _globals['_CLASSIFYRESPONSE']._serialized_end=501
-  _globals['_EMBEDREQUEST']._serialized_start=504
-  _globals['_EMBEDREQUEST']._serialized_end=653
-  _globals['_EMBEDRESPONSE']._serialized_start=656
-  _globals['_EMBEDRESPONSE']._serialized_end=800
-  _globals['_EXPLAINREQUEST']._serialized_start=803
-  _globals['_EXPLAINREQUEST']._serialized_end=1084
-  _globals['_EXPLAINRESPONSE']._serialized_start=1087
-  _globals['_EXPLAINRESPONSE']._serialized_end=1322
-  _globals['_CLASSIFYSTREAMREQUEST']._serialized_start=1324
-  _globals['_CLASSIFYSTREAMREQUEST']._serialized_end=1405
-  _globals['_CLASSIFYSTREAMRESPONSE']._serialized_start=1407
-  _globals['_CLASSIFYSTREAMRESPONSE']._serialized_end=1483
-  _globals['_VISIONSERVICE']._serialized_start=1486
-  _globals['_VISIONSERVICE']._serialized_end=1827
+  _globals['_VISIONSERVICE'].methods_by_name['Classify']._loaded_options = None
+  _globals['_VISIONSERVICE'].methods_by_name['Classify']._serialized_options = b'\202\323\344\223\002\030\"\023/v1/vision:classify:\001*'
+  _globals['_VISIONSERVICE'].methods_by_name['Embed']._loaded_options = None
+  _globals['_VISIONSERVICE'].methods_by_name['Embed']._serialized_options = b'\202\323\344\223\002\025\"\020/v1/vision:embed:\001*'
+  _globals['_VISIONSERVICE'].methods_by_name['Explain']._loaded_options = None
+  _globals['_VISIONSERVICE'].methods_by_name['Explain']._serialized_options = b'\202\323\344\223\002\027\"\022/v1/vision:explain:\001*'
+  _globals['_CLASSIFYREQUEST']._serialized_start=207
+  _globals['_CLASSIFYREQUEST']._serialized_end=376
+  _globals['_CLASSIFYRESPONSE']._serialized_start=379
+  _globals['_CLASSIFYRESPONSE']._serialized_end=531
+  _globals['_EMBEDREQUEST']._serialized_start=534
+  _globals['_EMBEDREQUEST']._serialized_end=683
+  _globals['_EMBEDRESPONSE']._serialized_start=686
+  _globals['_EMBEDRESPONSE']._serialized_end=830
+  _globals['_EXPLAINREQUEST']._serialized_start=833
+  _globals['_EXPLAINREQUEST']._serialized_end=1114
+  _globals['_EXPLAINRESPONSE']._serialized_start=1117
+  _globals['_EXPLAINRESPONSE']._serialized_end=1352
+  _globals['_CLASSIFYSTREAMREQUEST']._serialized_start=1354
+  _globals['_CLASSIFYSTREAMREQUEST']._serialized_end=1435
+  _globals['_CLASSIFYSTREAMRESPONSE']._serialized_start=1437
+  _globals['_CLASSIFYSTREAMRESPONSE']._serialized_end=1513
+  _globals['_VISIONSERVICE']._serialized_start=1516
+  _globals['_VISIONSERVICE']._serialized_end=1949
 # @@protoc_insertion_point(module_scope)
