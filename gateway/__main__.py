@@ -35,11 +35,11 @@ async def build(floor: Floor[GatewaySettings]) -> None:
     forwarder = Forwarder(pipeline, backends)
     for area in SERVICES:
         floor.add(forwarder.add(area), forwarder)
-    floor.add(add_oip, OipService(pipeline, backends, index))
     methods = by_request(m for area, service in SERVICES.items() for m in methods_of(area, service))
     front = GatewayService(FanOut(pipeline, methods), backends, cache, stats, floor.admission)
     floor.add(gateway_service_pb2_grpc.add_GatewayServiceServicer_to_server, front)
     models = ModelService(backends, index)
+    floor.add(add_oip, OipService(pipeline, backends, index, models))
     floor.add(model_service_pb2_grpc.add_ModelServiceServicer_to_server, models, admitted=False)
 
 

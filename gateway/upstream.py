@@ -4,6 +4,7 @@ Bytes in, bytes out. UNAVAILABLE is tried once more on another healthy replica, 
 first reply, and never where sending twice would be two steps.
 """
 
+import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from grpc import StatusCode, aio
 from gateway.backends import Backend, Replica
 from gateway.relay import FAULTS, Metadata, carried, relay
 from services.runtime.context import current
+from services.runtime.errors import ServiceError
 
 Announce = Callable[[Metadata], Awaitable[None]]
 
@@ -67,19 +69,35 @@ async def server_stream(
 
 
 async def bidi_stream(
-    backend: Backend, path: str, requests: AsyncIterator[bytes], announce: Announce
+    backend: Backend, path: str, requests: AsyncIterator[bytes], announce: Announce, more: Metadata = ()
 ) -> AsyncGenerator[bytes, None]:
-    """A bidi call, on one replica only: what was sent cannot be taken back."""
+    """A bidi call, on one replica only: what was sent cannot be taken back. `more` metadata goes along."""
     replica = backend.pick()
     try:
         with replica.carrying() as channel:
-            stream = channel.stream_stream(path)(requests, **_along())
+            stream = channel.stream_stream(path)(requests, **_along(more))
             async with aclosing(_messages(stream, announce)) as messages:
                 async for message in messages:
                     yield message
     except aio.AioRpcError as error:
         _judge(replica, error)
         raise relay(error, backend.name, replica.address) from error
+
+
+async def call_each(backend: Backend, path: str, body: bytes) -> list[bytes]:
+    """What each healthy replica says that answers. Raises Unavailable, or why the first does not if none does."""
+
+    async def one(replica: Replica) -> bytes | ServiceError:
+        try:
+            return (await _one(replica, path, body)).body
+        except aio.AioRpcError as error:
+            return relay(error, backend.name, replica.address)
+
+    answers = await asyncio.gather(*(one(replica) for replica in backend.healthy or [backend.pick()]))
+    found = [answer for answer in answers if isinstance(answer, bytes)]
+    if not found:
+        raise next(answer for answer in answers if isinstance(answer, ServiceError))
+    return found
 
 
 async def _one(replica: Replica, path: str, body: bytes) -> Reply:
@@ -133,10 +151,10 @@ def _ready(answer: Coroutine[Any, Any, Any]) -> Any:
     raise RuntimeError("the call has not ended")
 
 
-def _along() -> dict[str, Any]:
+def _along(more: Metadata = ()) -> dict[str, Any]:
     """What every call takes with it: the time its caller still has, request id and trace context."""
     context = current()
-    return {"timeout": context.remaining_s(), "metadata": context.outgoing()}
+    return {"timeout": context.remaining_s(), "metadata": (*context.outgoing(), *more)}
 
 
 def _judge(replica: Replica, error: aio.AioRpcError) -> None:

@@ -1,50 +1,35 @@
 """The Open Inference Protocol over a model host. Knows tensors and names, not what a model computes."""
 
-import asyncio
-import math
-from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import Generic, Protocol, TypeVar
+from collections.abc import AsyncIterator
+from contextlib import aclosing
 
 from grpc import aio
 
 from maas.oip.v1 import grpc_service_pb2 as pb
 from maas.oip.v1 import grpc_service_pb2_grpc as pb_grpc
-from services.runtime.context import current
-from services.runtime.errors import ModelNotFound, Unimplemented
+from services.runtime import oip_config, oip_names
+from services.runtime.errors import ModelNotFound
+from services.runtime.follow import Follower
 from services.runtime.health import Readiness
-from services.runtime.host import Loaded, ModelHost
-from services.runtime.oip_checks import check_inputs, check_version, requested
-from services.runtime.oip_tensors import Array, read_inputs, write_outputs
-from services.runtime.states import State
-from services.runtime.store.manifest import Manifest, TensorSpec
-
-NAME, VERSION = "maas", "0.1.0"
-EXTENSIONS = ("binary_tensor_data", "parameters")
-# Elements read on the event loop; more go to a thread, whose start costs as much as reading these.
-MOST_READ_HERE = 4096
+from services.runtime.model_service import ModelService
+from services.runtime.oip_checks import check_version
+from services.runtime.oip_infer import Inference
+from services.runtime.oip_model import Sequencer
+from services.runtime.oip_repository import Repository, check_repository
+from services.runtime.oip_statistics import Tallies
+from services.runtime.oip_stream import answered, final
 
 
-class Inferable(Loaded, Protocol):
-    """A loaded model that also speaks tensors. Datatypes in the specs are the protocol's: FP32, INT64, BYTES."""
+class OipService(pb_grpc.GRPCInferenceServiceServicer):
+    """Convert → call → convert. Without `sequences` every model forgets a request once it is answered."""
 
-    @property
-    def oip_inputs(self) -> Sequence[TensorSpec]: ...
-
-    @property
-    def oip_outputs(self) -> Sequence[TensorSpec]: ...
-
-    async def infer(self, inputs: Mapping[str, Array], deadline: float | None) -> Mapping[str, Array]:
-        """Outputs by name for checked inputs; the first axis is the batch."""
-
-
-Model = TypeVar("Model", bound=Inferable)
-
-
-class OipService(pb_grpc.GRPCInferenceServiceServicer, Generic[Model]):
-    """ServerLive to ModelInfer; the other extensions answer UNIMPLEMENTED."""
-
-    def __init__(self, host: ModelHost[Model], readiness: Readiness) -> None:
-        self._host, self._readiness = host, readiness
+    def __init__(
+        self, follower: Follower, readiness: Readiness, tallies: Tallies, sequences: Sequencer | None = None
+    ) -> None:
+        self._host, self._readiness, self._tallies = follower.host, readiness, tallies
+        self._repository = Repository(ModelService(follower))
+        self._inference = Inference(follower.host, tallies, sequences)
+        self._metadata = oip_names.metadata(sequences is not None)
 
     async def ServerLive(
         self, request: pb.ServerLiveRequest, context: aio.ServicerContext
@@ -59,93 +44,81 @@ class OipService(pb_grpc.GRPCInferenceServiceServicer, Generic[Model]):
     async def ModelReady(
         self, request: pb.ModelReadyRequest, context: aio.ServicerContext
     ) -> pb.ModelReadyResponse:
-        known = [s for s in self._host.statuses() if s.manifest.name == request.name]
-        if not known:
-            raise ModelNotFound("model", request.name, self._host.loaded())
         check_version(request.version)
-        ready = any(s.state is State.SERVING and request.version in ("", str(s.manifest.version)) for s in known)
-        return pb.ModelReadyResponse(ready=ready)
+        if self._host.number(request.name, request.version) in self._host.versions(request.name):
+            return pb.ModelReadyResponse(ready=True)
+        stored = [str(s.manifest.version) for s in self._host.statuses() if s.manifest.name == request.name]
+        if not stored:
+            raise ModelNotFound("model", request.name, self._host.loaded())
+        if request.version and request.version not in stored:
+            raise ModelNotFound(f"version of model {request.name!r}", request.version, stored)
+        return pb.ModelReadyResponse(ready=False)
 
     async def ServerMetadata(
         self, request: pb.ServerMetadataRequest, context: aio.ServicerContext
     ) -> pb.ServerMetadataResponse:
-        return pb.ServerMetadataResponse(name=NAME, version=VERSION, extensions=EXTENSIONS)
+        return self._metadata
 
     async def ModelMetadata(
         self, request: pb.ModelMetadataRequest, context: aio.ServicerContext
     ) -> pb.ModelMetadataResponse:
         check_version(request.version)
         with self._host.lease(request.name, request.version, "") as model:
-            return _metadata(model)
+            return oip_config.metadata(model, self._host.versions(model.manifest.name))
+
+    async def ModelConfig(
+        self, request: pb.ModelConfigRequest, context: aio.ServicerContext
+    ) -> pb.ModelConfigResponse:
+        check_version(request.version)
+        with self._host.lease(request.name, request.version, "") as model:
+            return pb.ModelConfigResponse(
+                config=oip_config.config(model, self._host.versions(model.manifest.name))
+            )
 
     async def ModelInfer(
         self, request: pb.ModelInferRequest, context: aio.ServicerContext
     ) -> pb.ModelInferResponse:
-        check_version(request.model_version)
-        with self._host.lease(request.model_name, request.model_version, "") as model:
-            check_inputs(request, model.oip_inputs)
-            names = requested(request, model.oip_outputs)
-            outputs = await model.infer(await _read(request), current().deadline)
-            return await asyncio.to_thread(_reply, request, model, {name: outputs[name] for name in names})
+        return await self._inference.answer(request)
 
     async def ModelStreamInfer(
         self, request_iterator: AsyncIterator[pb.ModelInferRequest], context: aio.ServicerContext
     ) -> AsyncIterator[pb.ModelStreamInferResponse]:
-        # A stream refused before its first message was read loses its status in grpc.aio clients.
-        await anext(aiter(request_iterator), None)
-        raise Unimplemented("ModelStreamInfer is not served; use ModelInfer")
-        yield  # a streaming handler is an async generator
+        async with aclosing(answered(request_iterator, self._next)) as replies:  # type: ignore[type-var]
+            async for reply in replies:
+                yield reply
 
-    async def ModelConfig(self, request: object, context: aio.ServicerContext) -> pb.ModelConfigResponse:
-        raise Unimplemented("ModelConfig is not served; use ModelMetadata")
+    async def _next(self, request: pb.ModelInferRequest) -> pb.ModelStreamInferResponse:
+        return final(await self._inference.answer(request, patient=True))
 
-    async def ModelStatistics(self, request: object, context: aio.ServicerContext) -> pb.ModelStatisticsResponse:
-        raise Unimplemented("ModelStatistics is not served; use the Prometheus port")
+    async def ModelStatistics(
+        self, request: pb.ModelStatisticsRequest, context: aio.ServicerContext
+    ) -> pb.ModelStatisticsResponse:
+        check_version(request.version)
+        if request.name:
+            with self._host.lease(request.name, request.version, "") as model:
+                name, version = model.manifest.name, model.manifest.version
+            asked = [(name, v) for v in self._host.versions(name) if v == version or not request.version]
+        else:
+            asked = [(name, v) for name in self._host.loaded() for v in self._host.versions(name)]
+        return pb.ModelStatisticsResponse(model_stats=[self._tallies.of(*key).message(*key) for key in asked])
 
-    async def RepositoryIndex(self, request: object, context: aio.ServicerContext) -> pb.RepositoryIndexResponse:
-        raise Unimplemented("RepositoryIndex is not served; use maas.model.v1.ModelService/ListModels")
+    async def RepositoryIndex(
+        self, request: pb.RepositoryIndexRequest, context: aio.ServicerContext
+    ) -> pb.RepositoryIndexResponse:
+        check_repository(request.repository_name)
+        told = [
+            oip_names.entry(s.manifest.name, str(s.manifest.version), str(s.state), s.reason)
+            for s in self._host.statuses()
+        ]
+        models = [entry for entry in told if entry.state == "READY" or not request.ready]
+        return pb.RepositoryIndexResponse(models=models)
 
     async def RepositoryModelLoad(
-        self, request: object, context: aio.ServicerContext
+        self, request: pb.RepositoryModelLoadRequest, context: aio.ServicerContext
     ) -> pb.RepositoryModelLoadResponse:
-        raise Unimplemented("RepositoryModelLoad is not served; use maas.model.v1.ModelService/LoadModel")
+        return await self._repository.load(request, context)
 
     async def RepositoryModelUnload(
-        self, request: object, context: aio.ServicerContext
+        self, request: pb.RepositoryModelUnloadRequest, context: aio.ServicerContext
     ) -> pb.RepositoryModelUnloadResponse:
-        raise Unimplemented("RepositoryModelUnload is not served; use maas.model.v1.ModelService/UnloadModel")
-
-
-async def _read(request: pb.ModelInferRequest) -> dict[str, Array]:
-    """The inputs, whose shapes are checked: what is read is no more than they say."""
-    elements = sum(math.prod(tensor.shape) for tensor in request.inputs)
-    if elements <= MOST_READ_HERE:
-        return read_inputs(request)
-    return await asyncio.to_thread(read_inputs, request)
-
-
-def _reply(request: pb.ModelInferRequest, model: Inferable, outputs: Mapping[str, Array]) -> pb.ModelInferResponse:
-    response = pb.ModelInferResponse(
-        model_name=model.manifest.name, model_version=str(model.manifest.version), id=request.id
-    )
-    datatypes = {spec.name: spec.dtype for spec in model.oip_outputs}
-    write_outputs(response, outputs, datatypes, raw=bool(request.raw_input_contents))
-    return response
-
-
-def _metadata(model: Inferable) -> pb.ModelMetadataResponse:
-    manifest = model.manifest
-    reply = pb.ModelMetadataResponse(
-        name=manifest.name, versions=[str(manifest.version)], platform=_platform(manifest)
-    )
-    for spec in model.oip_inputs:
-        reply.inputs.add(name=spec.name, datatype=spec.dtype, shape=spec.shape)
-    for spec in model.oip_outputs:
-        reply.outputs.add(name=spec.name, datatype=spec.dtype, shape=spec.shape)
-    for key, value in manifest.preprocessing.items():
-        reply.properties[key] = str(value)
-    return reply
-
-
-def _platform(manifest: Manifest) -> str:
-    return {"onnxruntime": "onnxruntime_onnx", "torch": "pytorch"}.get(manifest.runner, manifest.runner)
+        return await self._repository.unload(request, context)

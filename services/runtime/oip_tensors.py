@@ -1,6 +1,7 @@
 """Tensors of the Open Inference Protocol ↔ numpy: raw and typed contents, by the protocol's rules.
 
-Raw in → raw out, typed in → typed out. BYTES elements are a 4-byte little-endian length and the bytes.
+Raw in → raw out, typed in → typed out. BYTES elements are a 4-byte little-endian length and the bytes. BF16, for
+which numpy has no type, is float32 here: its two bytes are the high half of those.
 """
 
 import math
@@ -17,7 +18,7 @@ from services.runtime.tensors import check_axes, narrowed, shaped
 
 Array = npt.NDArray[Any]
 
-# Datatype → (numpy dtype, typed list). FP16 has no typed list; BF16 has no numpy type and is refused.
+# Datatype → (numpy dtype, typed list). FP16 and BF16 have no typed list: they travel raw alone.
 _TYPES: dict[str, tuple[np.dtype[Any], str]] = {
     "BOOL": (np.dtype("?"), "bool_contents"),
     "UINT8": (np.dtype("u1"), "uint_contents"),
@@ -29,6 +30,7 @@ _TYPES: dict[str, tuple[np.dtype[Any], str]] = {
     "INT32": (np.dtype("<i4"), "int_contents"),
     "INT64": (np.dtype("<i8"), "int64_contents"),
     "FP16": (np.dtype("<f2"), ""),
+    "BF16": (np.dtype("<f4"), ""),
     "FP32": (np.dtype("<f4"), "fp32_contents"),
     "FP64": (np.dtype("<f8"), "fp64_contents"),
     "BYTES": (np.dtype("O"), "bytes_contents"),
@@ -68,9 +70,20 @@ def _raw(datatype: str, raw: bytes, most: int, where: str) -> Array:
     dtype, _ = _TYPES[datatype]
     if datatype == "BYTES":
         return _objects(_split_bytes(raw, most, where))
-    if len(raw) % dtype.itemsize:
+    if len(raw) % (2 if datatype == "BF16" else dtype.itemsize):
         raise InvalidInput(where, f"{len(raw)} raw bytes are no whole number of {datatype} elements")
-    return np.frombuffer(raw, dtype)
+    return _widened(raw) if datatype == "BF16" else np.frombuffer(raw, dtype)
+
+
+def _widened(raw: bytes) -> Array:
+    return (np.frombuffer(raw, "<u2").astype("<u4") << 16).view("<f4")
+
+
+def _halved(array: Array) -> Array:
+    """float32 → the bits of BF16, rounded to the nearest, ties to even; what is no number stays none."""
+    bits = np.ascontiguousarray(array, "<f4").view("<u4")
+    nearest = bits + 0x7FFF + ((bits >> 16) & 1)
+    return np.where(np.isnan(array), bits | 0x400000, nearest).astype("<u4").view("<u2")[..., 1::2]
 
 
 def _typed(tensor: oip.ModelInferRequest.InferInputTensor, most: int, where: str) -> Array:
@@ -123,7 +136,8 @@ def _too_many(where: str, most: int) -> InvalidInput:
 def write_outputs(
     response: oip.ModelInferResponse, outputs: Mapping[str, Array], datatypes: Mapping[str, str], raw: bool
 ) -> None:
-    """Fills `response` with the outputs, in their order."""
+    """Fills `response` with the outputs, in their order; all travel raw where one has no typed list."""
+    raw = raw or not all(_TYPES[datatypes[name]][1] for name in outputs)
     for name, array in outputs.items():
         datatype = datatypes[name]
         tensor = response.outputs.add(name=name, datatype=datatype, shape=array.shape)
@@ -136,6 +150,8 @@ def write_outputs(
 def _to_raw(array: Array, datatype: str) -> bytes:
     if datatype == "BYTES":
         return join_bytes(array.ravel().tolist())
+    if datatype == "BF16":
+        return _halved(array).tobytes()
     return np.ascontiguousarray(array, dtype=_TYPES[datatype][0]).tobytes()
 
 

@@ -89,6 +89,10 @@ class Floor(Generic[S]):
         self.on_close(host.close)
         return host
 
+    def follower(self, host: ModelHost[Any]) -> Follower:
+        """What keeps `host` in step with the store and takes an administrator's wishes for it."""
+        return next(follower for follower in self._hosts if follower.host is host)
+
     def on_start(self, starter: Closer) -> None:
         """Awaited before the server says SERVING."""
         self._starters.append(starter)

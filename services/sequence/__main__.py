@@ -10,6 +10,7 @@ from services.runtime.device import DeviceThread
 from services.runtime.health import OVERALL, Readiness
 from services.runtime.host import ModelHost
 from services.runtime.oip import OipService
+from services.runtime.oip_statistics import Tallies
 from services.runtime.server import Floor, main
 from services.sequence.checkpoints.memory import Memory
 from services.sequence.checkpoints.open import open_keeper
@@ -19,6 +20,7 @@ from services.sequence.sessions import SessionTable
 from services.sequence.settings import SequenceSettings
 from services.sequence.stepping import Sessions
 from services.sequence.tensor_model import TensorModel
+from services.sequence.tensor_sessions import TensorSessions
 
 READERS = 2
 SWEEP_S = 10.0
@@ -31,12 +33,13 @@ async def build(floor: Floor[SequenceSettings]) -> None:
     pool = ThreadPoolExecutor(READERS, thread_name_prefix="sequence-read")
     floor.on_close(lambda: asyncio.to_thread(device.close))
     floor.on_close(lambda: asyncio.to_thread(pool.shutdown))
-    host = floor.host("sequence", Loader(device, settings, floor.metrics), settings.defaults)
+    tallies = Tallies()
+    host = floor.host("sequence", Loader(device, settings, floor.metrics, tallies), settings.defaults)
     sessions = open_sessions(floor, host)
     _in_background(floor, sessions)
     servicer = SequenceService(host, sessions, pool, settings)
     floor.add(sequence_service_pb2_grpc.add_SequenceServiceServicer_to_server, servicer)
-    oip = OipService(host, floor.readiness)
+    oip = OipService(floor.follower(host), floor.readiness, tallies, TensorSessions(sessions))
     floor.add(grpc_service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server, oip)
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from services.runtime.device import DeviceThread
 from services.runtime.metrics import Metrics
+from services.runtime.oip_statistics import Tallies
 from services.runtime.queue_metrics import QueueMetrics
 from services.runtime.runners.open import effective, open_runner
 from services.runtime.store.manifest import Manifest
@@ -29,12 +30,13 @@ class Loader:
     device: DeviceThread
     settings: SequenceSettings
     metrics: Metrics
+    tallies: Tallies
 
     async def __call__(self, manifest: Manifest, directory: Path) -> TensorModel:
         runner = await self.device.run(open_runner, manifest, directory, _module, self.settings.runners)
         net = Net(runner, effective(manifest, self.settings.runners))
         tokenizer = await asyncio.to_thread(_tokenizer, manifest, directory)
-        observer = QueueMetrics(self.metrics, manifest.name)
+        observer = self.tallies.begin(manifest.name, manifest.version, QueueMetrics(self.metrics, manifest.name))
         labels = _labels(manifest, directory)
         explainer = Explainer(net, directory, self.device, self.settings)
         errors = await asyncio.to_thread(spread.load, manifest, directory)

@@ -64,6 +64,7 @@ class SequenceModel:
         self._tokenizer, self._device = tokenizer, device
         self.scaling = Scaling.read(net.manifest.preprocessing)
         self.budget = settings.batch_steps if encode.is_series(net.manifest) else settings.batch_tokens
+        self.session_idle_s = settings.session_idle_s
         self._batcher: MicroBatcher[Work, Answers] = MicroBatcher(
             partial(run, net),
             execute=device.run,

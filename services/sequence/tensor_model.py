@@ -17,10 +17,14 @@ from services.sequence.step import Run, predict_runs
 from services.sequence.tensor_series import check_finite, infer_series, series_input, series_output
 
 TEXT = TensorSpec(name="text", dtype="BYTES", shape=(-1,))
+# As many as texts.
+MOST_ROWS = 4096
 
 
 class TensorModel(SequenceModel):
     """Nets with memory take one frame a row, each from fresh state; others a whole series or one text a row."""
+
+    oip_rows = MOST_ROWS
 
     @property
     def oip_inputs(self) -> Sequence[TensorSpec]:
@@ -39,6 +43,15 @@ class TensorModel(SequenceModel):
             return [TensorSpec(name=first.name, dtype="BYTES", shape=(-1,))]
         name = "probabilities" if first.name == "logits" else "embedding"
         return [TensorSpec(name=name, dtype="FP32", shape=(-1, first.shape[-1]))]
+
+    @property
+    def oip_labels(self) -> Mapping[str, Sequence[str]]:
+        return {self.oip_outputs[0].name: self.labels}
+
+    @property
+    def oip_idle_s(self) -> float | None:
+        """None where a row depends on nothing before it."""
+        return self.session_idle_s if self.net.state_specs else None
 
     async def infer(self, inputs: Mapping[str, Array], deadline: float | None) -> Mapping[str, Array]:
         """One answer a row of the only input. InvalidInput names a row that cannot be read."""

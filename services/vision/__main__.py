@@ -6,6 +6,7 @@ from maas.oip.v1 import grpc_service_pb2_grpc
 from maas.vision.v1 import vision_service_pb2_grpc
 from services.runtime.device import DeviceThread
 from services.runtime.oip import OipService
+from services.runtime.oip_statistics import Tallies
 from services.runtime.queue_metrics import QueueMetrics
 from services.runtime.server import Floor, main
 from services.runtime.store.manifest import Manifest
@@ -20,9 +21,10 @@ async def build(floor: Floor[VisionSettings]) -> None:
     settings = floor.settings
     device = DeviceThread("vision-device")
     preparer = Preparer(settings.decode_threads, settings.image_queue_limit, settings.request_pixels)
+    tallies = Tallies()
 
     async def load(manifest: Manifest, directory: Path) -> model.VisionModel:
-        observer = QueueMetrics(floor.metrics, manifest.name)
+        observer = tallies.begin(manifest.name, manifest.version, QueueMetrics(floor.metrics, manifest.name))
         return await model.load(manifest, directory, preparer, device, settings, observer)
 
     async def close() -> None:
@@ -31,7 +33,8 @@ async def build(floor: Floor[VisionSettings]) -> None:
 
     floor.on_close(close)
     host = floor.host("vision", load, settings.defaults)
-    floor.add(grpc_service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server, OipService(host, floor.readiness))
+    oip = OipService(floor.follower(host), floor.readiness, tallies)
+    floor.add(grpc_service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server, oip)
     floor.add(
         vision_service_pb2_grpc.add_VisionServiceServicer_to_server,
         VisionService(host, settings.stream_window, settings.stream_images),

@@ -31,6 +31,9 @@ PROTOCOL_DTYPES = {"float32": "FP32"}
 class VisionModel:
     """Answers for pictures. Created by `load`."""
 
+    oip_rows = MAX_IMAGES
+    oip_idle_s = None
+
     def __init__(
         self,
         manifest: Manifest,
@@ -88,6 +91,11 @@ class VisionModel:
     def oip_outputs(self) -> tuple[TensorSpec, ...]:
         """What it gives: logits and features."""
         return tuple(_protocol(spec) for spec in self.manifest.outputs)
+
+    @property
+    def oip_labels(self) -> Mapping[str, Sequence[str]]:
+        """The classes of the logits."""
+        return {"logits": self.labels}
 
     async def infer(self, inputs: Mapping[str, Array], deadline: float | None) -> dict[str, Array]:
         """Logits and features by name for up to MAX_IMAGES pictures float32 [N, C, H, W]."""

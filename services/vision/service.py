@@ -11,9 +11,9 @@ from grpc import aio
 from maas.vision.v1 import vision_pb2, vision_service_pb2, vision_service_pb2_grpc
 from services.runtime.context import current, enter
 from services.runtime.host import ModelHost
+from services.runtime.overlap import overlapped
 from services.vision import convert
 from services.vision.model import VisionModel
-from services.vision.overlap import overlapped
 from services.vision.places import Places
 from services.vision.prepare import Picture
 

@@ -14,8 +14,9 @@ from grpc import aio
 
 from maas.oip.v1 import grpc_service_pb2 as pb
 from maas.oip.v1 import grpc_service_pb2_grpc as pb_grpc
-from services.runtime import oip
+from services.runtime import oip, oip_infer
 from services.runtime.errors import InvalidInput, ServiceError, Violation
+from services.runtime.oip_statistics import Tallies
 from services.runtime.server import Floor
 from services.runtime.settings import ServerSettings
 from services.runtime.status import MOST_STATUS, status_of
@@ -31,6 +32,8 @@ class Echo:
 
     oip_inputs = (TensorSpec(name="x", dtype="FP32", shape=(-1, 4)),)
     oip_outputs = (TensorSpec(name="y", dtype="FP32", shape=(-1, 4)),)
+    oip_labels: Mapping[str, list[str]] = {}
+    oip_rows, oip_idle_s = 1 << 20, None
 
     def __init__(self, manifest: Manifest) -> None:
         self.manifest = manifest
@@ -56,7 +59,10 @@ async def echo(root: Path) -> AsyncIterator[pb_grpc.GRPCInferenceServiceStub]:
 
     async def build(floor: Floor[ServerSettings]) -> None:
         host = floor.host("vision", load, {TASK: "net"})
-        floor.add(pb_grpc.add_GRPCInferenceServiceServicer_to_server, oip.OipService(host, floor.readiness))
+        floor.add(
+            pb_grpc.add_GRPCInferenceServiceServicer_to_server,
+            oip.OipService(floor.follower(host), floor.readiness, Tallies()),
+        )
 
     async with running(ServerSettings(port=0, lame_duck_s=0, store=root), build) as (channel, _):
         yield pb_grpc.GRPCInferenceServiceStub(channel)
@@ -97,20 +103,20 @@ async def test_what_the_model_does_not_take_is_refused_by_name(
 async def test_content_is_read_after_its_metadata_fits_and_much_of_it_off_the_loop(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read, threads = oip.read_inputs, []
+    read, threads = oip_infer.read_inputs, []
 
     def watched(request: pb.ModelInferRequest) -> dict[str, Any]:
         threads.append(threading.current_thread())
         return read(request)
 
-    monkeypatch.setattr(oip, "read_inputs", watched)
+    monkeypatch.setattr(oip_infer, "read_inputs", watched)
     loop = threading.current_thread()
-    many = np.arange(4 * 4096, dtype="<f4")
+    many = np.arange(4 << 17, dtype="<f4")
     async with echo(tmp_path / "store") as stub:
         await refusal(stub.ModelInfer(infer([1], b"\0" * 400, "BYTES")))
         assert threads == []
         await stub.ModelInfer(infer([1, 4], b"\0" * 16))
-        reply = await stub.ModelInfer(infer([4096, 4], many.tobytes()))
+        reply = await stub.ModelInfer(infer([1 << 17, 4], many.tobytes()))
     assert threads[0] is loop
     assert threads[1] is not loop
     assert reply.raw_output_contents == [many.tobytes()]
@@ -137,7 +143,7 @@ async def test_many_long_violations_keep_their_code(
     def refuse(*_: object) -> None:
         raise InvalidInput.many(Violation(f"{letter * 500}[{i}]", letter * 5000) for i in range(count))
 
-    monkeypatch.setattr(oip, "check_inputs", refuse)
+    monkeypatch.setattr(oip_infer, "check_inputs", refuse)
     async with echo(tmp_path / "store") as stub:
         for _ in range(20):  # between the soft and the hard limit clients drop trailers by chance
             error = await refusal(stub.ModelInfer(infer([1, 4], b"\0" * 16)))
@@ -153,7 +159,7 @@ async def test_details_that_do_not_fit_are_left_out_and_the_code_stays(
     def refuse(*_: object) -> None:
         raise ServiceError("😀" * 1000, metadata={"log": "x" * 20_000}, retry_after_s=1.5)
 
-    monkeypatch.setattr(oip, "check_inputs", refuse)
+    monkeypatch.setattr(oip_infer, "check_inputs", refuse)
     async with echo(tmp_path / "store") as stub:
         error = await refusal(stub.ModelInfer(infer([1, 4], b"\0" * 16)))
     assert error.code() is grpc.StatusCode.INTERNAL

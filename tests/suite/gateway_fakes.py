@@ -250,6 +250,29 @@ class Oip(grpc_service_pb2_grpc.GRPCInferenceServiceServicer):
             model_name=request.model_name, id=request.id, raw_output_contents=request.raw_input_contents
         )
 
+    async def ModelConfig(self, request: Any, context: Any) -> grpc_service_pb2.ModelConfigResponse:
+        return grpc_service_pb2.ModelConfigResponse(config={"name": request.name})
+
+    async def ModelStatistics(self, request: Any, context: Any) -> grpc_service_pb2.ModelStatisticsResponse:
+        counted = [{"name": one.name, "version": one.version, "inference_count": 1} for one in self.behind.models]
+        return grpc_service_pb2.ModelStatisticsResponse(model_stats=counted)
+
+    async def RepositoryIndex(self, request: Any, context: Any) -> grpc_service_pb2.RepositoryIndexResponse:
+        found = [{"name": one.name, "version": one.version, "state": "READY"} for one in self.behind.models]
+        return grpc_service_pb2.RepositoryIndexResponse(models=found)
+
+    async def ModelStreamInfer(
+        self, requests: Any, context: Any
+    ) -> AsyncIterator[grpc_service_pb2.ModelStreamInferResponse]:
+        async for request in requests:
+            await self.behind.enter("ModelStreamInfer", request)
+            if request.id == "wrong":
+                yield grpc_service_pb2.ModelStreamInferResponse(error_message="wrong")
+            else:
+                yield grpc_service_pb2.ModelStreamInferResponse(
+                    infer_response=await self.ModelInfer(request, context)
+                )
+
 
 _ADD: dict[str, tuple[Callable[..., None], Callable[[Behind], Any]]] = {
     "vision": (vision_service_pb2_grpc.add_VisionServiceServicer_to_server, Vision),

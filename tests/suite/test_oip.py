@@ -1,5 +1,6 @@
 """The Open Inference Protocol by a client nobody here wrote: tritonclient, in a process of its own."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,28 +14,28 @@ pytestmark = pytest.mark.models
 HERE = Path(__file__).parent
 
 
-@pytest.mark.parametrize("door", ["gateway", "vision"])
-def test_tritonclient_reads_metadata_and_infers(suite: Suite, door: str) -> None:
-    picture = Path(skimage.__file__).parent / "data" / "chelsea.png"
-    done = subprocess.run(
-        [sys.executable, str(HERE / "triton_script.py"), suite.address(door), str(picture)],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+def run(script: str, *arguments: str) -> str:
+    command = [sys.executable, str(HERE / script), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "class 282" in done.stdout
+    return done.stdout
+
+
+@pytest.mark.parametrize("door", ["gateway", "vision"])
+def test_tritonclient_with_pictures(suite: Suite, door: str) -> None:
+    picture = Path(skimage.__file__).parent / "data" / "chelsea.png"
+    said = run("triton_script.py", suite.address(door), str(picture))
+    assert "class 282" in said and re.search("label .*cat", said) and "all well" in said
+
+
+@pytest.mark.parametrize("door", ["gateway", "sequence"])
+def test_tritonclient_with_texts_and_sequences(suite: Suite, door: str) -> None:
+    assert "all well" in run("triton_sequences.py", suite.address(door))
 
 
 def test_messages_are_wire_identical() -> None:
     """Every message and field of ours exists in the published contract, same name, number and type."""
-    ours = subprocess.run(
-        [sys.executable, str(HERE / "wire_script.py"), "ours"], capture_output=True, text=True, check=True
-    ).stdout.splitlines()
-    theirs = subprocess.run(
-        [sys.executable, str(HERE / "wire_script.py"), "theirs"], capture_output=True, text=True, check=True
-    ).stdout.splitlines()
+    ours, theirs = (run("wire_script.py", which).splitlines() for which in ("ours", "theirs"))
     # `properties` is the protocol's own field; Triton's copy of the contract lacks it.
     extra = {line for line in set(ours) - set(theirs) if "ModelMetadataResponse" not in line}
     assert not extra

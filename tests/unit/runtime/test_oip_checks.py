@@ -60,8 +60,8 @@ def test_only_plain_digits_are_a_version(version: str) -> None:
 
 def test_outputs_are_those_asked_for() -> None:
     asked = pb.ModelInferRequest(outputs=[{"name": "x"}])
-    assert requested(asked, SPECS) == ["x"]
-    assert requested(pb.ModelInferRequest(), SPECS) == ["x", "text"]
-    for names in (["z"], ["x"] * 3):
+    assert requested(asked, SPECS) == {"x": 0}
+    assert requested(pb.ModelInferRequest(), SPECS) == {"x": 0, "text": 0}
+    for names in (["z"], ["x"] * 2, ["x"] * 3):
         with pytest.raises(InvalidInput):
             requested(pb.ModelInferRequest(outputs=[{"name": name} for name in names]), SPECS)

@@ -62,7 +62,9 @@ def test_bytes_elements() -> None:
         (request("FP32", [1], int_contents=[1]), "fp32_contents"),
         (request("FP32", [1], fp32_contents=[1], int_contents=[1]), "fp32_contents"),
         (request("FP32", [1], b"\0" * 4, fp32_contents=[1]), "raw_input_contents is in use"),
-        (request("BF16", [1], b"\0\0"), "is not one of"),
+        (request("BF8", [1], b"\0"), "is not one of"),
+        (request("BF16", [1], b"\0\0\0"), "whole number"),
+        (request("FP16", [1], fp32_contents=[1]), "needs raw_input_contents"),
         (request("FP32", [-1], b""), "negative axis"),
         (request("BYTES", [1], b"\x05\0\0\0ab"), "beyond the content"),
         (request("UINT8", [1], uint_contents=[256]), r"uint_contents\[0\]: is 256"),
@@ -76,3 +78,27 @@ def test_bytes_elements() -> None:
 def test_broken_tensors_are_refused(broken: pb.ModelInferRequest, words: str) -> None:
     with pytest.raises(InvalidInput, match=words):
         read_inputs(broken)
+
+
+def test_bf16_is_the_rounded_high_half_of_float32() -> None:
+    kind = pytest.importorskip("ml_dtypes").bfloat16
+    values = np.concatenate([np.random.default_rng(0).normal(0, 1e3, 997), [np.inf, -np.inf, 0.0]]).astype("<f4")
+    values = np.concatenate(
+        [values, values.astype(kind).astype("<f4"), np.array([0x3F808000, 0x3F818000], "<u4").view("<f4")]
+    )
+    reply = pb.ModelInferResponse()
+    write_outputs(reply, {"x": values.reshape(2, -1)}, {"x": "BF16"}, raw=True)
+    assert reply.raw_output_contents[0] == values.astype(kind).tobytes()
+    back = read_inputs(request("BF16", [2, len(values) // 2], reply.raw_output_contents[0]))["x"]
+    np.testing.assert_array_equal(back.ravel(), values.astype(kind).astype("<f4"))
+    none = pb.ModelInferResponse()
+    write_outputs(none, {"x": np.array([np.nan, -np.nan], "<f4")}, {"x": "BF16"}, raw=True)
+    assert np.isnan(np.frombuffer(none.raw_output_contents[0], kind).astype("<f4")).all()
+
+
+def test_outputs_without_a_typed_list_take_all_others_raw_with_them() -> None:
+    reply = pb.ModelInferResponse()
+    arrays = {"x": np.ones((1, 2), "<f4"), "y": np.ones((1, 2), "<f2")}
+    write_outputs(reply, arrays, {"x": "FP32", "y": "FP16"}, raw=False)
+    assert [len(raw) for raw in reply.raw_output_contents] == [8, 4]
+    assert not any(output.HasField("contents") for output in reply.outputs)

@@ -540,7 +540,11 @@ class ModelInferRequest(_message.Message):
     id: _builtins.str
     """Echoed."""
     @_builtins.property
-    def parameters(self) -> _containers.MessageMap[_builtins.str, Global___InferParameter]: ...
+    def parameters(self) -> _containers.MessageMap[_builtins.str, Global___InferParameter]:
+        """Read here: sequence_id, sequence_start, sequence_end, timeout (microseconds; the shorter of it and the call's
+        deadline holds), binary_data_output (raw outputs or typed ones). Others without triton_ have no effect.
+        """
+
     @_builtins.property
     def inputs(self) -> _containers.RepeatedCompositeFieldContainer[Global___ModelInferRequest.InferInputTensor]: ...
     @_builtins.property
@@ -889,6 +893,7 @@ class InferBatchStatistics(_message.Message):
     COMPUTE_INFER_FIELD_NUMBER: _builtins.int
     COMPUTE_OUTPUT_FIELD_NUMBER: _builtins.int
     batch_size: _builtins.int
+    """Pictures, or requests of sequence models."""
     @_builtins.property
     def compute_input(self) -> Global___StatisticDuration: ...
     @_builtins.property
@@ -938,6 +943,10 @@ Global___MemoryUsage: _TypeAlias = MemoryUsage  # noqa: Y015
 
 @_typing.final
 class ModelStatistics(_message.Message):
+    """The device is counted at the model's queue, whoever asked: executions, batches, queue, compute_infer. Requests
+    of this protocol alone are success, fail, compute_input, compute_output, and their rows inference_count.
+    """
+
     DESCRIPTOR: _descriptor.Descriptor
 
     @_typing.final

@@ -135,49 +135,52 @@ class GRPCInferenceServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ModelInfer(self, request, context):
-        """Tensors in, tensors out. INVALID_ARGUMENT: wrong name, datatype, shape or size. NOT_FOUND: unknown model or version.
+        """Tensors in, tensors out. INVALID_ARGUMENT: wrong name, datatype, shape or size. NOT_FOUND: unknown model,
+        version or sequence. UNIMPLEMENTED: priority and shared memory.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ModelStreamInfer(self, request_iterator, context):
-        """Many inferences on one stream. UNIMPLEMENTED until served.
+        """Many inferences on one stream: one reply a request, in order, while the requests overlap. An error is its
+        request's reply, in error_message; with the metadata triton_grpc_error: true it ends the stream as its status.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ModelConfig(self, request, context):
-        """Configuration in the words of Triton. UNIMPLEMENTED until served.
+        """Configuration in the words of Triton. NOT_FOUND: unknown model or version.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ModelStatistics(self, request, context):
-        """Counts and times of a model. UNIMPLEMENTED until served.
+        """Counts and times of a model, or of all if none is named. NOT_FOUND: unknown model or version.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RepositoryIndex(self, request, context):
-        """Models and their states. UNIMPLEMENTED until served.
+        """Models and their states. UNIMPLEMENTED: a repository is named.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RepositoryModelLoad(self, request, context):
-        """Loads a model. UNIMPLEMENTED until served.
+        """Loads a model as it was published. PERMISSION_DENIED: not from this machine. NOT_FOUND: unknown model.
+        FAILED_PRECONDITION: it does not load. UNIMPLEMENTED: a parameter.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RepositoryModelUnload(self, request, context):
-        """Unloads a model. UNIMPLEMENTED until served.
+        """Unloads every version of a model. PERMISSION_DENIED: not from this machine. NOT_FOUND: it is not loaded.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

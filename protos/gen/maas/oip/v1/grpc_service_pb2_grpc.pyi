@@ -44,19 +44,25 @@ class GRPCInferenceServiceStub:
     ModelMetadata: _grpc.UnaryUnaryMultiCallable[_grpc_service_pb2.ModelMetadataRequest, _grpc_service_pb2.ModelMetadataResponse]
     """Inputs, outputs and versions of a model. NOT_FOUND: unknown model or version."""
     ModelInfer: _grpc.UnaryUnaryMultiCallable[_grpc_service_pb2.ModelInferRequest, _grpc_service_pb2.ModelInferResponse]
-    """Tensors in, tensors out. INVALID_ARGUMENT: wrong name, datatype, shape or size. NOT_FOUND: unknown model or version."""
+    """Tensors in, tensors out. INVALID_ARGUMENT: wrong name, datatype, shape or size. NOT_FOUND: unknown model,
+    version or sequence. UNIMPLEMENTED: priority and shared memory.
+    """
     ModelStreamInfer: _grpc.StreamStreamMultiCallable[_grpc_service_pb2.ModelInferRequest, _grpc_service_pb2.ModelStreamInferResponse]
-    """Many inferences on one stream. UNIMPLEMENTED until served."""
+    """Many inferences on one stream: one reply a request, in order, while the requests overlap. An error is its
+    request's reply, in error_message; with the metadata triton_grpc_error: true it ends the stream as its status.
+    """
     ModelConfig: _grpc.UnaryUnaryMultiCallable[_grpc_service_pb2.ModelConfigRequest, _grpc_service_pb2.ModelConfigResponse]
-    """Configuration in the words of Triton. UNIMPLEMENTED until served."""
+    """Configuration in the words of Triton. NOT_FOUND: unknown model or version."""
     ModelStatistics: _grpc.UnaryUnaryMultiCallable[_grpc_service_pb2.ModelStatisticsRequest, _grpc_service_pb2.ModelStatisticsResponse]
-    """Counts and times of a model. UNIMPLEMENTED until served."""
+    """Counts and times of a model, or of all if none is named. NOT_FOUND: unknown model or version."""
     RepositoryIndex: _grpc.UnaryUnaryMultiCallable[_grpc_service_pb2.RepositoryIndexRequest, _grpc_service_pb2.RepositoryIndexResponse]
-    """Models and their states. UNIMPLEMENTED until served."""
+    """Models and their states. UNIMPLEMENTED: a repository is named."""
     RepositoryModelLoad: _grpc.UnaryUnaryMultiCallable[_grpc_service_pb2.RepositoryModelLoadRequest, _grpc_service_pb2.RepositoryModelLoadResponse]
-    """Loads a model. UNIMPLEMENTED until served."""
+    """Loads a model as it was published. PERMISSION_DENIED: not from this machine. NOT_FOUND: unknown model.
+    FAILED_PRECONDITION: it does not load. UNIMPLEMENTED: a parameter.
+    """
     RepositoryModelUnload: _grpc.UnaryUnaryMultiCallable[_grpc_service_pb2.RepositoryModelUnloadRequest, _grpc_service_pb2.RepositoryModelUnloadResponse]
-    """Unloads a model. UNIMPLEMENTED until served."""
+    """Unloads every version of a model. PERMISSION_DENIED: not from this machine. NOT_FOUND: it is not loaded."""
 
 @_typing.type_check_only
 class GRPCInferenceServiceAsyncStub(GRPCInferenceServiceStub):
@@ -72,19 +78,25 @@ class GRPCInferenceServiceAsyncStub(GRPCInferenceServiceStub):
     ModelMetadata: _aio.UnaryUnaryMultiCallable[_grpc_service_pb2.ModelMetadataRequest, _grpc_service_pb2.ModelMetadataResponse]  # type: ignore[assignment]
     """Inputs, outputs and versions of a model. NOT_FOUND: unknown model or version."""
     ModelInfer: _aio.UnaryUnaryMultiCallable[_grpc_service_pb2.ModelInferRequest, _grpc_service_pb2.ModelInferResponse]  # type: ignore[assignment]
-    """Tensors in, tensors out. INVALID_ARGUMENT: wrong name, datatype, shape or size. NOT_FOUND: unknown model or version."""
+    """Tensors in, tensors out. INVALID_ARGUMENT: wrong name, datatype, shape or size. NOT_FOUND: unknown model,
+    version or sequence. UNIMPLEMENTED: priority and shared memory.
+    """
     ModelStreamInfer: _aio.StreamStreamMultiCallable[_grpc_service_pb2.ModelInferRequest, _grpc_service_pb2.ModelStreamInferResponse]  # type: ignore[assignment]
-    """Many inferences on one stream. UNIMPLEMENTED until served."""
+    """Many inferences on one stream: one reply a request, in order, while the requests overlap. An error is its
+    request's reply, in error_message; with the metadata triton_grpc_error: true it ends the stream as its status.
+    """
     ModelConfig: _aio.UnaryUnaryMultiCallable[_grpc_service_pb2.ModelConfigRequest, _grpc_service_pb2.ModelConfigResponse]  # type: ignore[assignment]
-    """Configuration in the words of Triton. UNIMPLEMENTED until served."""
+    """Configuration in the words of Triton. NOT_FOUND: unknown model or version."""
     ModelStatistics: _aio.UnaryUnaryMultiCallable[_grpc_service_pb2.ModelStatisticsRequest, _grpc_service_pb2.ModelStatisticsResponse]  # type: ignore[assignment]
-    """Counts and times of a model. UNIMPLEMENTED until served."""
+    """Counts and times of a model, or of all if none is named. NOT_FOUND: unknown model or version."""
     RepositoryIndex: _aio.UnaryUnaryMultiCallable[_grpc_service_pb2.RepositoryIndexRequest, _grpc_service_pb2.RepositoryIndexResponse]  # type: ignore[assignment]
-    """Models and their states. UNIMPLEMENTED until served."""
+    """Models and their states. UNIMPLEMENTED: a repository is named."""
     RepositoryModelLoad: _aio.UnaryUnaryMultiCallable[_grpc_service_pb2.RepositoryModelLoadRequest, _grpc_service_pb2.RepositoryModelLoadResponse]  # type: ignore[assignment]
-    """Loads a model. UNIMPLEMENTED until served."""
+    """Loads a model as it was published. PERMISSION_DENIED: not from this machine. NOT_FOUND: unknown model.
+    FAILED_PRECONDITION: it does not load. UNIMPLEMENTED: a parameter.
+    """
     RepositoryModelUnload: _aio.UnaryUnaryMultiCallable[_grpc_service_pb2.RepositoryModelUnloadRequest, _grpc_service_pb2.RepositoryModelUnloadResponse]  # type: ignore[assignment]
-    """Unloads a model. UNIMPLEMENTED until served."""
+    """Unloads every version of a model. PERMISSION_DENIED: not from this machine. NOT_FOUND: it is not loaded."""
 
 class GRPCInferenceServiceServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -133,7 +145,9 @@ class GRPCInferenceServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _grpc_service_pb2.ModelInferRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_grpc_service_pb2.ModelInferResponse, _abc.Awaitable[_grpc_service_pb2.ModelInferResponse]]:
-        """Tensors in, tensors out. INVALID_ARGUMENT: wrong name, datatype, shape or size. NOT_FOUND: unknown model or version."""
+        """Tensors in, tensors out. INVALID_ARGUMENT: wrong name, datatype, shape or size. NOT_FOUND: unknown model,
+        version or sequence. UNIMPLEMENTED: priority and shared memory.
+        """
 
     @_abc_1.abstractmethod
     def ModelStreamInfer(
@@ -141,7 +155,9 @@ class GRPCInferenceServiceServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _MaybeAsyncIterator[_grpc_service_pb2.ModelInferRequest],
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_grpc_service_pb2.ModelStreamInferResponse], _abc.AsyncIterator[_grpc_service_pb2.ModelStreamInferResponse]]:
-        """Many inferences on one stream. UNIMPLEMENTED until served."""
+        """Many inferences on one stream: one reply a request, in order, while the requests overlap. An error is its
+        request's reply, in error_message; with the metadata triton_grpc_error: true it ends the stream as its status.
+        """
 
     @_abc_1.abstractmethod
     def ModelConfig(
@@ -149,7 +165,7 @@ class GRPCInferenceServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _grpc_service_pb2.ModelConfigRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_grpc_service_pb2.ModelConfigResponse, _abc.Awaitable[_grpc_service_pb2.ModelConfigResponse]]:
-        """Configuration in the words of Triton. UNIMPLEMENTED until served."""
+        """Configuration in the words of Triton. NOT_FOUND: unknown model or version."""
 
     @_abc_1.abstractmethod
     def ModelStatistics(
@@ -157,7 +173,7 @@ class GRPCInferenceServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _grpc_service_pb2.ModelStatisticsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_grpc_service_pb2.ModelStatisticsResponse, _abc.Awaitable[_grpc_service_pb2.ModelStatisticsResponse]]:
-        """Counts and times of a model. UNIMPLEMENTED until served."""
+        """Counts and times of a model, or of all if none is named. NOT_FOUND: unknown model or version."""
 
     @_abc_1.abstractmethod
     def RepositoryIndex(
@@ -165,7 +181,7 @@ class GRPCInferenceServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _grpc_service_pb2.RepositoryIndexRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_grpc_service_pb2.RepositoryIndexResponse, _abc.Awaitable[_grpc_service_pb2.RepositoryIndexResponse]]:
-        """Models and their states. UNIMPLEMENTED until served."""
+        """Models and their states. UNIMPLEMENTED: a repository is named."""
 
     @_abc_1.abstractmethod
     def RepositoryModelLoad(
@@ -173,7 +189,9 @@ class GRPCInferenceServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _grpc_service_pb2.RepositoryModelLoadRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_grpc_service_pb2.RepositoryModelLoadResponse, _abc.Awaitable[_grpc_service_pb2.RepositoryModelLoadResponse]]:
-        """Loads a model. UNIMPLEMENTED until served."""
+        """Loads a model as it was published. PERMISSION_DENIED: not from this machine. NOT_FOUND: unknown model.
+        FAILED_PRECONDITION: it does not load. UNIMPLEMENTED: a parameter.
+        """
 
     @_abc_1.abstractmethod
     def RepositoryModelUnload(
@@ -181,6 +199,6 @@ class GRPCInferenceServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _grpc_service_pb2.RepositoryModelUnloadRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_grpc_service_pb2.RepositoryModelUnloadResponse, _abc.Awaitable[_grpc_service_pb2.RepositoryModelUnloadResponse]]:
-        """Unloads a model. UNIMPLEMENTED until served."""
+        """Unloads every version of a model. PERMISSION_DENIED: not from this machine. NOT_FOUND: it is not loaded."""
 
 def add_GRPCInferenceServiceServicer_to_server(servicer: GRPCInferenceServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -6,7 +6,7 @@ from contextlib import aclosing
 
 import pytest
 
-from services.vision.overlap import overlapped
+from services.runtime.overlap import overlapped
 
 
 async def numbers(count: int) -> AsyncIterator[int]:
