@@ -6,15 +6,22 @@ import sys
 from importlib import import_module
 
 from services.runtime.errors import ModelNotFound
+from services.runtime.store.manifest import Manifest
 from services.runtime.store.manifest_file import DamagedModel
 from services.runtime.store.publish import Draft
+from services.runtime.store.pull import Photographs
 from services.runtime.store.store import ModelStore
 
 MEASURED = "precisions"  # what the card of a language model that is ready tells
+NO_PHOTOGRAPHS = Photographs()
+VIEWS = 20  # of each photograph
 
 
-def choose_runner(draft: Draft) -> None:
-    """Export the draft's net, measure both runners, write the choice and its figures into the draft."""
+def choose_runner(draft: Draft, photographs: Photographs = NO_PHOTOGRAPHS) -> None:
+    """Export the draft's net, measure both runners, write the choice and its figures into the draft.
+
+    With photographs the exported net is tried in eight bits, too.
+    """
     import torch
 
     from services.runtime.runners.choose import choose
@@ -31,6 +38,22 @@ def choose_runner(draft: Draft) -> None:
     choice = choose(module, manifest, draft.directory, sampler, exporter=exporter)
     draft.fields["runner"] = choice.runner
     draft.card.update(choice.card())
+    if choice.runner == "onnxruntime" and photographs.calibration:
+        _choose_precision(draft, manifest, photographs)
+
+
+def _choose_precision(draft: Draft, manifest: Manifest, photographs: Photographs) -> None:
+    from services.runtime.pictures.preprocess import ImagePreprocessing
+    from services.runtime.pictures.views import views_of
+    from services.runtime.runners.eight_bits import try_eight_bits
+
+    steps = ImagePreprocessing.of(manifest)
+    calibration = views_of(photographs.calibration, steps, VIEWS, seed=1)
+    held_out = views_of(photographs.held_out, steps, VIEWS, seed=2)
+    verdict = try_eight_bits(manifest, draft.directory, calibration, held_out)
+    draft.fields["precision"] = verdict.precision
+    told = {"calibrated_on": sorted(photographs.calibration), "held_out": sorted(photographs.held_out)}
+    draft.card["int8"] = {**verdict.card(), **told, "views_each": VIEWS}
 
 
 def make_ready(store: ModelStore) -> None:

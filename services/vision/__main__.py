@@ -5,6 +5,7 @@ from pathlib import Path
 from maas.oip.v1 import grpc_service_pb2_grpc
 from maas.vision.v1 import vision_service_pb2_grpc
 from services.runtime.device import DeviceThread
+from services.runtime.lanes import Lanes
 from services.runtime.oip import OipService
 from services.runtime.oip_statistics import Tallies
 from services.runtime.queue_metrics import QueueMetrics
@@ -17,19 +18,19 @@ from services.vision.settings import VisionSettings
 
 
 async def build(floor: Floor[VisionSettings]) -> None:
-    """One device thread, one decoding pool, one host of models, one servicer."""
+    """One decoding pool, as many lanes as computations fit beside each other, one host of models, one servicer."""
     settings = floor.settings
-    device = DeviceThread("vision-device")
     preparer = Preparer(settings.decode_threads, settings.image_queue_limit, settings.request_pixels)
+    lanes = Lanes("vision-lane", settings.runner_settings.lanes)
+    means = model.Means(preparer, lanes, DeviceThread("vision-explain"))
     tallies = Tallies()
 
     async def load(manifest: Manifest, directory: Path) -> model.VisionModel:
         observer = tallies.begin(manifest.name, manifest.version, QueueMetrics(floor.metrics, manifest.name))
-        return await model.load(manifest, directory, preparer, device, settings, observer)
+        return await model.load(manifest, directory, means, settings, observer)
 
     async def close() -> None:
-        preparer.close()
-        device.close()
+        means.close()
 
     floor.on_close(close)
     host = floor.host("vision", load, settings.defaults)

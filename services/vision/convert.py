@@ -9,7 +9,7 @@ from services.runtime.batcher import Outcome
 from services.runtime.errors import InvalidInput
 from services.runtime.replies import served_by, timing
 from services.runtime.runners.base import Array
-from services.runtime.tensors import from_numpy, to_numpy
+from services.runtime.tensors import from_numpy, listed, to_numpy
 from services.vision.explain import Explanation, Method, Question
 from services.vision.model import VisionModel
 from services.vision.predict import Prediction
@@ -33,7 +33,7 @@ def pictures(images: Sequence[vision_pb2.Image], prefix: str = "") -> list[Pictu
 
 def is_listed(images: Sequence[vision_pb2.Image]) -> bool:
     """Whether pixels come as lists of numbers, which take long to read; the other forms are only looked at."""
-    return any(image.WhichOneof("source") == "pixels" and not image.pixels.data for image in images)
+    return any(image.HasField("pixels") and listed(image.pixels) for image in images)
 
 
 def top_k(request: vision_service_pb2.ClassifyRequest, model: VisionModel, prefix: str = "") -> int:
@@ -113,7 +113,7 @@ def best(scores: Array, count: int) -> list[int]:
 
 def picture(image: vision_pb2.Image, field: str) -> Picture:
     """Its pixels or its file; errors name it by `field`."""
-    if image.WhichOneof("source") == "pixels":
+    if image.HasField("pixels"):
         return Picture(f"{field}.pixels", to_numpy(image.pixels, f"{field}.pixels"))
     return Picture(f"{field}.encoded", image.encoded)
 

@@ -1,15 +1,17 @@
 """One loaded model version: recipe, runner, labels and its queue to the device. Knows no proto."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from services.runtime.batcher import MicroBatcher, Observer, Outcome
 from services.runtime.device import DeviceThread
 from services.runtime.errors import InvalidInput, PreconditionFailed
+from services.runtime.lanes import Lanes
 from services.runtime.pictures.preprocess import ImagePreprocessing
 from services.runtime.runners.base import Array
 from services.runtime.runners.open import effective, open_runner
@@ -28,6 +30,21 @@ MAX_IMAGES = 64
 PROTOCOL_DTYPES = {"float32": "FP32"}
 
 
+@dataclass(frozen=True, slots=True)
+class Means:
+    """What all models of a process share: the pool that decodes, lanes that predict, the thread that explains."""
+
+    preparer: Preparer
+    lanes: Lanes
+    explaining: DeviceThread
+
+    def close(self) -> None:
+        """Lets what runs finish."""
+        self.preparer.close()
+        self.lanes.close()
+        self.explaining.close()
+
+
 class VisionModel:
     """Answers for pictures. Created by `load`."""
 
@@ -39,8 +56,7 @@ class VisionModel:
         manifest: Manifest,
         predictor: Predictor,
         labels: Sequence[str],
-        preparer: Preparer,
-        device: DeviceThread,
+        means: Means,
         explainer: Explainer,
         settings: VisionSettings,
         observer: Observer | None,
@@ -48,12 +64,13 @@ class VisionModel:
         self.manifest, self.labels = manifest, labels
         self._explainer = explainer
         self.recipe = Recipe(ImagePreprocessing.of(manifest), manifest.inputs[0].shape[1:])
-        self._predictor, self._preparer, self._device = predictor, preparer, device
+        self._predictor, self._preparer, self._lanes = predictor, means.preparer, means.lanes
         self._batcher: MicroBatcher[Prepared, Prediction] = MicroBatcher(
             predictor.run,
-            execute=device.run,
+            execute=self._execute,
             budget=settings.batch_images,
             queue_limit=settings.image_queue_limit,
+            parallel=means.lanes.count,
             observer=observer,
         )
 
@@ -66,15 +83,11 @@ class VisionModel:
         """
         async with self._preparer.places.hold(len(pictures), patient):
             prepared = await self._preparer.prepare(pictures, self.recipe, deadline)
-            return await self._compute(prepared, deadline)
+            return await self._batcher.submit_all(prepared, deadline)
 
-    async def _compute(self, prepared: Sequence[Prepared], deadline: float | None) -> list[Outcome[Prediction]]:
-        waiting = [asyncio.create_task(self._batcher.submit(item, deadline)) for item in prepared]
-        try:
-            return await asyncio.gather(*waiting)
-        finally:
-            for task in waiting:
-                task.cancel()
+    async def _execute(self, run: Callable[..., list[Prediction | Exception]], batch: list[Prepared]) -> Any:
+        alone = self._lanes.idle and self._batcher.alone
+        return await self._lanes.run(run, batch, alone)
 
     async def explain(self, picture: Picture, question: Question, deadline: float | None) -> Outcome[Explanation]:
         """Which pixels of one picture decided."""
@@ -113,7 +126,11 @@ class VisionModel:
         """Runs noise through the net; raises PreconditionFailed unless the answer is finite and as declared."""
         (sample,) = synthesise(self.manifest, [1])
         item = Prepared("warm-up", next(iter(sample.values()))[0])
-        (answer,) = await self._device.run(self._predictor.run, [item])
+        for alone in (False, True):
+            (answer,) = await self._lanes.run(self._predictor.run, [item], alone)
+            self._check_answer(answer)
+
+    def _check_answer(self, answer: Prediction | Exception) -> None:
         if isinstance(answer, Exception):
             raise PreconditionFailed(f"{self.manifest.name} gives no finite answer to a sample") from answer
         wanted = {spec.name: concrete_shape(spec, 1)[1:] for spec in self.manifest.outputs}
@@ -127,18 +144,17 @@ class VisionModel:
         """Ends what is accepted, then frees the net."""
         await self._batcher.close()
         self._explainer.close()
-        await self._device.run(self._predictor.close)
+        await self._lanes.run(self._predictor.close)
 
 
 async def load(
     manifest: Manifest,
     directory: Path,
-    preparer: Preparer,
-    device: DeviceThread,
+    means: Means,
     settings: VisionSettings,
     observer: Observer | None = None,
 ) -> VisionModel:
-    """Opens the version with the runner that the settings allow; the device goes on serving others meanwhile.
+    """Opens the version with the runner that the settings allow; the lanes go on serving others meanwhile.
 
     Raises PreconditionFailed for a manifest that describes no image classifier.
     """
@@ -146,8 +162,8 @@ async def load(
     served = effective(manifest, settings.runner_settings)
     runner = await asyncio.to_thread(open_runner, served, directory, _build, settings.runner_settings)
     labels = (directory / served.labels).read_text(encoding="utf-8").splitlines() if served.labels else []
-    explainer = Explainer(served, directory, device, settings)
-    return VisionModel(served, Predictor(runner, served), labels, preparer, device, explainer, settings, observer)
+    explainer = Explainer(served, directory, means.explaining, settings)
+    return VisionModel(served, Predictor(runner, served), labels, means, explainer, settings, observer)
 
 
 def _check(manifest: Manifest) -> None:

@@ -21,22 +21,31 @@ class Prediction:
 
 
 class Predictor:
-    """Runs a batch of prepared pictures of one model."""
+    """Runs batches of prepared pictures of one model, beside each other unless one is alone."""
 
     def __init__(self, runner: Runner, manifest: Manifest) -> None:
         self._runner = runner
         self._input = manifest.inputs[0].name
 
-    def run(self, batch: Sequence[Prepared]) -> list[Prediction | Exception]:
+    def run(self, batch: Sequence[Prepared], alone: bool = True) -> list[Prediction | Exception]:
         """One prediction a picture, in order; one whose numbers overflow gets its own InvalidInput."""
-        outputs = self._runner.run({self._input: np.stack([item.pixels for item in batch])})
+        outputs = self._runner.run({self._input: stacked(batch)}, alone)
         logits, features = outputs["logits"], outputs["features"]
-        rows = zip(batch, softmax(logits), logits, features, strict=True)
-        return [_checked(item, Prediction(*numbers)) for item, *numbers in rows]
+        scores = softmax(logits)
+        finite = np.logical_and(np.isfinite(scores).all(axis=1), np.isfinite(features).all(axis=1))
+        rows = zip(batch, finite, scores, logits, features, strict=True)
+        return [Prediction(*numbers) if fine else _overflown(item) for item, fine, *numbers in rows]
 
     def close(self) -> None:
         """Let go of the runner."""
         self._runner.close()
+
+
+def stacked(batch: Sequence[Prepared]) -> Array:
+    """float32 [N, C, H, W]; of one picture a view."""
+    if len(batch) == 1:
+        return batch[0].pixels[np.newaxis]
+    return np.stack([item.pixels for item in batch])
 
 
 def softmax(logits: Array) -> Array:
@@ -47,7 +56,5 @@ def softmax(logits: Array) -> Array:
     return shares
 
 
-def _checked(item: Prepared, prediction: Prediction) -> Prediction | Exception:
-    if np.isfinite(prediction.scores).all() and np.isfinite(prediction.features).all():
-        return prediction
+def _overflown(item: Prepared) -> InvalidInput:
     return InvalidInput(item.field, "its values are so large that the model's answer is not finite")

@@ -129,20 +129,21 @@ import asyncio, sys
 sys.path[:0] = {[entry for entry in sys.path if entry]!r}
 from pathlib import Path
 from services.runtime.device import DeviceThread
+from services.runtime.lanes import Lanes
 from services.runtime.store.store import ModelStore
-from services.vision.model import load
+from services.vision.model import Means, load
 from services.vision.prepare import Picture, Preparer
 from services.vision.settings import VisionSettings
 async def answer():
-    store, device = ModelStore(Path({str(model_store.root)!r})), DeviceThread("device")
-    preparer = Preparer(1, 64, 100_000_000)
+    store = ModelStore(Path({str(model_store.root)!r}))
+    means = Means(Preparer(1, 64, 100_000_000), Lanes("lane", 1), DeviceThread("explain"))
     manifest = store.resolve("efficientnet-lite0")
-    model = await load(manifest, store.directory(manifest), preparer, device, VisionSettings())
+    model = await load(manifest, store.directory(manifest), means, VisionSettings())
     await model.warm_up()
     picture = Picture("", Path({str(PHOTOGRAPHS / "coffee.png")!r}).read_bytes())
     (outcome,) = await model.predict([picture], None)
     await model.close()
-    preparer.close(); device.close()
+    means.close()
     print(outcome.value.scores.argmax(), "torch" in sys.modules)
 asyncio.run(answer())
 """

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import shutil
 import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -27,7 +28,7 @@ from services.vision.__main__ import build
 from services.vision.models import registry
 from services.vision.settings import VisionSettings
 from tests.harness import running
-from tests.unit.vision.pictures import encode, png
+from tests.unit.vision.pictures import encode, png, quarters
 
 Stub = vision_service_pb2_grpc.VisionServiceStub
 FIELDS = {
@@ -45,8 +46,10 @@ FIELDS = {
 }  # fmt: skip
 
 
-def publish(store: ModelStore, name: str, seed: int, **changes: object) -> torch.nn.Module:
-    """A digit net with the weights of `seed`, saved under its checkpoint's keys."""
+def publish(
+    store: ModelStore, name: str, seed: int, beside: Path | None = None, **changes: object
+) -> torch.nn.Module:
+    """A digit net with the weights of `seed`, saved under its checkpoint's keys; the files of `beside` with it."""
     torch.manual_seed(seed)
     module = registry.build("mnist_cnn", {}).eval()
     keys = {
@@ -56,6 +59,8 @@ def publish(store: ModelStore, name: str, seed: int, **changes: object) -> torch
     state = {keys[k.rpartition(".")[0]] + "." + k.rpartition(".")[2]: v for k, v in module.state_dict().items()}
     with store.publish(name) as draft:
         save_file(state, draft.directory / "model.safetensors")
+        for path in beside.iterdir() if beside else ():
+            shutil.copy(path, draft.directory)
         (draft.directory / "labels.txt").write_text("".join(f"digit {n}\n" for n in range(10)))
         draft.fields.update(FIELDS | changes)
     return module
@@ -446,3 +451,52 @@ async def test_open_inference_names_what_is_wrong(
     protocol = grpc_service_pb2_grpc.GRPCInferenceServiceStub(server[0])
     code, _, violations = await refusal(protocol.ModelInfer(infer(array, name)))
     assert code is grpc.StatusCode.INVALID_ARGUMENT and field in violations
+
+
+def every_kind() -> list[vision_pb2.Image]:
+    """Pictures of all kinds that are taken: modes, depths, orientations, animations, files and tensors."""
+    grey, colour = drawing(1), quarters(28, 28)
+    clear = grey.convert("RGBA")
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    frames = [drawing(seed).convert("P") for seed in range(3)]
+    files = [
+        encode(grey, "PNG"),
+        encode(colour.convert("CMYK"), "JPEG", quality=95),
+        encode(colour, "JPEG", quality=95, exif=turned),
+        encode(colour.resize((400, 300)), "JPEG", quality=95, progressive=True),
+        encode(frames[0], "GIF", save_all=True, append_images=frames[1:]),
+        encode(clear, "WEBP", lossless=True, save_all=True, append_images=[drawing(9).convert("RGBA")]),
+        encode(colour.quantize(16), "PNG", transparency=0),
+        encode(grey.convert("1"), "BMP"),
+        png(28, 28, 16, 0, b"".join(b"\0" + bytes(range(56)) for _ in range(28))),
+    ]
+    arrays = [np.asarray(colour), np.asarray(colour.convert("RGBA")), np.asarray(grey)[:, :, None], normalised(2)]
+    return [vision_pb2.Image(encoded=file) for file in files] + [tensor(array) for array in arrays]
+
+
+async def test_pictures_of_every_kind_travel_together(stub: Stub) -> None:
+    pictures = every_kind()
+    together = await stub.Classify(classify(pictures, top_k=10))
+    for picture, result in zip(pictures, together.results, strict=True):
+        lone = (await stub.Classify(classify([picture], top_k=10))).results[0]
+        want = {label.index: label.score for label in lone.labels}
+        assert len(want) == 10
+        for label in result.labels:
+            assert label.score == pytest.approx(want[label.index], abs=1e-5)
+
+
+async def test_bad_ones_of_every_kind_are_all_named(stub: Stub) -> None:
+    pictures = every_kind()
+    bad = {
+        1: vision_pb2.Image(encoded=pictures[1].encoded[:-200]),
+        4: vision_pb2.Image(encoded=b"GIF89a"),
+        8: vision_pb2.Image(encoded=png(30_000, 30_000, 16, 0, b"")),
+        9: tensor(np.zeros((0, 28, 3), np.uint8)),
+        12: tensor(np.full((1, 28, 28), np.inf, np.float32)),
+    }
+    for index, picture in bad.items():
+        pictures[index].CopyFrom(picture)
+    code, _, violations = await refusal(stub.Classify(classify(pictures)))
+    assert code is grpc.StatusCode.INVALID_ARGUMENT
+    assert [int(field.split("[")[1].split("]")[0]) for field in violations] == list(bad)

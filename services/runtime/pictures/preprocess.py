@@ -13,6 +13,8 @@ from services.runtime.store.manifest import Manifest
 Pixels = NDArray[np.float32]
 Size = Annotated[int, Field(ge=0, le=4096)]
 
+DRAFT = 2  # times the size that is wanted: as far a decoder may scale; what it costs is in the tests
+
 FILTERS = {
     "nearest": Image.Resampling.NEAREST,
     "bilinear": Image.Resampling.BILINEAR,
@@ -56,6 +58,11 @@ class ImagePreprocessing(BaseModel):
         return self
 
     @property
+    def least_side(self) -> int:
+        """A larger picture may be brought down to this short side by its decoder; `apply` does the rest."""
+        return DRAFT * self.size
+
+    @property
     def shape(self) -> tuple[int, int, int]:
         """[channels, height, width] of what `apply` gives, whatever it gets."""
         side = self.crop or self.size
@@ -63,12 +70,15 @@ class ImagePreprocessing(BaseModel):
 
     def apply(self, image: Image.Image) -> Pixels:
         """Image of mode RGB or L (as `channels` says) → float32 [channels, height, width], normalised."""
-        values = np.asarray(self._sized(image), dtype=np.float32)
-        values = values.reshape(*values.shape[:2], self.channels)
+        values = np.asarray(self._sized(image))
+        planes = values.reshape(*values.shape[:2], self.channels).transpose(2, 0, 1)
         if self.invert == "always" or (self.invert == "auto" and _light_border(values)):
-            values = 255.0 - values
-        mean, std = (np.array(scale, dtype=np.float32) for scale in (self.mean, self.std))
-        return np.ascontiguousarray(((values - mean) / std).transpose(2, 0, 1))
+            planes = 255 - planes
+        mean, std = (np.array(scale, dtype=np.float32)[:, None, None] for scale in (self.mean, self.std))
+        # one pass from bytes in rows of pixels to floats in planes, one more in place
+        found: Pixels = np.subtract(planes, mean, out=np.empty(planes.shape, np.float32))
+        found /= std
+        return found
 
     def _sized(self, image: Image.Image) -> Image.Image:
         """Resize and crop in one pass: only the pixels that survive the crop are computed.

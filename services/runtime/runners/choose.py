@@ -2,8 +2,6 @@
 
 import math
 import re
-import statistics
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,11 +15,11 @@ from services.runtime.runners.base import ONNX_FILE, Array, Arrays, Runner
 from services.runtime.runners.export import export
 from services.runtime.runners.onnx_runner import OnnxRunner
 from services.runtime.runners.samples import Sampler, synthesise
+from services.runtime.runners.stopwatch import times
 from services.runtime.runners.torch_runner import TorchRunner
 from services.runtime.store.manifest import Manifest
 
 TOLERANCE = 1e-3
-REPEATS = 5
 MOST_LETTERS = 200
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 PROBES = ((5, 7), (2, 29))  # rows, and the size of every other free axis
@@ -85,8 +83,8 @@ def choose(
     if not choice.agrees:
         path.unlink()
         return choice
-    times = {"torch": _times(reference, samples), "onnxruntime": _times(exported, samples)}
-    return _decide(replace(choice, milliseconds=times, batch_sizes=[_rows(sample) for sample in samples]))
+    taken = {"torch": times(reference, samples), "onnxruntime": times(exported, samples)}
+    return _decide(replace(choice, milliseconds=taken, batch_sizes=[_rows(sample) for sample in samples]))
 
 
 def _probes(manifest: Manifest, sampler: Sampler) -> list[Arrays]:
@@ -130,19 +128,6 @@ def _top1(wanted: Array, got: Array) -> float:
     if wanted.ndim < 2 or wanted.shape[-1] < 2:
         return 1.0
     return float((wanted.argmax(-1) == got.argmax(-1)).mean())
-
-
-def _times(runner: Runner, samples: Sequence[Arrays]) -> list[float]:
-    return [round(_median_ms(runner, sample), 3) for sample in samples]
-
-
-def _median_ms(runner: Runner, sample: Arrays) -> float:
-    taken = []
-    for _ in range(REPEATS + 1):  # the first run warms up and is dropped
-        started = time.perf_counter()
-        runner.run(sample)
-        taken.append((time.perf_counter() - started) * 1000)
-    return statistics.median(taken[1:])
 
 
 def _rows(sample: Arrays) -> int:

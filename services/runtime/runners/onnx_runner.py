@@ -11,23 +11,29 @@ from services.runtime.store.manifest import Manifest
 
 
 class OnnxRunner:
-    """One session of `threads` compute threads (the calling thread is one of them)."""
+    """One session of `threads` compute threads (the calling thread is one of them) for a call that is alone.
 
-    def __init__(self, path: Path, manifest: Manifest, threads: int = 1) -> None:
+    With several `lanes`, one more of a single thread for all other calls: it computes each on its caller's thread,
+    so they run beside each other and share the weights.
+    """
+
+    def __init__(self, path: Path, manifest: Manifest, threads: int = 1, lanes: int = 1) -> None:
         self._inputs = [spec.name for spec in manifest.inputs]
         self._outputs = [spec.name for spec in manifest.outputs]
-        self._session: ort.InferenceSession | None = _session(path, threads)
+        self._wide: ort.InferenceSession | None = _session(path, threads)
+        self._narrow = _session(path, 1) if lanes > 1 and threads > 1 else self._wide
 
-    def run(self, inputs: Arrays) -> dict[str, Array]:
+    def run(self, inputs: Arrays, alone: bool = True) -> dict[str, Array]:
         """Arrays by input name → arrays by output name."""
-        if self._session is None:
+        session = self._wide if alone else self._narrow
+        if session is None:
             raise RuntimeError("the runner is closed")
         feed = {name: np.ascontiguousarray(inputs[name]) for name in self._inputs}
-        return dict(zip(self._outputs, self._session.run(self._outputs, feed), strict=True))
+        return dict(zip(self._outputs, session.run(self._outputs, feed), strict=True))
 
     def close(self) -> None:
-        """Drop the session and its memory arena."""
-        self._session = None
+        """Drop the sessions and their memory arenas."""
+        self._wide = self._narrow = None
 
 
 def _session(path: Path, threads: int) -> ort.InferenceSession:

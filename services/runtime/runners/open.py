@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from services.runtime.errors import PreconditionFailed
-from services.runtime.runners.base import ONNX_FILE, Runner
+from services.runtime.runners.base import ONNX_FILES, Precision, Runner
 from services.runtime.store.manifest import Manifest
 
 if TYPE_CHECKING:
@@ -17,18 +17,28 @@ RunnerName = Literal["torch", "onnxruntime"]
 
 @dataclass(frozen=True, slots=True)
 class RunnerSettings:
-    """`force` overrides the manifest's choice; `threads` compute one call; `device` is torch's."""
+    """`force` and `precision` override the manifest's choice; `device` is torch's.
+
+    `threads` compute a call that is alone; `lanes` calls may run beside each other.
+    """
 
     force: RunnerName | None = None
     threads: int = 1
     device: str = "cpu"
+    precision: Precision | None = None
+    lanes: int = 1
 
 
 def effective(manifest: Manifest, settings: RunnerSettings) -> Manifest:
-    """The manifest as served: a forced runner is part of the digest, as answers may differ by rounding."""
-    if settings.force is None or settings.force == manifest.runner:
+    """The manifest as served: runner and precision are part of the digest, as answers differ with them.
+
+    Eight bits are what ONNX Runtime was measured with: torch computes in fp32.
+    """
+    runner = settings.force or manifest.runner
+    precision = settings.precision or ("fp32" if runner == "torch" else manifest.precision)
+    if (runner, precision) == (manifest.runner, manifest.precision):
         return manifest
-    return manifest.model_copy(update={"runner": settings.force})
+    return manifest.model_copy(update={"runner": runner, "precision": precision})
 
 
 def open_runner(
@@ -44,21 +54,25 @@ def open_runner(
     """
     served = effective(manifest, settings)
     if served.runner == "onnxruntime":
-        return _open_onnx(served, directory / ONNX_FILE, settings)
+        return _open_onnx(served, directory, settings)
     if served.runner == "torch":
         return _open_torch(served, directory, build_module, settings)
     raise PreconditionFailed(f"model {manifest.name} has runner {served.runner!r}: it is not run from here")
 
 
-def _open_onnx(manifest: Manifest, path: Path, settings: RunnerSettings) -> Runner:
+def _open_onnx(manifest: Manifest, directory: Path, settings: RunnerSettings) -> Runner:
     from services.runtime.runners.onnx_runner import OnnxRunner
 
+    if manifest.precision not in ONNX_FILES:
+        raise PreconditionFailed(f"model {manifest.name}: {manifest.precision!r} is no precision it is run in")
+    path = directory / ONNX_FILES[manifest.precision]
     if not path.is_file():
+        instead = "set the runner to torch" if manifest.precision == "fp32" else "set the precision to fp32"
         raise PreconditionFailed(
-            f"model {manifest.name} version {manifest.version} has no {path.name}: "
-            "publish it again with an export, or set the runner to torch"
+            f"model {manifest.name} version {manifest.version} has no {path.name}: publish it again with one, "
+            f"or {instead}"
         )
-    return OnnxRunner(path, manifest, settings.threads)
+    return OnnxRunner(path, manifest, settings.threads, settings.lanes)
 
 
 def _open_torch(
@@ -69,4 +83,6 @@ def _open_torch(
 ) -> Runner:
     from services.runtime.runners.torch_runner import TorchRunner
 
+    if manifest.precision != "fp32":
+        raise PreconditionFailed(f"model {manifest.name}: torch computes in fp32, not in {manifest.precision}")
     return TorchRunner(build_module(manifest, directory), manifest, settings.device, settings.threads)

@@ -17,11 +17,11 @@ class TorchRunner:
         self._inputs = [spec.name for spec in manifest.inputs]
         self._outputs = [spec.name for spec in manifest.outputs]
 
-    def run(self, inputs: Arrays) -> dict[str, Array]:
+    def run(self, inputs: Arrays, alone: bool = True) -> dict[str, Array]:
         """Arrays by input name → arrays by output name, back in host memory."""
         if self._module is None:
             raise RuntimeError("the runner is closed")
-        torch.set_num_threads(self._threads)  # a thread keeps its own count: set it where the work is done
+        torch.set_num_threads(self._threads if alone else 1)  # a thread keeps its own count: set it here
         tensors = [self._tensor(inputs[name]) for name in self._inputs]
         with torch.inference_mode():
             result = self._module(*tensors)

@@ -24,10 +24,18 @@ class SourceFile(Frozen):
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
 
 
+class Pictures(Frozen):
+    """Photographs for a net of eight bits: what it is calibrated on, and others that it is judged by."""
+
+    calibration: tuple[SourceFile, ...] = ()
+    held_out: tuple[SourceFile, ...] = ()
+
+
 class Entry(Frozen):
     """How one model is made: files → importer → manifest fields laid over what the importer found.
 
-    With `choose_runner` the net is exported, both runners are measured and the faster is kept.
+    With `choose_runner` the net is exported, both runners are measured and the faster is kept; with `pictures`
+    eight bits are tried, too.
     """
 
     files: tuple[SourceFile, ...]
@@ -35,11 +43,13 @@ class Entry(Frozen):
     options: dict[str, Any] = Field(default={})
     manifest: dict[str, Any] = Field(default={})
     choose_runner: bool = False
+    pictures: Pictures = Pictures()
 
     @property
     def recipe(self) -> str:
         """sha256 of everything that decides the published version but the machine it is made on."""
-        content = {"revision": REVISION, **self.model_dump(mode="json")}
+        unused = set() if self.pictures.calibration else {"pictures"}
+        content = {"revision": REVISION, **self.model_dump(mode="json", exclude=unused)}
         canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()
 

@@ -1,11 +1,11 @@
 """Catalogue entry → published version: fetch, import, prepare, publish. Leaves alone what is there."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from services.runtime.store.catalogue import Entry
+from services.runtime.store.catalogue import Entry, SourceFile
 from services.runtime.store.importers.inputs import Files
 from services.runtime.store.importers.table import IMPORTERS
 from services.runtime.store.manifest import Manifest
@@ -14,15 +14,24 @@ from services.runtime.store.publish import Draft
 from services.runtime.store.sources.fetcher import Fetcher
 from services.runtime.store.store import ModelStore
 
-Prepare = Callable[[Draft], None]
+Prepare = Callable[[Draft, "Photographs"], None]
 Say = Callable[[str, str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Photographs:
+    """Fetched: what a net of eight bits is calibrated on, and what it is judged by; empty if none is wanted."""
+
+    calibration: Files = field(default_factory=dict)
+    held_out: Files = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Puller:
     """Makes store versions out of catalogue entries.
 
-    `prepare` may look at a filled draft and change it (choose its runner); `say` hears (model, stage).
+    `prepare` may look at a filled draft and at its photographs, and change it (choose its runner); `say` hears
+    (model, stage).
     """
 
     store: ModelStore
@@ -35,8 +44,10 @@ class Puller:
         have = None if force else self.present(name, entry)
         if have is not None:
             return have
-        files = {file.name: self.fetcher.fetch(file.source, file.sha256) for file in entry.files}
-        manifest = self._publish(name, entry, files)
+        files = self._fetched(entry.files)
+        pictures = entry.pictures
+        photographs = Photographs(self._fetched(pictures.calibration), self._fetched(pictures.held_out))
+        manifest = self._publish(name, entry, files, photographs)
         self.fetcher.forget_archives()
         return manifest
 
@@ -49,14 +60,17 @@ class Puller:
                     return manifest
         return None
 
-    def _publish(self, name: str, entry: Entry, files: Files) -> Manifest:
+    def _fetched(self, wanted: Sequence[SourceFile]) -> Files:
+        return {file.name: self.fetcher.fetch(file.source, file.sha256) for file in wanted}
+
+    def _publish(self, name: str, entry: Entry, files: Files, photographs: Photographs) -> Manifest:
         with self.store.publish(name) as draft:
             self.say(name, "importing")
             found = IMPORTERS[entry.importer](files, draft.directory, entry.options)
             draft.fields.update(laid_over(found, entry.manifest), provenance=provenance(entry))
             if entry.choose_runner:
                 self.say(name, "choosing its runner")
-                self.prepare(draft)
+                self.prepare(draft, photographs)
             self.say(name, "publishing")
         assert draft.published is not None
         return draft.published

@@ -228,3 +228,110 @@ def test_every_item_gets_exactly_its_own_ending(work: list[tuple[int, bool]], bu
                 assert result.value == item * 2  # type: ignore[union-attr]
 
     asyncio.run(run())
+
+
+async def test_free_places_share_what_is_there_at_once() -> None:
+    gate = Gate()
+    b = batcher(gate, parallel=3, budget=4)
+    (task,) = await started(b.submit_all(range(7)))
+    assert gate.batches == [[0, 1, 2], [3, 4], [5, 6]]
+    gate.open.set()
+    assert [outcome.value for outcome in await task] == [0, 2, 4, 6, 8, 10, 12]
+
+
+async def test_a_share_never_exceeds_the_budget_and_a_free_place_takes_what_waits() -> None:
+    gates = [asyncio.Event() for _ in range(8)]
+    batches: list[list[int]] = []
+
+    async def execute(run: Any, items: list[int]) -> Any:
+        batches.append(items)
+        await gates[len(batches) - 1].wait()
+        return run(items)
+
+    b: MicroBatcher[int, int] = MicroBatcher(double, execute=execute, budget=4, parallel=2)
+    tasks = await started(b.submit_all(range(20)), b.submit(20))
+    assert batches == [[0, 1, 2, 3], [4, 5, 6, 7]]
+    gates[1].set()  # one place is free, the other works on
+    await asyncio.sleep(0.01)
+    assert batches[2:] == [[8, 9, 10, 11]]
+    for gate in gates:
+        gate.set()
+    assert [o.value for o in await tasks[0]] == [n * 2 for n in range(20)] and (await tasks[1]).value == 40
+
+
+async def test_no_place_stays_free_while_work_waits() -> None:
+    """Whatever comes and ends in whatever order, a place is free only when nothing waits."""
+    running: dict[int, asyncio.Event] = {}
+
+    async def execute(run: Any, items: list[int]) -> Any:
+        running[items[0]] = asyncio.Event()
+        await running[items[0]].wait()
+        del running[items[0]]
+        return run(items)
+
+    b: MicroBatcher[int, int] = MicroBatcher(double, execute=execute, budget=3, parallel=2)
+    tasks: list[asyncio.Task[Any]] = []
+    for number in range(60):
+        tasks += await started(b.submit(number))
+        if number % 3 == 2:
+            next(iter(running.values())).set()
+        for _ in range(6):
+            await asyncio.sleep(0)
+        assert len(running) == 2 or not b._waiting
+    while not all(task.done() for task in tasks):
+        for event in running.values():
+            event.set()
+        await asyncio.sleep(0)
+    assert [task.result().value for task in tasks] == [n * 2 for n in range(60)]
+
+
+async def test_alone_means_one_batch_and_nobody_behind_it() -> None:
+    gate = Gate()
+    b = batcher(gate, budget=1)
+    assert not b.alone
+    tasks = await started(b.submit(1))
+    assert b.alone
+    tasks += await started(b.submit(2))
+    assert not b.alone
+    gate.open.set()
+    assert [outcome.value for outcome in await asyncio.gather(*tasks)] == [2, 4]
+
+
+async def test_two_batches_beside_each_other_are_not_alone() -> None:
+    gate = Gate()
+    b = batcher(gate, parallel=2)
+    (task,) = await started(b.submit_all([1, 2]))
+    assert gate.batches == [[1], [2]] and not b.alone
+    gate.open.set()
+    await task
+
+
+async def test_the_first_error_takes_back_what_still_waits() -> None:
+    gate = Gate()
+    b = batcher(gate, budget=1)
+    (task,) = await started(b.submit_all([-1, 2, 3, 4]))
+    gate.open.set()
+    with pytest.raises(InvalidInput):
+        await task
+    assert (await b.submit(5)).value == 10
+    assert [4] not in gate.batches and gate.batches[-1] == [5]
+
+
+async def test_one_who_leaves_takes_all_of_his_along_and_nobody_elses() -> None:
+    gate = Gate()
+    b = batcher(gate, budget=2)
+    first, gone, last = await started(b.submit(0), b.submit_all([1, 2, 3]), b.submit(4))
+    gone.cancel()
+    gate.open.set()
+    assert (await first).value == 0 and (await last).value == 8
+    assert gate.batches == [[0], [4]]
+
+
+async def test_many_are_taken_in_whole_or_not_at_all() -> None:
+    gate = Gate()
+    b = batcher(gate, queue_limit=3, budget=1)
+    (task,) = await started(b.submit_all([1, 2, 3]))
+    with pytest.raises(Overloaded):
+        await b.submit_all([4, 5])
+    gate.open.set()
+    assert [outcome.value for outcome in await task] == [2, 4, 6] and gate.batches == [[1], [2], [3]]

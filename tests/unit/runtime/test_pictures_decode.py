@@ -174,3 +174,51 @@ def test_strips_do_not_show(mode: str, channels: int, monkeypatch: pytest.Monkey
     monkeypatch.setattr(decode_module, "STRIP_PIXELS", 9 * 5)
     assert np.array_equal(np.asarray(decode_module.flatten(image, channels)), np.asarray(whole))
     assert whole.mode == {1: "L", 3: "RGB"}[channels]
+
+
+@pytest.mark.parametrize(
+    ("side", "least", "wanted"), [(400, 0, 400), (400, 300, 400), (400, 200, 200), (400, 100, 100), (400, 20, 50)]
+)
+def test_a_jpeg_is_decoded_as_small_as_allowed(side: int, least: int, wanted: int) -> None:
+    encoded = encode(quarters(side * 2, side), "JPEG", quality=95, subsampling=0)
+    image = decode(encoded, 3, FIELD, least)
+    assert image.size == (wanted * 2, wanted)
+    assert close(image, quarters(wanted * 2, wanted))
+
+
+@pytest.mark.parametrize("format", ["PNG", "WEBP", "BMP", "GIF"])
+def test_other_formats_are_decoded_whole(format: str) -> None:
+    assert decode(encode(quarters(400, 200), format), 3, FIELD, 50).size == (400, 200)
+
+
+@pytest.mark.parametrize("orientation", [1, 3, 6, 8])
+def test_a_turned_jpeg_is_decoded_small_and_upright(orientation: int) -> None:
+    undo = {3: Image.Transpose.ROTATE_180, 6: Image.Transpose.ROTATE_90, 8: Image.Transpose.ROTATE_270}
+    turned = quarters(400, 200).transpose(undo[orientation]) if orientation in undo else quarters(400, 200)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    encoded = encode(turned, "JPEG", quality=95, subsampling=0, exif=exif)
+    image = decode(encoded, 3, FIELD, 100)
+    assert image.size == (200, 100) and close(image, quarters(200, 100))
+
+
+def test_a_truncated_jpeg_is_named_however_small_it_is_decoded() -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (512, 512, 3), np.uint8)
+    encoded = encode(Image.fromarray(noise), "JPEG")
+    with pytest.raises(InvalidInput, match="truncated"):
+        decode(encoded[: len(encoded) // 2], 3, FIELD, 64)
+
+
+@pytest.mark.parametrize("mode", ["L", "CMYK"])
+def test_other_jpeg_modes_are_decoded_small_too(mode: str) -> None:
+    encoded = encode(Image.new("RGB", (400, 200), "white").convert(mode), "JPEG", quality=95)
+    image = decode(encoded, 3, FIELD, 100)
+    assert image.size == (200, 100) and np.asarray(image).min() >= 250
+
+
+@pytest.mark.parametrize("format", ["WEBP", "PNG"])
+def test_only_the_first_frame_of_any_animation_counts(format: str) -> None:
+    frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
+    options = {"lossless": True} if format == "WEBP" else {}
+    encoded = encode(frames[0], format, save_all=True, append_images=frames[1:], **options)
+    assert np.asarray(decode(encoded, 3, FIELD))[0, 0].tolist() == [255, 0, 0]

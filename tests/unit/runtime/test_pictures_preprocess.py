@@ -75,3 +75,19 @@ def test_a_wrong_manifest_is_named(preprocessing: dict[str, object], told: str) 
     manifest = Manifest(name="m", version=1, tasks=("vision.classify",), preprocessing=preprocessing)
     with pytest.raises(PreconditionFailed, match=told):
         ImagePreprocessing.of(manifest)
+
+
+@pytest.mark.parametrize("invert", ["never", "always"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_normalisation_is_the_plain_formula_bit_by_bit(channels: int, invert: str) -> None:
+    mean, std = (123.675, 116.28, 103.53)[:channels], (58.395, 57.12, 57.375)[:channels]
+    recipe = ImagePreprocessing(
+        channels=channels, resize="exact", size=40, crop=0, mean=mean, std=std, invert=invert
+    )
+    image = clouds(40, 40).convert("L" if channels == 1 else "RGB")
+    values = np.asarray(image, np.float32).reshape(40, 40, channels)
+    values = 255 - values if invert == "always" else values
+    wanted = (values - np.array(mean, np.float32)) / np.array(std, np.float32)
+    got = recipe.apply(image)
+    assert got.dtype == np.float32 and got.flags.c_contiguous
+    np.testing.assert_array_equal(got, wanted.transpose(2, 0, 1))

@@ -10,7 +10,7 @@ from services.runtime.errors import InvalidInput, ModelNotFound
 from services.runtime.store import catalogue
 from services.runtime.store.catalogue import Entry, SourceFile
 from services.runtime.store.publish import Draft
-from services.runtime.store.pull import Puller
+from services.runtime.store.pull import Photographs, Puller
 from services.runtime.store.sources.fetcher import Fetcher, SourceChanged
 from services.runtime.store.store import ModelStore
 
@@ -31,7 +31,7 @@ class Setup:
             self.store, Fetcher(root / "cache"), self.prepare, lambda *told: self.said.append(told)
         )
 
-    def prepare(self, draft: Draft) -> None:
+    def prepare(self, draft: Draft, photographs: Photographs) -> None:
         self.prepared.append(draft.name)
         draft.fields["runner"] = "onnxruntime"
         draft.card["why"] = "faster"

@@ -1,0 +1,23 @@
+"""How long a runner takes for inputs, one call after another. Runs at publish time only."""
+
+import statistics
+import time
+from collections.abc import Sequence
+
+from services.runtime.runners.base import Arrays, Runner
+
+REPEATS = 5
+
+
+def times(runner: Runner, samples: Sequence[Arrays]) -> list[float]:
+    """Median milliseconds of a call with each sample."""
+    return [round(_median_ms(runner, sample), 3) for sample in samples]
+
+
+def _median_ms(runner: Runner, sample: Arrays) -> float:
+    taken = []
+    for _ in range(REPEATS + 1):  # the first run warms up and is dropped
+        started = time.perf_counter()
+        runner.run(sample)
+        taken.append((time.perf_counter() - started) * 1000)
+    return statistics.median(taken[1:])
