@@ -16,7 +16,10 @@ FAULTS = {"Unavailable": grpc.StatusCode.UNAVAILABLE, "Exhausted": grpc.StatusCo
 
 
 class Faulty(grpc.GenericRpcHandler):
-    """`…/Die` and `…/StepSession` end the process, `…/Unavailable` and `…/Exhausted` the call; others answer."""
+    """`…/Die` and `…/StepSession` end the process, `…/Unavailable` and `…/Exhausted` the call.
+
+    `…/Remaining` tells the seconds that the caller still waits; others answer.
+    """
 
     def __init__(self, name: str, log: Path) -> None:
         self._name, self._log = name, log
@@ -31,6 +34,8 @@ class Faulty(grpc.GenericRpcHandler):
                 os._exit(9)
             if self._name == "bad" and method in FAULTS:
                 context.abort(FAULTS[method], "as told")
+            if method == "Remaining":
+                return str(context.time_remaining()).encode()
             return self._name.encode()
 
         return grpc.unary_unary_rpc_method_handler(answer) if details.method.startswith("/maas.") else None

@@ -2,9 +2,13 @@
 
 import base64
 import struct
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
+import skimage
 
 from tests.suite.conftest import Suite
 from tests.suite.envoy import Answer, Edge
@@ -70,6 +74,15 @@ def test_a_session_of_many_messages_both_ways(through: Suite) -> None:
     parts = through.grpcurl("maas.tokenization.v1.TokenizationService/DetokenizeStream", ids).messages
     assert "".join(part["text_delta"] for part in parts) == "Hello world!"
     assert parts[-1]["finished"]
+
+
+@pytest.mark.slow
+def test_tritonclient_infers(front: Edge) -> None:
+    script = Path(__file__).with_name("triton_script.py")
+    picture = Path(skimage.__file__).parent / "data" / "chelsea.png"
+    command = [sys.executable, str(script), front.address, str(picture)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert "class 282" in done.stdout, done.stdout + done.stderr
 
 
 def test_grpc_web_in_bytes_and_in_base64(front: Edge) -> None:

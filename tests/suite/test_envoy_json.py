@@ -1,6 +1,7 @@
 """Plain HTTP and JSON through the real Envoy, as curl sends them: every kind of call, errors, streams, limits."""
 
 import base64
+import http.client
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -94,7 +95,16 @@ def test_a_stream_is_a_message_a_line(front: Edge) -> None:
     parts = [json.loads(line) for line in answer.body.splitlines()]
     assert len(parts) > 1
     assert "".join(part["text_delta"] for part in parts) == "The capital of France is Paris."
+    assert {part["index"] for part in parts} == {0}, "a zero is told, too"
     assert parts[-1]["finish_reason"] == "FINISH_REASON_EOS"
+
+
+def test_a_stream_without_an_end_is_told_as_it_comes(front: Edge) -> None:
+    link = http.client.HTTPConnection(front.address, timeout=20)
+    link.request("GET", "/v1/model:watchModels?model=mnist-cnn")
+    first = json.loads(link.getresponse().readline())
+    assert first["model"]["name"] == "mnist-cnn"
+    link.close()
 
 
 def test_errors_keep_their_details(front: Edge) -> None:

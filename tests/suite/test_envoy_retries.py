@@ -64,5 +64,11 @@ def test_what_is_sent_again(between: tuple[Edge, Path], method: str, answers: li
     assert sorted(line.split()[1] for line in log.read_text().splitlines()) == tried
 
 
+def test_the_callers_deadline_goes_on(between: tuple[Edge, Path]) -> None:
+    with grpc.insecure_channel(between[0].address) as channel:
+        left = float(channel.unary_unary(f"{TOKENS}/Remaining")(b"", timeout=7))
+    assert 5 < left <= 7
+
+
 def test_round_robin_between_the_two(between: tuple[Edge, Path]) -> None:
     assert outcomes(between[0], f"{TOKENS}/Tokenize", 10) == ["bad"] * 5 + ["good"] * 5
