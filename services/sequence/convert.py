@@ -18,6 +18,8 @@ from services.sequence.models.encode import Floats, Ids
 from services.sequence.models.predict import unit_length
 
 TextRequest = sequence_service_pb2.ClassifyRequest | sequence_service_pb2.EmbedRequest
+# Classes that plain Python puts in order sooner than numpy does.
+FEW = 64
 
 
 def rows(model: SequenceModel, request: TextRequest, cut: bool = False) -> list[Ids]:
@@ -93,7 +95,7 @@ def classified_rows(
     model: SequenceModel, request: sequence_service_pb2.ClassifyRequest, outcome: Outcome[list[Array]]
 ) -> sequence_service_pb2.ClassifyResponse:
     """Class probabilities [K] of each row → labels, best first."""
-    results = _classifications(model, np.stack(outcome.value), request)
+    results = _classifications(model, outcome.value, request)
     return sequence_service_pb2.ClassifyResponse(
         results=results, served_by=served_by(model.manifest), timing=timing(outcome)
     )
@@ -103,7 +105,7 @@ def classified_streams(
     model: SequenceModel, request: sequence_service_pb2.ClassifyRequest, outcome: Outcome[list[Floats]]
 ) -> sequence_service_pb2.ClassifyResponse:
     """Scores [T, K] of each series → labels by their mean over its steps, and the steps' own if asked for."""
-    results = _classifications(model, np.stack([_mean_classes(scores) for scores in outcome.value]), request)
+    results = _classifications(model, [_mean_classes(scores) for scores in outcome.value], request)
     if request.step_scores:
         for result, scores in zip(results, outcome.value, strict=True):
             result.step_scores.extend(scores[:, 0].tolist())
@@ -120,20 +122,29 @@ def _mean_classes(scores: Floats) -> Floats:
 
 
 def _classifications(
-    model: SequenceModel, scores: Floats, request: sequence_service_pb2.ClassifyRequest
+    model: SequenceModel, rows: Sequence[Array], request: sequence_service_pb2.ClassifyRequest
 ) -> list[sequence_pb2.Classification]:
-    """Scores [B, K] → the best labels of each row, in one go: a call may bring many short rows."""
-    classes = scores.shape[1]
-    best = np.argsort(-scores, axis=1, kind="stable")[:, : request.top_k if request.HasField("top_k") else classes]
-    found = zip(best.tolist(), np.take_along_axis(scores, best, axis=1).tolist(), strict=True)
+    """Scores [K] of each row → its best labels."""
+    classes = len(rows[0])
+    top_k = request.top_k if request.HasField("top_k") else classes
     names = [*model.labels, *map(str, range(len(model.labels), classes))]
     label = sequence_pb2.Label
     return [
         sequence_pb2.Classification(
-            labels=[label(index=i, name=names[i], score=score) for i, score in zip(row, values, strict=True)]
+            labels=[label(index=i, name=names[i], score=score) for i, score in best_first(row, top_k)]
         )
-        for row, values in found
+        for row in rows
     ]
+
+
+def best_first(scores: Array, count: int) -> list[tuple[int, float]]:
+    """Index and value of the `count` largest of [K]; equals stand in the order of their index."""
+    values = scores.tolist()
+    if len(values) > FEW:
+        order = np.argsort(-scores, kind="stable")[:count].tolist()
+    else:
+        order = sorted(range(len(values)), key=values.__getitem__, reverse=True)[:count]
+    return [(index, values[index]) for index in order]
 
 
 def step_ms(manifest: Manifest) -> float:

@@ -1,6 +1,7 @@
 """Series of maas.sequence.v1 ↔ standard scores, for nets that read whole series. Computes nothing."""
 
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -30,7 +31,7 @@ def series_rows(model: SequenceModel, batch: tensor_pb2.SeriesBatch) -> list[Flo
         for one, field in zip(batch.values, fields, strict=True)
     ]
     scores = model.scaling.apply(_finite(read, fields))
-    ends = np.cumsum([len(values) for values in read]).tolist()
+    ends = accumulate(map(len, read))
     return [scores[end - len(values) : end] for values, end in zip(read, ends, strict=True)]
 
 

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
 
+LONG = 32768  # values
+
 
 @dataclass(frozen=True)
 class Scaling:
@@ -33,8 +35,10 @@ class Scaling:
         return cls(tuple(preprocessing.get("mean", (0.0,))), tuple(preprocessing.get("std", (1.0,))))
 
     def apply(self, values: NDArray[Any]) -> Floats:
-        """[..., features] in the data's unit → standard scores, float32."""
-        mean, std = self._arrays
+        """[..., steps, features] in the data's unit → standard scores, float32."""
+        mean, std = self._long
+        steps = values.shape[-2] if values.ndim > 1 else 0
+        mean, std = (mean[:steps], std[:steps]) if 0 < steps <= len(mean) else self._arrays
         scores: Floats = (values.astype(np.float32, copy=False) - mean) / std
         return scores
 
@@ -46,6 +50,12 @@ class Scaling:
     @cached_property
     def _arrays(self) -> tuple[Floats, Floats]:
         return np.asarray(self.mean, np.float32), np.asarray(self.std, np.float32)
+
+    @cached_property
+    def _long(self) -> tuple[Floats, Floats]:
+        """Both for many steps: where the last axis is short, numpy spends its time between the rows."""
+        mean, std = (np.tile(part, (LONG // part.size, 1)) for part in self._arrays)
+        return mean, std
 
     def fields(self) -> dict[str, list[float]]:
         """Entries of the manifest's `preprocessing`."""
