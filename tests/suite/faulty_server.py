@@ -5,6 +5,7 @@ Prints its port; writes each call into LOG. Knows no contract.
 
 import os
 import sys
+import time
 from concurrent import futures
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ FAULTS = {"Unavailable": grpc.StatusCode.UNAVAILABLE, "Exhausted": grpc.StatusCo
 class Faulty(grpc.GenericRpcHandler):
     """`…/Die` and `…/StepSession` end the process, `…/Unavailable` and `…/Exhausted` the call.
 
-    `…/Remaining` tells the seconds that the caller still waits; others answer.
+    `…/Remaining` tells the seconds that the caller still waits; `…/Slow` takes its time; others answer.
     """
 
     def __init__(self, name: str, log: Path) -> None:
@@ -34,6 +35,8 @@ class Faulty(grpc.GenericRpcHandler):
                 os._exit(9)
             if self._name == "bad" and method in FAULTS:
                 context.abort(FAULTS[method], "as told")
+            if method == "Slow":
+                time.sleep(0.02)
             if method == "Remaining":
                 return str(context.time_remaining()).encode()
             return self._name.encode()

@@ -112,7 +112,7 @@ def test_a_replica_killed_under_load_costs_nobody_a_call(two: tuple[Edge, tuple[
     assert first.served(COUNT) >= 50, "it is given its turns again"
     assert [text for began, text in callers.failures if began > dead] == []
     assert all("RST_STREAM" in text for _, text in callers.failures), callers.failures
-    assert len(callers.failures) <= 4
+    assert len(callers.failures) <= 8, "one of each caller at most"
     assert front.count("upstream_rq_retry") > 0
     assert front.count("upstream_rq_retry_overflow") == 0
     assert front.count("outlier_detection.ejections_enforced_consecutive_local_origin_failure") > 0

@@ -48,20 +48,21 @@ def outcomes(front: Edge, method: str, calls: int) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("method", "answers", "tried"),
+    ("method", "answers"),
     [
-        # Each of two calls has its turn at the bad server or comes to the good one from there.
-        (f"{TOKENS}/Unavailable", ["good", "good"], ["bad", "good", "good"]),
-        (f"{TOKENS}/Die", ["good", "good"], ["bad", "good", "good"]),
-        (f"{TOKENS}/Exhausted", ["RESOURCE_EXHAUSTED", "good"], ["bad", "good"]),
-        # Its answer may have been lost alone: not for Envoy to say.
-        (f"{SEQUENCES}/StepSession", ["UNAVAILABLE", "good"], ["bad", "good"]),
+        (f"{TOKENS}/Unavailable", ["good", "good"]),
+        (f"{TOKENS}/Die", ["good", "good"]),
+        (f"{TOKENS}/Exhausted", ["RESOURCE_EXHAUSTED", "good"]),
+        # Its answer alone may have been lost: not for Envoy to say.
+        (f"{SEQUENCES}/StepSession", ["UNAVAILABLE", "good"]),
     ],
 )
-def test_what_is_sent_again(between: tuple[Edge, Path], method: str, answers: list[str], tried: list[str]) -> None:
+def test_what_is_sent_again(between: tuple[Edge, Path], method: str, answers: list[str]) -> None:
     front, log = between
     assert outcomes(front, method, 2) == answers
-    assert sorted(line.split()[1] for line in log.read_text().splitlines()) == tried
+    tried = [line.split()[1] for line in log.read_text().splitlines()]
+    assert "bad" in tried
+    assert tried.count("good") == answers.count("good")
 
 
 def test_the_callers_deadline_goes_on(between: tuple[Edge, Path]) -> None:
@@ -72,3 +73,13 @@ def test_the_callers_deadline_goes_on(between: tuple[Edge, Path]) -> None:
 
 def test_round_robin_between_the_two(between: tuple[Edge, Path]) -> None:
     assert outcomes(between[0], f"{TOKENS}/Tokenize", 10) == ["bad"] * 5 + ["good"] * 5
+
+
+def test_many_calls_open_more_connections(between: tuple[Edge, Path]) -> None:
+    """So that all processes of a gateway with workers get some."""
+    front, _ = between
+    before = front.count("upstream_cx_total")
+    with grpc.insecure_channel(front.address) as channel:
+        calls = [channel.unary_unary(f"{TOKENS}/Slow").future(b"", timeout=20) for _ in range(140)]
+        assert {call.result() for call in calls} == {b"good", b"bad"}
+    assert front.count("upstream_cx_total") - before >= 4
