@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,7 @@ from services.runtime.runners.samples import concrete_shape, synthesise
 from services.runtime.store.manifest import Manifest, TensorSpec
 from services.vision.explain import Explainer, Explanation, Question
 from services.vision.predict import Prediction, Predictor
-from services.vision.prepare import Picture, Prepared, Preparer, Recipe
+from services.vision.prepare import Picture, Prepared, Preparer, Recipe, block
 from services.vision.settings import VisionSettings
 
 if TYPE_CHECKING:
@@ -85,6 +85,14 @@ class VisionModel:
             prepared = await self._preparer.prepare(pictures, self.recipe, deadline)
             return await self._batcher.submit_all(prepared, deadline)
 
+    async def predict_block(
+        self, whole: Prepared, deadline: float | None, patient: bool = False
+    ) -> Outcome[Prediction]:
+        """One answer for all rows of a block. Raises as `predict` does."""
+        async with self._preparer.places.hold(len(whole.pixels), patient):
+            done = await self._batcher.submit(whole, deadline)
+        return replace(done, batch_size=done.value.together)
+
     async def _execute(self, run: Callable[..., list[Prediction | Exception]], batch: list[Prepared]) -> Any:
         alone = self._lanes.idle and self._batcher.alone
         return await self._lanes.run(run, batch, alone)
@@ -115,6 +123,10 @@ class VisionModel:
         (images,) = inputs.values()
         if len(images) > MAX_IMAGES:
             raise InvalidInput("inputs[0].shape", f"has {len(images)} pictures; at most {MAX_IMAGES} are taken")
+        whole = block(images, "inputs[0][{}]")
+        if whole is not None:
+            found = (await self.predict_block(whole, deadline)).value
+            return {"logits": found.logits, "features": found.features}
         rows = [Picture(f"inputs[0][{row}]", image) for row, image in enumerate(images)]
         answers = [outcome.value for outcome in await self.predict(rows, deadline)]
         return {

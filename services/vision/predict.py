@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 import numpy as np
 
@@ -13,11 +14,15 @@ from services.vision.prepare import Prepared
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Prediction:
-    """Of one picture: class probabilities and logits float32 [classes], pooled features float32 [width]."""
+    """Of one picture: class probabilities and logits float32 [classes], pooled features float32 [width].
+
+    Of a block, a row of each for a picture. `together`: pictures computed in the same batch.
+    """
 
     scores: Array
     logits: Array
     features: Array
+    together: int = 1
 
 
 class Predictor:
@@ -32,9 +37,10 @@ class Predictor:
         outputs = self._runner.run({self._input: stacked(batch)}, alone)
         logits, features = outputs["logits"], outputs["features"]
         scores = softmax(logits)
-        finite = np.logical_and(np.isfinite(scores).all(axis=1), np.isfinite(features).all(axis=1))
-        rows = zip(batch, finite, scores, logits, features, strict=True)
-        return [Prediction(*numbers) if fine else _overflown(item) for item, fine, *numbers in rows]
+        finite = np.logical_and(np.isfinite(scores).all(axis=1), np.isfinite(features).all(axis=1)).tolist()
+        found = Prediction(scores, logits, features, len(scores))
+        ends = accumulate(len(item.rows) for item in batch)
+        return [_answer(item, found, finite, end - len(item.rows)) for item, end in zip(batch, ends, strict=True)]
 
     def close(self) -> None:
         """Let go of the runner."""
@@ -42,10 +48,10 @@ class Predictor:
 
 
 def stacked(batch: Sequence[Prepared]) -> Array:
-    """float32 [N, C, H, W]; of one picture a view."""
+    """float32 [N, C, H, W]; of a lone item a view."""
     if len(batch) == 1:
-        return batch[0].pixels[np.newaxis]
-    return np.stack([item.pixels for item in batch])
+        return batch[0].rows
+    return np.concatenate([item.rows for item in batch])
 
 
 def softmax(logits: Array) -> Array:
@@ -56,5 +62,14 @@ def softmax(logits: Array) -> Array:
     return shares
 
 
-def _overflown(item: Prepared) -> InvalidInput:
-    return InvalidInput(item.field, "its values are so large that the model's answer is not finite")
+def _answer(item: Prepared, found: Prediction, finite: Sequence[bool], at: int) -> Prediction | Exception:
+    """The part of a batch's answer that begins at row `at`."""
+    end = at + len(item.rows)
+    if not all(finite[at:end]):
+        return _overflown(item.field.format(finite.index(False, at) - at))
+    part = slice(at, end) if item.pixels.ndim == 4 else at
+    return Prediction(found.scores[part], found.logits[part], found.features[part], found.together)
+
+
+def _overflown(field: str) -> InvalidInput:
+    return InvalidInput(field, "its values are so large that the model's answer is not finite")

@@ -24,6 +24,8 @@ P = ParamSpec("P")
 T = TypeVar("T")
 CHANNEL_COUNTS = (1, 3, 4)
 MOST_CHECKED_HERE = 3 * 224 * 224
+# Values of a block: beyond, its pictures are better shared out among the lanes.
+MOST_TOGETHER = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -36,10 +38,28 @@ class Picture:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Prepared:
-    """What waits for the device: float32 [channels, height, width]."""
+    """What waits for the device: float32 [channels, height, width], or a block of such rows.
+
+    `field` is the proto path for errors, with braces for the row in that of a block.
+    """
 
     field: str
     pixels: Pixels
+
+    @property
+    def rows(self) -> Pixels:
+        """float32 [N, C, H, W]; of one picture a view."""
+        return self.pixels if self.pixels.ndim == 4 else self.pixels[np.newaxis]
+
+
+def block(rows: Array, field: str) -> Prepared | None:
+    """float32 [N, C, H, W] to be computed and answered together, if they are few values and finite.
+
+    A tiny net answers all of them sooner than one is handed about. `field` has braces for the row.
+    """
+    if rows.size > MOST_TOGETHER or not np.isfinite(rows).all():
+        return None
+    return Prepared(field, rows)
 
 
 @dataclass(frozen=True, slots=True)

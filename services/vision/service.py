@@ -13,6 +13,7 @@ from services.runtime.context import current, enter
 from services.runtime.host import ModelHost
 from services.runtime.overlap import overlapped
 from services.vision import convert
+from services.vision.form import form
 from services.vision.model import VisionModel
 from services.vision.places import Places
 from services.vision.prepare import Picture
@@ -69,6 +70,10 @@ class VisionService(vision_service_pb2_grpc.VisionServiceServicer):
     ) -> vision_service_pb2.ClassifyResponse:
         with self._host.lease(request.model, request.version, "vision.classify") as model:
             count = convert.top_k(request, model, prefix)
+            whole = form(model.recipe.shape).read(request.images, f"{prefix}images")
+            if whole is not None:
+                outcome = await model.predict_block(whole, current().deadline, patient)
+                return convert.classified_rows(outcome, model, count)
             answers = await model.predict(await _read(request.images, prefix), current().deadline, patient)
             return convert.classified(answers, model, count)
 

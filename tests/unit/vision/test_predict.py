@@ -62,3 +62,21 @@ def test_best_is_the_head_of_a_stable_sort(scores: list[float], data: st.DataObj
     count = data.draw(st.integers(1, len(scores)))
     got = best(np.array(scores, np.float32), count)
     assert got == sorted(range(len(scores)), key=lambda index: (-scores[index], index))[:count]
+
+
+def block(*values: float) -> Prepared:
+    return Prepared("images[{}].pixels", np.stack([np.full((1, 2, 2), value, np.float32) for value in values]))
+
+
+def test_a_block_and_a_picture_share_a_batch_and_each_gets_its_own() -> None:
+    first, whole, last = Predictor(Sums(), MANIFEST).run([prepared(7), block(1, 2, 3), prepared(9)])
+    assert isinstance(first, Prediction) and isinstance(whole, Prediction) and isinstance(last, Prediction)
+    assert first.features.tolist() == [7] * 4 and last.features.tolist() == [9] * 4
+    assert whole.features[:, 0].tolist() == [1, 2, 3] and whole.scores.shape == (3, 2)
+    assert [answer.together for answer in (first, whole, last)] == [5, 5, 5]
+
+
+def test_a_block_s_row_that_is_not_finite_is_named_and_harms_no_neighbour() -> None:
+    first, whole, last = Predictor(Sums(), MANIFEST).run([prepared(7), block(1, 2, np.inf), prepared(9)])
+    assert isinstance(first, Prediction) and isinstance(last, Prediction)
+    assert isinstance(whole, InvalidInput) and whole.violations[0].field == "images[2].pixels"
