@@ -168,9 +168,16 @@ def test_administration_is_refused_whatever_it_comes_as(suite: Suite, front: Edg
         kinds = ("application/grpc", "application/grpc-web+proto", "application/json")
         answers = [front.send("POST", f"/{method}", bytes(5), {"content-type": kind}) for kind in kinds]
         assert [a.headers.get("grpc-status", a.status) for a in answers] == ["7", "7", 404]
-    inner = front.send("POST", "/maas.internal.v1.EnvelopeService/Exchange", bytes(5), {"content-type": kinds[0]})
-    assert inner.headers["grpc-status"] == "12"
+    for inner in ("maas.internal.v1.EnvelopeService/Exchange", "grpc.channelz.v1.Channelz/GetServers"):
+        assert front.send("POST", f"/{inner}", bytes(5), {"content-type": kinds[0]}).headers["grpc-status"] == "12"
     assert suite.grpcurl("maas.model.v1.ModelService/GetModel", {"model": "mnist-cnn"}).code == 0
+
+
+def test_nobody_outside_steers_envoy(front: Edge) -> None:
+    told = {"x_envoy_upstream_rq_timeout_ms": "1", "x_envoy_max_retries": "9", "x_envoy_retry_on": "5xx"}
+    answer = front.post("/v1/generation:generate", {"text": "A", "stopping": {"max_tokens": 8}}, **told)
+    assert answer.status == 200
+    assert not [name for name in answer.headers if name.startswith("x-envoy")]
 
 
 def test_a_probe_of_envoy_itself(front: Edge) -> None:
