@@ -17,6 +17,10 @@ from gateway.relay import FAULTS, Metadata, carried, relay
 from services.runtime.context import current
 from services.runtime.errors import ServiceError
 
+# What grpc.aio says of a call that it could not write to, when that comes before the status that explains it.
+LOST = StatusCode.INTERNAL, "Internal error from Core"
+LOST_TRIES, LOST_WAIT_S = 100, 0.005
+
 Announce = Callable[[Metadata], Awaitable[None]]
 
 
@@ -124,7 +128,7 @@ async def _messages(stream: Any, announce: Announce) -> AsyncGenerator[bytes, No
                 announced = True
             yield message
     except aio.AioRpcError as error:
-        end = ends[0] if ends else error
+        end = await settled(stream, ends[0] if ends else error)
         # A service may end well with more still being sent: then it was the write that failed, not the call.
         if end.code() is not StatusCode.OK:
             raise end from None
@@ -133,6 +137,16 @@ async def _messages(stream: Any, announce: Announce) -> AsyncGenerator[bytes, No
     finally:
         stream.cancel()
     current().trailing.extend(carried(end.trailing_metadata()))
+
+
+async def settled(stream: Any, end: aio.AioRpcError) -> aio.AioRpcError:
+    """`end`, or where only a failed write tells that the call is over, the status that follows on its heels."""
+    for _ in range(LOST_TRIES):
+        if (end.code(), end.details()) != LOST:
+            break
+        await asyncio.sleep(LOST_WAIT_S)
+        end = _end_of(stream)
+    return end
 
 
 def _end_of(stream: Any) -> aio.AioRpcError:
