@@ -54,10 +54,12 @@ def export(module: nn.Module, manifest: Manifest, path: Path) -> None:
     """The net as ONNX; what torch's exporter cannot follow is written here. Raises OnnxExporterError."""
     # Imported here: only who publishes needs ONNX's tools.
     from services.runtime.runners.export import export as traced
-    from services.sequence.models import lstm_graph
+    from services.sequence.models import g2p_graph, lstm_graph
 
     if isinstance(module, lstm.LstmClassifier):
         lstm_graph.export(module, manifest, path)
+    elif isinstance(module, g2p.GraphemeToPhoneme):
+        g2p_graph.export(module, manifest, path)
     else:
         traced(module, manifest, path)
 
