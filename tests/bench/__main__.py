@@ -17,13 +17,17 @@ from tests.bench import hop, vision
 from tests.bench.generation import run as generation
 from tests.bench.options import Options
 from tests.bench.peers.catalogue import PEERS
+from tests.bench.serving import run as serving
+from tests.bench.serving.peers import SERVERS
 from tests.bench.table import Table, append, machine
 
 PARTS: Mapping[str, Callable[[Options], Awaitable[list[Table]]]] = {
     "gateway": hop.run,
     "generation": generation.run,
     "vision": vision.run,
+    "serving": serving.run,
 }
+KNOWN = {"peers": {*PEERS, *SERVERS}, "jobs": {*serving.JOBS, serving.PROCESSES}}
 
 # Columns of a terminal that every table fits; also what a file or a pipe gets.
 WIDTH = 120
@@ -37,16 +41,24 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, help="compute threads of services and floors (default: as served)")
     parser.add_argument("--store", type=Path, default=Path(".maas/store"), help="the models")
     parser.add_argument("--home", type=Path, default=Path(".maas/bench"), help="where results and logs go")
-    parser.add_argument("--peers", help=f"of generation, by commas, made if need be: {', '.join(PEERS)}")
+    parser.add_argument("--peers", help=f"by commas, made if need be: {', '.join((*PEERS, *SERVERS))}")
+    parser.add_argument("--jobs", help=f"of serving, by commas: {', '.join((*serving.JOBS, serving.PROCESSES))}")
     parser.add_argument("--precision", default="auto", help="of our own generation (default: auto)")
     given = parser.parse_args()
-    given.peers = None if given.peers is None else tuple(filter(None, given.peers.split(",")))
-    unknown = sorted(set(given.parts) - PARTS.keys() | set(given.peers or ()) - PEERS.keys())
+    given.peers, given.jobs = (
+        None if one is None else tuple(filter(None, one.split(","))) for one in (given.peers, given.jobs)
+    )
+    asked = [(given.parts, set(PARTS)), (given.peers, KNOWN["peers"]), (given.jobs, KNOWN["jobs"])]
+    unknown = sorted(one for wish, known in asked for one in set(wish or ()) - known)
     if unknown or given.seconds <= 0 or given.repeat < 1 or (given.threads or 1) < 1:
         parser.error(f"unknown: {', '.join(unknown)}" if unknown else "give positive numbers")
     if not ModelStore(given.store).names():
         parser.error(f"no models in {given.store}: run `make models`")
     return given
+
+
+def _listed(text: str | None) -> tuple[str, ...] | None:
+    return None if text is None else tuple(filter(None, text.split(",")))
 
 
 async def measure(given: argparse.Namespace, console: Console) -> None:
@@ -57,6 +69,7 @@ async def measure(given: argparse.Namespace, console: Console) -> None:
         *(store, given.home, given.seconds, given.repeat, given.threads),
         tell=lambda _: None,
         peers=given.peers,
+        jobs=given.jobs or (),
         precision=given.precision,
     )
     asked = {"seconds": given.seconds, "repeat": given.repeat, "threads": given.threads}

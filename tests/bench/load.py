@@ -24,13 +24,18 @@ class Sample:
     cpu_us: float = 0.0
 
 
-async def measure(call: Call, in_flight: int, seconds: float, cpu_s: Callable[[], float] | None = None) -> Sample:
-    """Keeps `in_flight` calls going; the first, unmeasured part warms up. A call that fails ends the benchmark."""
+async def measure(
+    call: Call, in_flight: int, seconds: float, cpu_s: Callable[[], float] | None = None, units: int = 1
+) -> Sample:
+    """Keeps `in_flight` calls of `units` each going; the first, unmeasured part warms up.
+
+    A call that fails ends the benchmark.
+    """
     await _drive(call, in_flight, min(WARM_UP_S, WARM_UP_SHARE * seconds))
     used, began = cpu_s() if cpu_s else 0.0, perf_counter()
     latencies = await _drive(call, in_flight, seconds)
     elapsed, used = perf_counter() - began, (cpu_s() if cpu_s else 0.0) - used
-    return sample(latencies, len(latencies), elapsed, used)
+    return sample(latencies, units * len(latencies), elapsed, used)
 
 
 def sample(latencies_s: Iterable[float], units: int, elapsed_s: float, cpu_s: float = 0.0) -> Sample:

@@ -9,7 +9,8 @@ from pathlib import Path
 class Options:
     """`seconds` a point, `repeat` rounds; `threads` None = as the services choose; `tell` hears how far it is.
 
-    For generation: `peers` None = those that are installed; `precision` of our own engine.
+    `peers` None = those that are installed. `precision` of our own engine is for generation, `jobs`
+    for serving: none = all.
     """
 
     store: Path
@@ -19,6 +20,7 @@ class Options:
     threads: int | None
     tell: Callable[[str], None]
     peers: tuple[str, ...] | None = None
+    jobs: tuple[str, ...] = ()
     precision: str = "auto"
 
     @property

@@ -13,10 +13,10 @@ from cli import program
 from cli.ports import any_free
 from cli.program import Program
 from cli.supervisor import tail
+from tests.bench import family
 
 HOST = "127.0.0.1"
 START_S, STOP_S = 120.0, 30.0
-TICKS_A_SECOND = os.sysconf("SC_CLK_TCK")
 # Nobody asks the metrics port here, and nobody else is routed to these servers.
 OVERRIDES = {"MAAS_METRICS_PORT": "0", "MAAS_LAME_DUCK_S": "0"}
 
@@ -34,9 +34,8 @@ class Server:
         return self.program.address
 
     def cpu_s(self) -> float:
-        """CPU seconds, user and system, of all its threads so far (proc(5), stat fields 14 and 15)."""
-        values = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(values[11]) + int(values[12])) / TICKS_A_SECOND
+        """CPU seconds, user and system, of all its threads and of all it started, so far."""
+        return family.cpu_s([self.process.pid])
 
     async def ready(self) -> None:
         """Waits until it serves. RuntimeError with the end of its log if it dies or never does."""
@@ -49,7 +48,8 @@ class Server:
         raise RuntimeError(f"{self.program.name} does not serve; {self.log} ends:\n{tail(self.log)}")
 
     async def stop(self) -> None:
-        """SIGTERM, and SIGKILL where that does not help."""
+        """SIGTERM, and SIGKILL where that does not help; what it started and left behind goes too."""
+        started = family.pids(self.process.pid)[1:]
         if self.process.returncode is None:
             self.process.send_signal(signal.SIGTERM)
         try:
@@ -57,6 +57,7 @@ class Server:
         except TimeoutError:
             self.process.kill()
             await self.process.wait()
+        family.end(started)
 
 
 def suite(store: Path, redis_url: str = "", extra: Mapping[str, str] | None = None) -> dict[str, Program]:

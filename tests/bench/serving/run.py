@@ -1,0 +1,39 @@
+"""Has the jobs done one after the other; hands over their tables and the plot."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import UTC, datetime
+
+from tests.bench.options import Options
+from tests.bench.serving import cached, lone, peers, pictures, plot, processes, report, rows, tokens
+from tests.bench.serving.report import Result
+from tests.bench.serving.stand import Bench
+from tests.bench.table import Table
+
+PROCESSES = "processes"
+JOBS: Mapping[str, Callable[[Bench], Awaitable[list[Result]]]] = {
+    "pictures": pictures.run,
+    "rows": rows.run,
+    "cached": cached.run,
+    "tokens": tokens.run,
+    "lone": lone.run,
+}
+
+
+async def run(options: Options) -> list[Table]:
+    """A table for each result, all of them in short, the processes, and who was there."""
+    ready, missing = await peers.prepare(options)
+    bench = Bench(options, ready, missing)
+    results: list[Result] = []
+    for name in options.jobs or JOBS:
+        if name in JOBS:
+            results += await JOBS[name](bench)
+    tables = [report.figures(result) for result in results]
+    tables += [report.best(results)] if results else []
+    if PROCESSES in (options.jobs or (PROCESSES,)):
+        tables.append(await processes.run(bench))
+    versions = {name: peers.SERVERS[name].version(options.peers_root) for name in ready}
+    if results:
+        plot.draw(
+            results, ", ".join(versions.values()), options.home / f"serving-{datetime.now(UTC):%Y-%m-%dT%H%M}.png"
+        )
+    return [*tables, report.absences(missing, versions)]
