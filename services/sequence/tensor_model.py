@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 
 import numpy as np
 
@@ -26,13 +27,13 @@ class TensorModel(SequenceModel):
 
     oip_rows = MOST_ROWS
 
-    @property
+    @cached_property
     def oip_inputs(self) -> Sequence[TensorSpec]:
         if encode.is_series(self.manifest):
             return [series_input(self.manifest)]
         return [_frames(self.manifest.inputs[0])] if self.net.state_specs else [TEXT]
 
-    @property
+    @cached_property
     def oip_outputs(self) -> Sequence[TensorSpec]:
         first = self.manifest.outputs[0]
         if encode.is_series(self.manifest):
@@ -44,7 +45,7 @@ class TensorModel(SequenceModel):
         name = "probabilities" if first.name == "logits" else "embedding"
         return [TensorSpec(name=name, dtype="FP32", shape=(-1, first.shape[-1]))]
 
-    @property
+    @cached_property
     def oip_labels(self) -> Mapping[str, Sequence[str]]:
         return {self.oip_outputs[0].name: self.labels}
 

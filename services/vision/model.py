@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -103,17 +104,17 @@ class VisionModel:
             (prepared,) = await self._preparer.prepare([picture], self.recipe, deadline)
         return await self._explainer.explain(prepared, question, deadline)
 
-    @property
+    @cached_property
     def oip_inputs(self) -> tuple[TensorSpec, ...]:
         """What the Open Inference Protocol takes: normalised pictures."""
         return tuple(_protocol(spec) for spec in self.manifest.inputs)
 
-    @property
+    @cached_property
     def oip_outputs(self) -> tuple[TensorSpec, ...]:
         """What it gives: logits and features."""
         return tuple(_protocol(spec) for spec in self.manifest.outputs)
 
-    @property
+    @cached_property
     def oip_labels(self) -> Mapping[str, Sequence[str]]:
         """The classes of the logits."""
         return {"logits": self.labels}

@@ -26,6 +26,12 @@ def test_tritonclient_with_pictures(suite: Suite, door: str) -> None:
     picture = Path(skimage.__file__).parent / "data" / "chelsea.png"
     said = run("triton_script.py", suite.address(door), str(picture))
     assert "class 282" in said and re.search("label .*cat", said) and "all well" in said
+    models = {
+        "efficientnet-lite0",
+        "mnist-cnn",
+        *(["g2p-en", "minilm-l6-v2", "silero-vad"] if door == "gateway" else []),
+    }
+    assert models <= set(re.findall(r"^models (.*)$", said, re.M)[0].split())
 
 
 @pytest.mark.parametrize("door", ["gateway", "sequence"])

@@ -6,6 +6,7 @@ import sys
 import numpy as np
 import tritonclient.grpc as triton
 from PIL import Image
+from tritonclient.utils import triton_to_np_dtype
 
 LITE, DIGITS = "efficientnet-lite0", "mnist-cnn"
 
@@ -73,6 +74,29 @@ def told(client: triton.InferenceServerClient) -> None:
     assert stats.inference_stats.compute_infer.ns > 0 and stats.last_inference
 
 
+def everything(client: triton.InferenceServerClient) -> None:
+    """Every model that is ready, by its metadata: each free axis 1, no sequence."""
+    ready = [model for model in client.get_model_repository_index().models if model.state == "READY"]
+    for model in ready:
+        metadata = client.get_model_metadata(model.name, model.version)
+        inputs = [
+            filled(tensor.name, [abs(axis) for axis in tensor.shape], tensor.datatype)
+            for tensor in metadata.inputs
+        ]
+        result = client.infer(model.name, inputs, model.version)
+        for tensor in metadata.outputs:
+            array = result.as_numpy(tensor.name)
+            wanted = [1 if axis == -1 else axis for axis in tensor.shape]
+            assert list(array.shape) == wanted, (model.name, tensor.name, array.shape)
+    print("models", *sorted(model.name for model in ready))
+
+
+def filled(name: str, shape: list[int], datatype: str) -> triton.InferInput:
+    text = np.full(shape, b"hello", dtype=np.object_)
+    array = text if datatype == "BYTES" else np.ones(shape, triton_to_np_dtype(datatype))
+    return triton.InferInput(name, shape, datatype).set_data_from_numpy(array)
+
+
 def load(client: triton.InferenceServerClient) -> None:
     def ready() -> set[str]:
         return {model.name for model in client.get_model_repository_index().models if model.state == "READY"}
@@ -93,6 +117,7 @@ def main(address: str, path: str) -> None:
         infer(client, image)
         stream(client, image)
         told(client)
+        everything(client)
         load(client)
     print("all well")
 

@@ -23,3 +23,9 @@ def test_whole_numbers_have_no_decimals(kind: type) -> None:
 
 def test_no_more_than_there_are() -> None:
     assert top(np.zeros((3, 2, 4), np.float32), 9, NAMES).shape == (3, 2, 4)
+
+
+def test_equal_values_keep_their_order_also_among_many() -> None:
+    scores = np.random.default_rng(0).integers(0, 3, 1000).astype(np.float32)
+    found = [tuple(map(float, text.split(b":"))) for text in top(scores, 1000, [])]
+    assert found == sorted(found, key=lambda pair: (-pair[0], pair[1]))
