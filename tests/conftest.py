@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from services.runtime.store.sources.fetcher import Fetcher
 from services.runtime.store.store import ModelStore
@@ -11,6 +12,10 @@ from tests.needs import needs
 
 CLIENTS = {"npm": ("npm",), "deb": ("apt-get", "dpkg-deb")}
 ROOT = Path(__file__).parent.parent
+
+# How long an example takes is the machine's affair, not the code's.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -1,5 +1,7 @@
 """`python -m services.tokenization`: settings → tokenizers → service → serve. Never imports torch."""
 
+from functools import partial
+
 from maas.tokenization.v1.tokenization_service_pb2_grpc import add_TokenizationServiceServicer_to_server
 from services.runtime.server import Floor, main
 from services.tokenization.model import TASK, files, load
@@ -11,7 +13,8 @@ from services.tokenization.settings import TokenizationSettings
 async def build(floor: Floor[TokenizationSettings]) -> None:
     """Adds the service, its models and its threads to a server floor."""
     pool = Pool(floor.settings.pool_threads)
-    host = floor.host("tokenization", load, {TASK: floor.settings.tokenize_model}, reads=files)
+    remembering = partial(load, floor.settings.word_memo_mib << 20)
+    host = floor.host("tokenization", remembering, {TASK: floor.settings.tokenize_model}, reads=files)
     floor.add(add_TokenizationServiceServicer_to_server, TokenizationService(host, pool))
     floor.on_close(pool.close)
 

@@ -1,6 +1,5 @@
 """Plain values → maas.tokenization.v1: replies. Knows no gRPC; `convert.py` is the other direction."""
 
-import struct
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -13,9 +12,10 @@ from services.runtime.text.encoded import Encoded, Input
 from services.runtime.text.incremental import IncrementalDecoder
 from services.runtime.text.tokenizer import Tokenizer
 from services.tokenization.convert import Conversation, sequences, skip_special_tokens, stream_ids
-from services.tokenization.encode import Check, Order, bounded_ids, encode, ids
+from services.tokenization.encode import ID_BYTES, Check, Order, bounded_ids, encode, ids
 from services.tokenization.model import TokenizationModel
 from services.tokenization.offsets import byte_positions
+from services.tokenization.words import Words, packed
 
 DECODED_AT_ONCE = 1 << 14  # ids; 20 ms
 
@@ -23,16 +23,16 @@ Place = Callable[[Encoded], Iterable[pb.Offset]]
 
 
 def encodings(
-    tokenizer: Tokenizer, order: Order, request: service_pb.TokenizeRequest, check: Check
+    words: Words, order: Order, request: service_pb.TokenizeRequest, check: Check
 ) -> service_pb.TokenizeResponse:
     """A reply with the encodings of `order`, in the columns that `request.include` names."""
     reply, include = service_pb.TokenizeResponse(), request.include
     if order.only_ids:
-        for row in bounded_ids(tokenizer, order, check):
+        for row in bounded_ids(words, order, check):
             _put_ids(reply.encodings.add(), row, include.packed_ids)
         return reply
     bytewise = include.offsets and request.offset_unit == pb.OFFSET_UNIT_BYTE
-    for text, encoded in zip(order.inputs, encode(tokenizer, order, check), strict=True):
+    for text, encoded in zip(order.inputs, encode(words, order, check), strict=True):
         _fill(reply.encodings.add(), encoded, _byte_places(text) if bytewise else _places, include)
     return reply
 
@@ -68,9 +68,9 @@ def pushed(
     return decoder.push_all(taken)
 
 
-def counts(tokenizer: Tokenizer, order: Order, check: Check) -> list[int]:
+def counts(words: Words, order: Order, check: Check) -> list[int]:
     """Tokens of each input."""
-    return [len(row) for row in ids(tokenizer, order, check)]
+    return [len(row) // ID_BYTES for row in ids(words, order, check)]
 
 
 def chat(template: ChatTemplate, wanted: Conversation, check: Check) -> tuple[str, list[int]]:
@@ -140,7 +140,7 @@ def _special_tokens(tokenizer: Tokenizer) -> list[service_pb.GetTokenizerRespons
 
 
 def _fill(encoding: pb.Encoding, encoded: Encoded, place: Place, include: pb.Include) -> None:
-    _put_ids(encoding, encoded.ids, include.packed_ids)
+    _put_ids(encoding, packed(encoded.ids), include.packed_ids)
     if include.tokens:
         encoding.tokens.extend(encoded.tokens)
     if include.offsets:
@@ -156,11 +156,11 @@ def _fill(encoding: pb.Encoding, encoded: Encoded, place: Place, include: pb.Inc
             _fill(encoding.overflowing.add(), window, place, include)
 
 
-def _put_ids(encoding: pb.Encoding, ids: Sequence[int], packed: bool) -> None:
-    if packed:
-        encoding.packed_ids = struct.pack(f"<{len(ids)}I", *ids)
+def _put_ids(encoding: pb.Encoding, row: bytes, as_bytes: bool) -> None:
+    if as_bytes:
+        encoding.packed_ids = row
     else:
-        encoding.ids.extend(ids)
+        encoding.ids.extend(memoryview(row).cast("I").tolist())
 
 
 def _places(encoded: Encoded) -> Iterable[pb.Offset]:

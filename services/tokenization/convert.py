@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from maas.common.v1 import tensor_pb2
 from maas.tokenization.v1 import tokenization_pb2 as pb
 from maas.tokenization.v1 import tokenization_service_pb2 as service_pb
-from services.runtime.errors import InvalidInput, PreconditionFailed
+from services.runtime.errors import InvalidInput
 from services.runtime.tensors import token_ids
 from services.runtime.text.chat import Message
 from services.runtime.text.encoded import Input
 from services.runtime.text.padding import Padding, Target
-from services.runtime.text.tokenizer import Tokenizer, require_ids
+from services.runtime.text.tokenizer import Tokenizer, require_digest, require_ids
 from services.runtime.text.truncation import Side, Strategy, Truncation
 from services.tokenization.encode import MAX_IDS, Order
 
@@ -70,7 +70,8 @@ def sequences(request: service_pb.DetokenizeRequest, tokenizer: Tokenizer) -> li
 
 
 def stream_ids(request: service_pb.DetokenizeStreamRequest, tokenizer: Tokenizer) -> list[int]:
-    """Checked ids of one stream message."""
+    """Checked ids of one stream message; errors as of `sequences`."""
+    require_digest(request.tokenizer_digest, tokenizer, "ids")
     ids = token_ids(request.ids, request.packed_ids, "packed_ids")
     require_ids(ids, tokenizer.vocab_size, "ids")
     return ids
@@ -113,11 +114,7 @@ def _inputs(request: service_pb.TokenizeRequest) -> tuple[Sequence[Input], str]:
 
 
 def _sequence(ids: tensor_pb2.TokenIds, tokenizer: Tokenizer, field: str) -> list[int]:
-    if ids.tokenizer_digest and ids.tokenizer_digest != tokenizer.digest:
-        raise PreconditionFailed(
-            f"{field}: ids were made by tokenizer {ids.tokenizer_digest}; this model's is {tokenizer.digest}",
-            reason="TOKENIZER_MISMATCH",
-        )
+    require_digest(ids.tokenizer_digest, tokenizer, field)
     values = token_ids(ids.values, ids.packed, field)
     require_ids(values, tokenizer.vocab_size, f"{field}.values")
     return values

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from services.runtime.errors import InvalidInput
 from services.runtime.text.encoded import Encoded, Input
 from services.runtime.text.padding import Padding, pad_to, padded_length
-from services.runtime.text.tokenizer import Tokenizer
 from services.runtime.text.truncation import Truncation, truncate, windows
+from services.tokenization.words import Words
 
 Check = Callable[[], None]
 """Raises when nobody waits for the answer any more; called between groups of texts."""
@@ -17,6 +17,7 @@ GROUP_CHARACTERS = 1 << 16  # read between two checks, unless one text is longer
 MAX_IDS = 1 << 22
 MAX_COLUMN_TOKENS = 1 << 19
 WINDOW_COST = 16  # tokens that a window's own objects weigh
+ID_BYTES = 4  # little-endian uint32
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,42 +48,42 @@ class Order:
         return sum(lengths) * overlap + padded
 
 
-def ids(tokenizer: Tokenizer, order: Order, check: Check) -> Iterator[list[int]]:
-    """The ids of each input, uncut. They are not counted: whoever keeps them does."""
+def ids(words: Words, order: Order, check: Check) -> Iterator[bytes]:
+    """The ids of each input as little-endian uint32, uncut. They are not counted: whoever keeps them does."""
     for group in _groups(order.inputs):
         check()
-        yield from tokenizer.encode_ids_batch(group, add_special_tokens=order.add_special_tokens)
+        yield from words.packed(group, order.add_special_tokens)
 
 
-def bounded_ids(tokenizer: Tokenizer, order: Order, check: Check) -> Iterator[list[int]]:
+def bounded_ids(words: Words, order: Order, check: Check) -> Iterator[bytes]:
     """`ids`, with InvalidInput once they are more than a reply may hold."""
     total = 0
-    for row in ids(tokenizer, order, check):
-        total += len(row)
+    for row in ids(words, order, check):
+        total += len(row) // ID_BYTES
         _check_total(total, MAX_IDS, order.field)
         yield row
 
 
-def encode(tokenizer: Tokenizer, order: Order, check: Check) -> Iterator[Encoded]:
+def encode(words: Words, order: Order, check: Check) -> Iterator[Encoded]:
     """Each input of `order` encoded, one at a time, once all are known to fit into a reply.
 
     Raises InvalidInput if they do not, or if truncation or padding cannot be honoured.
     """
-    size = _measure(tokenizer, order, check)
+    size = _measure(words, order, check)
     index = 0
     for group in _groups(order.inputs):
         check()
-        for each in tokenizer.encode_batch(group, add_special_tokens=order.add_special_tokens):
+        for each in words.tokenizer.encode_batch(group, add_special_tokens=order.add_special_tokens):
             cut = truncate(each, order.truncation, f"{order.field}[{index}]") if order.truncation else each
             yield pad_to(cut, size, order.padding) if order.padding else cut
             index += 1
 
 
-def _measure(tokenizer: Tokenizer, order: Order, check: Check) -> int:
+def _measure(words: Words, order: Order, check: Check) -> int:
     """The length to pad to. Counts ids alone: no column exists before every limit is checked."""
     sizes: list[tuple[int, int]] = []
     total = 0
-    for index, (first, second, added) in enumerate(_lengths(tokenizer, order, check)):
+    for index, (first, second, added) in enumerate(_lengths(words, order, check)):
         item = f"{order.field}[{index}]"
         if first + second > MAX_COLUMN_TOKENS:
             raise InvalidInput(item, f"has over {MAX_COLUMN_TOKENS} tokens; shorten it, or ask for its ids alone")
@@ -99,18 +100,16 @@ def _measure(tokenizer: Tokenizer, order: Order, check: Check) -> int:
     return length
 
 
-def _lengths(tokenizer: Tokenizer, order: Order, check: Check) -> Iterator[tuple[int, int, int]]:
+def _lengths(words: Words, order: Order, check: Check) -> Iterator[tuple[int, int, int]]:
     """Tokens of each input: first text, second text, special tokens around them."""
     empty: Input = "" if order.field == "texts" else ("", "")
-    bare, dressed = (
-        tokenizer.encode_ids_batch([empty], add_special_tokens=special)[0] for special in (False, True)
-    )
-    added = len(dressed) - len(bare) if order.add_special_tokens else 0
+    bare, dressed = (len(words.packed([empty], special)[0]) // ID_BYTES for special in (False, True))
+    added = dressed - bare if order.add_special_tokens else 0
     for group in _groups(order.inputs):
         check()
         firsts = [each if isinstance(each, str) else each[0] for each in group]
         seconds = [each[1] for each in group if not isinstance(each, str)]
-        rows = [len(row) for row in tokenizer.encode_ids_batch(firsts + seconds, add_special_tokens=False)]
+        rows = [len(row) // ID_BYTES for row in words.packed(firsts + seconds, False)]
         others = rows[len(firsts) :] or [0] * len(firsts)
         yield from ((first, second, added) for first, second in zip(rows, others, strict=False))
 

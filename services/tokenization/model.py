@@ -9,6 +9,7 @@ from services.runtime.store.manifest import Manifest
 from services.runtime.text import chat, tokenizer
 from services.runtime.text.chat import ChatTemplate, Message
 from services.runtime.text.tokenizer import Tokenizer
+from services.tokenization.words import Words
 
 TASK = "tokenization.tokenize"
 SAMPLE = "The quick brown fox, 12 times."
@@ -21,6 +22,7 @@ class TokenizationModel:
     manifest: Manifest
     tokenizer: Tokenizer
     template: ChatTemplate | None
+    words: Words
 
     def require_template(self) -> ChatTemplate:
         """The chat template, or PreconditionFailed if the model has none."""
@@ -47,11 +49,12 @@ def files(manifest: Manifest) -> list[str]:
     return [manifest.tokenizer.file] if manifest.tokenizer else []
 
 
-async def load(manifest: Manifest, directory: Path) -> TokenizationModel:
-    """Reads tokenizer and template of a version, on a thread."""
-    return await asyncio.to_thread(_load, manifest, directory)
+async def load(memo_bytes: int, manifest: Manifest, directory: Path) -> TokenizationModel:
+    """Reads tokenizer and template of a version, on a thread. `memo_bytes` is for the words it will remember."""
+    return await asyncio.to_thread(_load, memo_bytes, manifest, directory)
 
 
-def _load(manifest: Manifest, directory: Path) -> TokenizationModel:
+def _load(memo_bytes: int, manifest: Manifest, directory: Path) -> TokenizationModel:
     loaded = tokenizer.load(manifest, directory)
-    return TokenizationModel(manifest, loaded, chat.load(manifest.tokenizer, loaded))
+    template = chat.load(manifest.tokenizer, loaded)
+    return TokenizationModel(manifest, loaded, template, Words(loaded, memo_bytes))

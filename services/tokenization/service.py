@@ -24,7 +24,7 @@ class TokenizationService(TokenizationServiceServicer):
     async def Tokenize(self, request: pb.TokenizeRequest, context: aio.ServicerContext) -> pb.TokenizeResponse:
         with self._lease(request) as model:
             order = convert.order(request, model.tokenizer)
-            work = partial(answers.encodings, model.tokenizer, order, request)
+            work = partial(answers.encodings, model.words, order, request)
             done = await self._pool.run(work, order.size, len(order.inputs))
             return answers.tokenized(model, done)
 
@@ -41,7 +41,7 @@ class TokenizationService(TokenizationServiceServicer):
     ) -> pb.CountTokensResponse:
         with self._lease(request) as model:
             order = convert.count_order(request)
-            work = partial(answers.counts, model.tokenizer, order)
+            work = partial(answers.counts, model.words, order)
             done = await self._pool.run(work, order.size, len(order.inputs))
             return answers.counted(model, done)
 

@@ -78,7 +78,10 @@ async def test_chat_without_a_template_is_refused(served: Served) -> None:
 
 async def test_other_refusals(stub: Stub) -> None:
     ids = tensor_pb2.TokenIds(values=[1, 2], tokenizer_digest="sha256:other")
-    assert (await refusal(stub.Generate(Ask(token_ids=ids))))[0] is grpc.StatusCode.FAILED_PRECONDITION
+    score = service_pb.ScoreRequest(token_ids=ids)
+    for call in (stub.Generate(Ask(token_ids=ids)), joined(stub, Ask(token_ids=ids)), stub.Score(score)):
+        code, _, text = await refusal(call)
+        assert code is grpc.StatusCode.FAILED_PRECONDITION and "tokenizer sha256:other" in text
     assert (await refusal(stub.Generate(Ask(model="none", text=TEXT))))[0] is grpc.StatusCode.NOT_FOUND
     short = service_pb.ScoreRequest(token_ids=tensor_pb2.TokenIds(values=[5]))
     code, fields, _ = await refusal(stub.Score(short))

@@ -225,3 +225,9 @@ async def test_bad_questions_are_named(stub: Any, request_: pb.ExplainRequest, f
 
 async def test_without_a_classifier_it_is_not_found(stub: Any) -> None:
     await refused(stub.Explain(pb.ExplainRequest(text="me")), grpc.StatusCode.NOT_FOUND, said="bert-classify")
+
+
+async def test_ids_of_another_tokenizer_are_not_explained(stub: Any) -> None:
+    ids = TokenIds(values=[1], tokenizer_digest="sha256:other")
+    call = stub.Explain(pb.ExplainRequest(model="words", token_ids=ids))
+    await refused(call, grpc.StatusCode.FAILED_PRECONDITION, said="tokenizer sha256:other")

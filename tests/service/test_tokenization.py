@@ -324,6 +324,31 @@ async def test_other_refusals_carry_their_code(stub: Stub, call: Call, code: grp
     assert says in text
 
 
+async def test_a_stream_refuses_ids_of_another_tokenizer(stub: Stub) -> None:
+    own = (await stub.GetTokenizer(service_pb.GetTokenizerRequest())).tokenizer_digest
+    call = stub.DetokenizeStream()
+    await call.write(service_pb.DetokenizeStreamRequest(ids=[70], tokenizer_digest=own))
+    assert await call.read()
+    await call.write(service_pb.DetokenizeStreamRequest(ids=[70], tokenizer_digest="sha256:0"))
+    with pytest.raises(aio.AioRpcError) as error:
+        await call.read()
+    assert error.value.code() is grpc.StatusCode.FAILED_PRECONDITION
+    assert "sha256:0" in (error.value.details() or "")
+
+
+@pytest.mark.parametrize("model", ["chatty", "bert", "pieces"])
+async def test_remembered_words_change_no_answer(stub: Stub, model: str) -> None:
+    texts = [TEXT, "the quick brown fox", "", "don't stop [SEP] <|im_end|>", "the fox " * 300]
+    first = service_pb.TokenizeRequest(model=model, texts=texts)
+    packed = service_pb.TokenizeRequest(model=model, texts=texts, include=pb.Include(packed_ids=True))
+    columns = service_pb.TokenizeRequest(model=model, texts=texts, include=pb.Include(tokens=True))
+    expected = [list(encoding.ids) for encoding in (await stub.Tokenize(columns)).encodings]
+    for _ in range(2):
+        assert [list(encoding.ids) for encoding in (await stub.Tokenize(first)).encodings] == expected
+        rows = [encoding.packed_ids for encoding in (await stub.Tokenize(packed)).encodings]
+        assert [list(memoryview(row).cast("I")) for row in rows] == expected
+
+
 async def test_large_and_small_calls_at_once_get_their_own_answers(stub: Stub) -> None:
     texts = [f"{n} the quick brown fox " * 2000 for n in range(6)]
     calls = [

@@ -7,7 +7,7 @@ from typing import Any
 import tokenizers
 
 from services.runtime.store.manifest import TokenizerSpec
-from services.runtime.text import decoders
+from services.runtime.text import cuts, decoders
 from services.runtime.text.encoded import Encoded, Input
 from services.runtime.text.folds import Fold, SkippingFold
 from services.runtime.text.special import SpecialToken, SpecialTokens, named_id
@@ -31,6 +31,7 @@ class HuggingFaceTokenizer:
         self._literal.encode_special_tokens = True
         self._decoding = decoders.read(document.get("decoder"), self._parsing.decoder, self.token)
         self._special = SpecialTokens(_special_tokens(self._parsing))
+        self.cuts = cuts.of_document(document)
         self.digest = digest
         self.special_ids = frozenset(self._special.by_text.values())
         self.vocab_size = 1 + max(self._parsing.get_vocab(with_added_tokens=True).values())

@@ -1,14 +1,15 @@
 """A SentencePiece model behind the Tokenizer protocol. Knows no proto and no neural model."""
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
 import sentencepiece as library
-from sentencepiece.sentencepiece_model_pb2 import ModelProto  # type: ignore[attr-defined]
+from sentencepiece.sentencepiece_model_pb2 import ModelProto, TrainerSpec  # type: ignore[attr-defined]
 
 from services.runtime.store.manifest import TokenizerSpec
-from services.runtime.text import pieces
+from services.runtime.text import cuts, pieces
+from services.runtime.text.cuts import Cut
 from services.runtime.text.encoded import Encoded, Input, concatenate
 from services.runtime.text.folds import Fold, Piece, PieceFold
 from services.runtime.text.special import SpecialToken, SpecialTokens, named_id
@@ -36,6 +37,7 @@ class SentencePieceTokenizer:
         self.vocab_size: int = self._library.vocab_size()
         self._special = SpecialTokens(self._control_pieces())
         self.special_ids = frozenset(self._special.by_text.values())
+        self.cuts = _cuts(model, self._special.by_text)
         self.bos_id = named_id(self.token_id, "bos", spec.bos_token or self._piece(self._library.bos_id()))
         self.eos_id = named_id(self.token_id, "eos", spec.eos_token or self._piece(self._library.eos_id()))
         self.pad_id = named_id(self.token_id, "pad", spec.pad_token or self._piece(self._library.pad_id()))
@@ -143,3 +145,14 @@ def _opening(model: ModelProto) -> Literal["once", "empty", "never"]:
     if model.normalizer_spec.remove_extra_whitespaces:
         return "empty"
     return "once" if model.normalizer_spec.add_dummy_prefix else "never"
+
+
+def _cuts(model: ModelProto, controls: Iterable[str]) -> tuple[Cut, ...]:
+    """BPE without user-defined pieces, over a text that only has its spaces spelt and one put in front."""
+    rule, training = model.normalizer_spec, model.trainer_spec
+    kept = not rule.precompiled_charsmap and not rule.remove_extra_whitespaces
+    spaced = rule.escape_whitespaces and rule.add_dummy_prefix and not training.treat_whitespace_as_suffix
+    own = any(piece.type == ModelProto.SentencePiece.USER_DEFINED for piece in model.pieces)
+    if training.model_type != TrainerSpec.BPE or own or not (kept and spaced):
+        return ()
+    return cuts.of_pieces([piece.piece for piece in model.pieces], controls)

@@ -8,6 +8,7 @@ from typing import Protocol
 from services.runtime.errors import InvalidInput, PreconditionFailed
 from services.runtime.store.manifest import Manifest, TokenizerSpec
 from services.runtime.text import huggingface, sentencepiece
+from services.runtime.text.cuts import Cut
 from services.runtime.text.encoded import Encoded, Input
 from services.runtime.text.folds import Fold
 
@@ -49,6 +50,11 @@ class Tokenizer(Protocol):
     @property
     def special_tokens(self) -> Mapping[str, int]:
         """Control tokens by their spelling."""
+        ...
+
+    @property
+    def cuts(self) -> tuple[Cut, ...]:
+        """Where a text may be cut for `encode_ids` (specials parsed), coarse to fine; () = nothing is proved."""
         ...
 
     @property
@@ -127,6 +133,15 @@ def tokenizer_digest(data: bytes, spec: TokenizerSpec) -> str:
     """sha256 over the file's bytes and the canonical spec, as `sha256:<hex>`."""
     inner = hashlib.sha256(data).hexdigest() + spec.model_dump_json()
     return "sha256:" + hashlib.sha256(inner.encode()).hexdigest()
+
+
+def require_digest(given: str, tokenizer: Tokenizer, field: str) -> None:
+    """Raises PreconditionFailed when ids made by the tokenizer `given` are meant for another; "" = not said."""
+    if given and given != tokenizer.digest:
+        raise PreconditionFailed(
+            f"{field}: ids were made by tokenizer {given}; this model's is {tokenizer.digest}",
+            reason="TOKENIZER_MISMATCH",
+        )
 
 
 def require_ids(ids: Sequence[int], vocab_size: int, field: str = "ids") -> None:

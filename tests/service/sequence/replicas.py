@@ -22,8 +22,8 @@ from services.sequence.settings import SequenceSettings
 from tests.harness import running
 from tests.service.sequence.calls import step
 
-# Little time, so that tests need little of it.
-QUICK = {"session_checkpoint_steps": 8, "session_checkpoint_ms": 20}
+# Checkpoints come soon; Redis may take its time, as a busy machine does.
+QUICK = {"session_checkpoint_steps": 8, "session_checkpoint_ms": 20, "redis_operation_ms": 2000}
 
 
 @asynccontextmanager
@@ -51,6 +51,10 @@ def process(store: ModelStore, redis_url: str, *flags: str) -> Iterator[tuple["s
             yield child, next(line["address"] for line in lines if "address" in line)
         finally:
             child.kill()
+
+
+class Broken(Exception):
+    """The stream ended where an answer was awaited."""
 
 
 class Caller:
@@ -90,7 +94,9 @@ class Caller:
         call = stub.RunSession()
         opening = sequence_pb2.OpenSession(session_id=self.session_id, resume=self.safe is not None)
         await call.write(pb.RunSessionRequest(open=opening))
-        opened = (await call.read()).opened
+        if (reply := await call.read()) is aio.EOF:
+            raise Broken
+        opened = reply.opened
         assert opened.session_id == self.session_id
         self.last_step = opened.last_step
         self.learn(opened)
@@ -106,7 +112,8 @@ class Caller:
                 await call.write(pb.RunSessionRequest(step=step(sent, self.kept[sent])))
                 sent += 1
             reply = await call.read()
-            assert reply is not aio.EOF and reply.HasField("output"), reply
+            if reply is aio.EOF or not reply.HasField("output"):
+                raise Broken(reply)
             assert reply.output.step == awaited
             self.take(reply.output)
         return call

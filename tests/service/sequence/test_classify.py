@@ -143,3 +143,12 @@ async def test_text_classification_ranks_named_classes(tiny_store: Path) -> None
         audio = pb.ClassifyRequest(model="bert-classify")
         audio.series.values.append(packed(FRAMES[0]))
         await refused(stub.Classify(audio), grpc.StatusCode.INVALID_ARGUMENT, "series")
+
+
+async def test_ids_of_another_tokenizer_are_not_classified(tiny_store: Path) -> None:
+    chosen = SequenceSettings(port=0, store=tiny_store, lame_duck_s=0, drain_s=1, metrics_port=0)
+    async with running(chosen, build) as (channel, _):
+        request = pb.ClassifyRequest()
+        request.token_ids.sequences.add(values=[2], tokenizer_digest="sha256:other")
+        call = SequenceServiceStub(channel).Classify(request)
+        await refused(call, grpc.StatusCode.FAILED_PRECONDITION, said="tokenizer sha256:other")

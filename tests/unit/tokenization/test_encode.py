@@ -12,6 +12,7 @@ from services.runtime.text.tokenizer import Tokenizer
 from services.runtime.text.truncation import Truncation, truncate
 from services.tokenization import encode
 from services.tokenization.encode import Order
+from services.tokenization.words import Words
 from tests.unit.runtime.text.made import all_families
 
 TOKENIZER = all_families()["word_piece"]
@@ -51,7 +52,7 @@ class IdsAlone:
 )
 def test_a_reply_over_the_budget_is_refused_before_a_column_is_built(order: Order, field: str) -> None:
     with pytest.raises(InvalidInput, match=r"split the request|shorten it") as error:
-        list(encode.encode(IdsAlone(TOKENIZER), order, willing))  # type: ignore[arg-type]
+        list(encode.encode(Words(IdsAlone(TOKENIZER)), order, willing))  # type: ignore[arg-type]
     assert error.value.violations[0].field == field
 
 
@@ -60,7 +61,7 @@ def test_ids_alone_are_counted_as_they_come(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(encode, "GROUP_CHARACTERS", 40)
     counted = IdsAlone(TOKENIZER)
     with pytest.raises(InvalidInput, match="over 100 tokens"):
-        list(encode.bounded_ids(counted, Order(["x " * 20] * 50, "texts", True), willing))  # type: ignore[arg-type]
+        list(encode.bounded_ids(Words(counted), Order(["x " * 20] * 50, "texts", True), willing))  # type: ignore[arg-type]
     assert counted.encoded < 10
 
 
@@ -72,9 +73,9 @@ def test_a_few_at_a_time_give_what_the_whole_batch_gives(
 ) -> None:
     """Also checks that texts counted apart add up to the pair encoded together."""
     monkeypatch.setattr(encode, "GROUP_CHARACTERS", 8)
-    words, rule, longest = all_families()[family], Truncation(8, stride=1), Padding("longest", 0, "p")
+    tokenizer, rule, longest = all_families()[family], Truncation(8, stride=1), Padding("longest", 0, "p")
     field = "texts" if isinstance(inputs[0], str) else "pairs"
-    whole = words.encode_batch(inputs, add_special_tokens=special)
+    words, whole = Words(tokenizer, 1 << 20), tokenizer.encode_batch(inputs, add_special_tokens=special)
     cut = [truncate(each, rule) for each in whole]
     assert list(encode.encode(words, Order(inputs, field, special, columns=True), willing)) == whole
     order = Order(inputs, field, special, rule, longest)
@@ -95,5 +96,7 @@ def test_between_texts_the_caller_is_asked_for(work: Any) -> None:
 
     counted = IdsAlone(TOKENIZER)
     with pytest.raises(DeadlinePassed):
-        list(work(counted, Order(["x" * encode.GROUP_CHARACTERS] * 50, "texts", True, columns=True), leaving))
+        list(
+            work(Words(counted), Order(["x" * encode.GROUP_CHARACTERS] * 50, "texts", True, columns=True), leaving)
+        )
     assert counted.encoded <= 4

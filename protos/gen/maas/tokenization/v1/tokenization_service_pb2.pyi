@@ -443,12 +443,15 @@ class DetokenizeStreamRequest(_message.Message):
     SKIP_SPECIAL_TOKENS_FIELD_NUMBER: _builtins.int
     IDS_FIELD_NUMBER: _builtins.int
     PACKED_IDS_FIELD_NUMBER: _builtins.int
+    TOKENIZER_DIGEST_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """In the first message; later messages may leave them out."""
     version: _builtins.str
     skip_special_tokens: _builtins.bool
     packed_ids: _builtins.bytes
     """Little-endian uint32 instead of `ids`."""
+    tokenizer_digest: _builtins.str
+    """Digest of the tokenizer that made the ids of this message. Given and different: FAILED_PRECONDITION."""
     @_builtins.property
     def ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
     def __init__(
@@ -459,10 +462,11 @@ class DetokenizeStreamRequest(_message.Message):
         skip_special_tokens: _builtins.bool | None = ...,
         ids: _abc.Iterable[_builtins.int] | None = ...,
         packed_ids: _builtins.bytes = ...,
+        tokenizer_digest: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_skip_special_tokens", b"_skip_special_tokens", "skip_special_tokens", b"skip_special_tokens"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_skip_special_tokens", b"_skip_special_tokens", "ids", b"ids", "model", b"model", "packed_ids", b"packed_ids", "skip_special_tokens", b"skip_special_tokens", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_skip_special_tokens", b"_skip_special_tokens", "ids", b"ids", "model", b"model", "packed_ids", b"packed_ids", "skip_special_tokens", b"skip_special_tokens", "tokenizer_digest", b"tokenizer_digest", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__skip_special_tokens: _TypeAlias = _typing.Literal["skip_special_tokens"]  # noqa: Y015
     _WhichOneofArgType__skip_special_tokens: _TypeAlias = _typing.Literal["_skip_special_tokens", b"_skip_special_tokens"]  # noqa: Y015
