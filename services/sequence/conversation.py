@@ -1,8 +1,6 @@
 """Talking with a session: one RunSession stream, or one StepSession call. Knows not what a step computes."""
 
-import asyncio
 from collections.abc import AsyncIterator
-from typing import Any
 
 from maas.sequence.v1 import sequence_pb2
 from maas.sequence.v1.sequence_service_pb2 import (
@@ -14,6 +12,7 @@ from maas.sequence.v1.sequence_service_pb2 import (
 from services.runtime.batcher import Outcome
 from services.runtime.errors import InvalidInput, ServiceError, Unavailable
 from services.runtime.replies import served_by, timing
+from services.sequence.inbox import Inbox
 from services.sequence.models.encode import Floats
 from services.sequence.sessions import End
 from services.sequence.stepping import Held, Sessions
@@ -42,16 +41,18 @@ async def converse(
         text = "this server is about to stop; open the session at another"
         raise Unavailable(text, reason="DRAINING", retry_after_s=RETRY_AFTER_S)
     session = await sessions.open(first.open)
+    inbox = Inbox(sessions, session, requests)
     try:
         with sessions.lease(session) as model:
             yield RunSessionResponse(opened=status(sessions, session), served_by=served_by(model.manifest))
-            while (request := await _next(sessions, session, requests)) is not None:
+            while (request := await inbox.next()) is not None:
                 if (answer := await _answer(sessions, session, model, request)) is not None:
                     yield answer
         if reason := await _reason(sessions, session):
             ended = RunSessionResponse.Ended(reason=reason, status=status(sessions, session))
             yield RunSessionResponse(ended=ended)
     finally:
+        await inbox.close()
         if session.end is None:  # whoever goes on elsewhere goes on from here
             sessions.keeper.urge(session)
 
@@ -127,29 +128,6 @@ async def _reason(sessions: Sessions, session: Held) -> "sequence_pb2.SessionEnd
     if session.end is not None:
         return ENDS[session.end]
     return sequence_pb2.SESSION_END_DRAINING if sessions.draining.is_set() else None
-
-
-async def _next(
-    sessions: Sessions, session: Held, requests: AsyncIterator[RunSessionRequest]
-) -> RunSessionRequest | None:
-    """The next message; None when there is none, the session is over, or the server drains."""
-    message = asyncio.ensure_future(anext(requests, None))
-    signs = [asyncio.ensure_future(event.wait()) for event in (session.over, sessions.draining)]
-    try:
-        while not any(task.done() for task in (message, *signs)):
-            patience = sessions.table.idle_left_s(session)
-            await asyncio.wait([message, *signs], timeout=patience, return_when=asyncio.FIRST_COMPLETED)
-            sessions.table.expire()
-        over = session.over.is_set() or sessions.draining.is_set()
-        return None if over else await message
-    finally:
-        await _drop(message, *signs)
-
-
-async def _drop(*tasks: "asyncio.Future[Any]") -> None:
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def status(sessions: Sessions, session: Held) -> sequence_pb2.SessionStatus:

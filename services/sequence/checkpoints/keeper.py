@@ -148,11 +148,12 @@ class Keeper(Generic[S]):
 
     async def flush(self) -> bool:
         """Writes what is due. False if there was no answer: then it is due later."""
-        # While nobody answers, one session is enough to ask with.
-        taken = self._agenda.take(1 if self._shelf.broken else MOST_AT_ONCE)
+        taken = self._agenda.take(MOST_AT_ONCE)
         waiters = {session: self._waiters.pop(session, []) for session in taken}
         shots = {session: shot for session in taken if (shot := self._shot(session))}
-        said = await self._shelf.write(list(shots.values())) if shots else []
+        # While nobody answers, one session is enough to ask with; the others wait on.
+        asked = list(shots.values())[: 1 if self._shelf.broken else None]
+        said = await self._shelf.write(asked) if asked else []
         told = dict(zip(shots, said or (), strict=False))
         for session in taken:
             fate = self._learn(session, shots.get(session), told.get(session))
@@ -173,9 +174,9 @@ class Keeper(Generic[S]):
                 await asyncio.sleep(BROKEN_PAUSE_S if self._shelf.broken else PAUSE_S)
 
     def _shot(self, session: Session[S]) -> Shot[S] | None:
-        """None for a session that is over, unless others are to learn that it was closed."""
+        """None for a session that is over, unless it is kept and others are to learn that it was closed."""
         life_s = self._table.idle_left_s(session)
-        if session.end not in (None, End.CLOSED) or (session.end and not life_s):
+        if session.end and (session.end is not End.CLOSED or session.saved_step is None or not life_s):
             return None
         number, state = session.generation, session.state
         return Shot(session.key, number, session.model, session.version, session.last_step, state, life_s)

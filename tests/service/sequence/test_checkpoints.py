@@ -290,6 +290,10 @@ async def test_sessions_go_on_without_redis_and_are_kept_again_when_it_is_back(
                 assert told.checkpointed_step <= 10
                 while floor.readiness.status(HEALTH) == SERVING:
                     await asyncio.sleep(0.01)
+                faults = floor.metrics.registry.get_sample_value(
+                    "maas_session_checkpoints_total", {"event": "fault"}
+                )
+                assert faults is not None and faults >= 5
                 call.cancel()
                 call = await caller.talk(one, 65)
                 single = Caller(FRAMES, named())
