@@ -12,7 +12,7 @@ from services.tokenization.words import Words
 Check = Callable[[], None]
 """Raises when nobody waits for the answer any more; called between groups of texts."""
 
-GROUP_CHARACTERS = 1 << 16  # read between two checks, unless one text is longer
+GROUP_CHARACTERS = 1 << 17  # read between two checks, unless one text is longer; at most some 100 ms
 # What one reply may hold. A token with columns takes some 500 bytes on its way, an id alone some 40.
 MAX_IDS = 1 << 22
 MAX_COLUMN_TOKENS = 1 << 19

@@ -6,6 +6,7 @@ microseconds sooner, so a caller with a good clock may guess that a rare word wa
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from services.runtime.text.cuts import Cut
@@ -15,6 +16,7 @@ Rows = Callable[[Sequence[str]], list[bytes]]
 
 LONGEST = 256  # characters of a word that is kept
 ENTRY_BYTES = 160  # beside the characters, of at most four bytes, and the ids
+TRIED = 8  # of many texts, before the others are cut
 # A word alone costs the library about twice what it costs within a text, so a text is asked for by its words when
 # at most half of it is unknown. The other texts go below whole, but for one in so many, which is learnt from:
 # enough to know a language after some texts, and little lost on text without repetition.
@@ -30,6 +32,17 @@ class _Missing(NamedTuple):
     found: Sequence[bytes | None] | None
 
 
+@dataclass(slots=True)
+class _Plan:
+    """How the missing texts will be answered."""
+
+    by_words: list[_Missing] = field(default_factory=list)
+    whole: list[_Missing] = field(default_factory=list)
+    new: dict[str, None] = field(default_factory=dict)  # words to ask for
+    back: dict[str, bytes] = field(default_factory=dict)  # words of the old generation
+    strange: int = 0  # texts whose words are not worth it
+
+
 class WordMemo:
     """Ids of texts as the ids of their words in a row; any number of threads may ask.
 
@@ -43,65 +56,81 @@ class WordMemo:
         self._young: dict[str, bytes] = {}
         self._old: dict[str, bytes] = {}
         self._held = 0
-        self._strange = 0
+        self._met = SAMPLED - 1
         self._lock = threading.Lock()
 
     def rows(self, texts: Sequence[str]) -> list[bytes]:
-        """The ids of each of `texts`, as `below` would give them."""
+        """The ids of each of `texts`, as `below` would give them.
+
+        Of many texts a few are tried first: unless cutting pays for half of them, the others go below uncut.
+        """
+        step = max(1, len(texts) // TRIED)
+        if step == 1:
+            return self._tried(texts, 1)[0]
+        rows = [b""] * len(texts)
+        rows[::step], paid = self._tried(texts[::step], step)
+        others = [place for place in range(len(texts)) if place % step]
+        rest = [texts[place] for place in others]
+        for place, row in zip(others, self._tried(rest, 1)[0] if paid else self._below(rest), strict=True):
+            rows[place] = row
+        return rows
+
+    def _tried(self, texts: Sequence[str], weight: int) -> tuple[list[bytes], bool]:
+        """The ids of `texts`, each of which stands for `weight` texts; and whether cutting paid."""
         known = self._young
         rows: list[bytes] = []
         missing: list[_Missing] = []
-        for index, words in enumerate(map(self._cut.parts, texts)):
+        for place, words in enumerate(map(self._cut.parts, texts)):
             found = None if words is None else list(map(known.get, words))
             try:
                 rows.append(b"".join(found))  # type: ignore[arg-type]
             except TypeError:  # None among them
                 rows.append(b"")
-                missing.append(_Missing(index, words, found))
-        if missing:
-            self._complete(texts, rows, missing, known)
-        return rows
+                missing.append(_Missing(place, words, found))
+        if not missing:
+            return rows, True
+        plan = self._plan(texts, missing, weight)
+        self._complete(plan, texts, rows, known)
+        return rows, 2 * plan.strange <= len(texts)
 
-    def _complete(
-        self, texts: Sequence[str], rows: list[bytes], missing: Sequence[_Missing], known: dict[str, bytes]
-    ) -> None:
-        back: dict[str, bytes] = {}
-        new: dict[str, None] = {}
-        by_words: list[_Missing] = []
-        whole: list[int] = []
+    def _plan(self, texts: Sequence[str], missing: Sequence[_Missing], weight: int) -> _Plan:
+        plan = _Plan()
         for each in missing:
-            unknown = self._unknown(each, back, new)
-            if unknown is not None and self._pays(unknown, texts[each.place]):
-                by_words.append(each)
-                new.update(dict.fromkeys(unknown))
+            unknown = self._unknown(each, plan)
+            pays = unknown is not None and _worthwhile(unknown, texts[each.place])
+            plan.strange += not pays
+            if unknown is not None and (pays or self._sampled(weight)):
+                plan.by_words.append(each)
+                plan.new.update(dict.fromkeys(unknown))
             else:
-                whole.append(each.place)
-        found = self._below([*map(self._cut.spell, new), *(texts[index] for index in whole)])
-        self._keep(back | dict(zip(new, found, strict=False)), known)
-        for index, row in zip(whole, found[len(new) :], strict=True):
-            rows[index] = row
-        for each in by_words:
+                plan.whole.append(each)
+        return plan
+
+    def _complete(self, plan: _Plan, texts: Sequence[str], rows: list[bytes], known: dict[str, bytes]) -> None:
+        words = list(map(self._cut.spell, plan.new))
+        found = self._below(words + [texts[each.place] for each in plan.whole])
+        self._keep(plan.back | dict(zip(plan.new, found, strict=False)), known)
+        for each, row in zip(plan.whole, found[len(words) :], strict=True):
+            rows[each.place] = row
+        for each in plan.by_words:
             rows[each.place] = b"".join(map(known.__getitem__, each.words or ()))
 
-    def _unknown(self, text: _Missing, back: dict[str, bytes], new: Mapping[str, None]) -> set[str] | None:
-        """Words that must be asked for; what the old generation remembers goes to `back`."""
+    def _unknown(self, text: _Missing, plan: _Plan) -> set[str] | None:
+        """Words that nobody has answered yet; None where the text must go below whole."""
         if text.words is None or text.found is None:
             return None
-        pairs, old = zip(text.words, text.found, strict=True), self._old
+        pairs, new, back, old = zip(text.words, text.found, strict=True), plan.new, plan.back, self._old
         unknown = {word for word, ids in pairs if ids is None and word not in new and word not in back}
         again = {word: old[word] for word in unknown if word in old} if old else {}
         back.update(again)
-        return unknown.difference(again)
+        unknown.difference_update(again)
+        keepable = max(map(len, unknown), default=0) <= LONGEST and all(map(self._cut.certain, unknown))
+        return unknown if keepable else None
 
-    def _pays(self, unknown: set[str], text: str) -> bool:
-        """Whether to ask for the unknown words of a text rather than for the text."""
-        if not all(map(self._cut.certain, unknown)) or max(map(len, unknown), default=0) > LONGEST:
-            return False
-        if len(unknown) < 2 or sum(map(len, unknown)) * WORTHWHILE <= len(text):
-            return True
-        sampled = self._strange % SAMPLED == 0
-        self._strange += 1
-        return sampled
+    def _sampled(self, weight: int) -> bool:
+        """Whether to learn from a text that does not pay."""
+        before, self._met = self._met, self._met + weight
+        return before // SAMPLED < self._met // SAMPLED
 
     def _keep(self, learnt: Mapping[str, bytes], known: dict[str, bytes]) -> None:
         with self._lock:
@@ -111,3 +140,7 @@ class WordMemo:
                 self._held += sum(map(len, fresh)) * 4 + sum(map(len, fresh.values())) + len(fresh) * ENTRY_BYTES
                 if self._held > self._most:
                     self._old, self._young, self._held = known, {}, 0
+
+
+def _worthwhile(unknown: set[str], text: str) -> bool:
+    return len(unknown) < 2 or sum(map(len, unknown)) * WORTHWHILE <= len(text)

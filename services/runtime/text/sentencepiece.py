@@ -15,6 +15,7 @@ from services.runtime.text.folds import Fold, Piece, PieceFold
 from services.runtime.text.special import SpecialToken, SpecialTokens, named_id
 
 NOTHING = Piece()
+MANY = 16  # texts from which on the library's own threads pay
 
 
 class SentencePieceTokenizer:
@@ -69,17 +70,20 @@ class SentencePieceTokenizer:
         ]
 
     def encode_ids(self, text: str, *, add_special_tokens: bool = True, parse_special: bool = True) -> list[int]:
-        parts = self.split_special(text) if parse_special else [text]
-        bos = [self.bos_id] if add_special_tokens and self.bos_id is not None else []
-        ids = [[part] if isinstance(part, int) else self._library.encode(part) for part in parts]
-        return bos + list(itertools.chain.from_iterable(ids))
+        return self.encode_ids_batch([text], add_special_tokens=add_special_tokens, parse_special=parse_special)[0]
 
     def encode_ids_batch(
         self, inputs: Sequence[Input], *, add_special_tokens: bool = True, parse_special: bool = True
     ) -> list[list[int]]:
-        texts = [(each,) if isinstance(each, str) else each for each in inputs]
-        options = {"add_special_tokens": add_special_tokens, "parse_special": parse_special}
-        return [[i for text in group for i in self.encode_ids(text, **options)] for group in texts]
+        bos = [self.bos_id] if add_special_tokens and self.bos_id is not None else []
+        rows: list[list[str | int]] = []
+        for each in inputs:
+            texts = (each,) if isinstance(each, str) else each
+            split = [self.split_special(text) if parse_special else [text] for text in texts]
+            rows.append([part for parts in split for part in [*bos, *parts]])
+        ids = iter(self._ids([part for row in rows for part in row if isinstance(part, str)]))
+        answers = ([[part] if isinstance(part, int) else next(ids) for part in row] for row in rows)
+        return [list(itertools.chain.from_iterable(answer)) for answer in answers]
 
     def decode(self, ids: Sequence[int], skip_special_tokens: bool = True) -> str:
         """The library's decode, spelt as a fold so that whole and streamed text cannot differ."""
@@ -103,6 +107,11 @@ class SentencePieceTokenizer:
     def token_id(self, token: str) -> int | None:
         found: int = self._library.piece_to_id(token)
         return found if self._piece(found) == token else None
+
+    def _ids(self, texts: list[str]) -> list[list[int]]:
+        if len(texts) < MANY:
+            return [self._library.encode(text) for text in texts]
+        return self._library.encode(texts)  # type: ignore[no-any-return]
 
     def _piece(self, token_id: int) -> str | None:
         return str(self._library.id_to_piece(token_id)) if 0 <= token_id < self.vocab_size else None

@@ -5,6 +5,7 @@ import re
 import string
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -38,7 +39,7 @@ def noise(seed: int, words: int = 40) -> str:
 
 
 @given(
-    st.lists(st.lists(st.text("ab c!?", max_size=6), max_size=6), max_size=8),
+    st.lists(st.lists(st.text("ab c!?", max_size=6), max_size=40), max_size=4),
     st.sampled_from([0, 400, 2000, 1 << 20]),
     st.sampled_from([1, 2, 1000]),
 )
@@ -104,6 +105,18 @@ def test_of_text_that_never_repeats_the_library_gets_all_but_a_sample() -> None:
         tested.rows([noise(seed)])
     assert len([text for text in library.asked if " " in text]) == 300
     assert len([text for text in library.asked if " " not in text]) == 20 * 40
+
+
+def test_of_many_strange_texts_only_some_are_cut() -> None:
+    library, cut = Library(), []
+    tested = WordMemo(replace(CUT, split=lambda text: cut.append(text) or text.split()), library, 1 << 20)
+    texts = [noise(seed) for seed in range(160)]
+    assert tested.rows(texts) == Library()(texts)
+    assert cut == texts[:: 160 // memo.TRIED]
+    assert set(texts) - set(cut) <= set(library.asked)
+    ordinary = [TEXT] * 160
+    tested.rows(ordinary)
+    assert len(cut) == memo.TRIED + 160
 
 
 def test_ordinary_text_is_learnt_among_noise() -> None:
