@@ -32,7 +32,7 @@ class Deadlines:
             return DeadlinePassed("the deadline passed; the generation was stopped")
         if sequence.blocks or self._least_s(sequence, len(sequence.tokens)) <= left_s:
             return None
-        least_s = self._least_s(sequence, self._scheduler.uncomputed(sequence))
+        least_s = self._least_s(sequence, self._scheduler.sharing.uncomputed(sequence))
         return _too_soon(left_s, least_s) if least_s > left_s else None
 
     def _least_s(self, sequence: Sequence, rows: int) -> float:

@@ -96,7 +96,7 @@ class Engine:
     def _commit(self, computed: Computed) -> None:
         rows = list(zip(computed.chunks, computed.ends, strict=True))
         for chunk, _ in rows:
-            self.scheduler.commit(chunk.sequence, chunk.certain)
+            self.scheduler.sharing.publish(chunk.sequence, chunk.certain)
         scored = [(chunk, end) for chunk, end in rows if self._scored(chunk, computed, end - chunk.count)]
         self._choose(computed, [(chunk, end) for chunk, end in scored if chunk.completes])
 
@@ -118,7 +118,7 @@ class Engine:
         deltas = self._advance(sequence, row)
         self._news += deltas
         if not sequence.beam and not deltas[-1].last and chunk.foretold:
-            self.scheduler.commit(sequence, sequence.computed + 1)
+            self.scheduler.sharing.publish(sequence, sequence.computed + 1)
             self.accepted += 1
 
     def _advance(self, sequence: Sequence, row: Row) -> list[Delta]:

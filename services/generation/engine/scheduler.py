@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from heapq import merge
 from itertools import count, takewhile
 
-from services.generation.engine import prefix
 from services.generation.engine.blocks import BlockPool
 from services.generation.engine.fairness import QUANTUM, Shares, Turns
 from services.generation.engine.plan import Plan
 from services.generation.engine.request import Sequence
+from services.generation.engine.sharing import Sharing
 from services.generation.engine.step import Step
 
 
@@ -41,8 +41,8 @@ class Scheduler:
         self.preemptions = 0
         self.context = 0  # most tokens of a sequence; nothing is drafted beyond
         self.shares = Shares()
+        self.sharing = Sharing(pool)
         self._arrivals = count()
-        self._computing: dict[bytes, Sequence] = {}  # block name → the running sequence that will publish it
 
     def add(self, sequences: list[Sequence]) -> None:
         """Queue the sequences of one request."""
@@ -55,7 +55,7 @@ class Scheduler:
     def remove(self, sequence: Sequence) -> None:
         """Forget the sequence and free its blocks; its computed blocks stay findable."""
         (self.running if sequence in self.running else self.waiting).remove(sequence)
-        self._release(sequence)
+        self.sharing.release(sequence)
         if sequence.scores_prompt:
             self._hand_over_scoring(sequence)
 
@@ -139,7 +139,7 @@ class Scheduler:
     def _push_in(self, sequence: Sequence) -> None:
         """Admit it at the cost of the fewest lower running ones, last in order first, or not at all."""
         lower = [one for one in reversed(self.running) if one.request.priority < sequence.request.priority]
-        shared = self._share(sequence)
+        shared = self.sharing.hold(sequence)
         for victims, available in enumerate(self.pool.gains(one.blocks for one in lower)):
             if self._fits(sequence, shared, available, len(self.running) - victims):
                 for victim in lower[:victims]:
@@ -153,16 +153,6 @@ class Scheduler:
         growth = running if sequence.charged else 0
         missing = self.pool.blocks_for(len(sequence.tokens)) - len(shared)
         return running < self.limits.max_sequences and missing + growth <= available
-
-    def commit(self, sequence: Sequence, computed: int) -> None:
-        """The keys and values of so many tokens are in its blocks now: publish the blocks that are full."""
-        before, after = (edge // self.pool.block_size for edge in (sequence.computed, computed))
-        sequence.computed = computed
-        self._name_blocks(sequence, after)
-        for place in range(before, after):
-            name = sequence.hashes[place]
-            self.pool.publish(sequence.blocks[place], name)
-            self._withdraw(sequence, name)
 
     def replace(self, parent: Sequence, children: list[Sequence]) -> list[tuple[int, int]]:
         """`children`, each one token longer, go on in place of a computed sequence; those without room wait.
@@ -209,7 +199,7 @@ class Scheduler:
         """Back to the queue; what is not found in the prefix cache later is computed again."""
         self.preemptions += 1
         self.running.remove(sequence)
-        self._release(sequence)
+        self.sharing.release(sequence)
         insort(self.waiting, sequence, key=_order)
 
     def _must_wait(self, sequence: Sequence) -> bool:
@@ -218,32 +208,18 @@ class Scheduler:
             return True
         if sequence.scores_prompt or sequence.awaits_scores:
             return sequence.awaits_scores
-        names = self._shareable(sequence)
-        found = len(self.pool.match(names))
-        leader = self._computing.get(names[found]) if found < len(names) else None
+        leader = self.sharing.leader(sequence)
         return leader is not None and leader.request.priority >= sequence.request.priority
-
-    def uncomputed(self, sequence: Sequence) -> int:
-        """Tokens of a waiting sequence that nobody has computed or is computing, so that it must itself."""
-        names = [] if sequence.scores_prompt else self._shareable(sequence)
-        found = sum(name in self._computing or bool(self.pool.match([name])) for name in names)
-        return len(sequence.tokens) - found * self.pool.block_size
 
     def _admit(self, sequence: Sequence) -> bool:
         """Move from waiting to running if there is a place and the blocks of all its tokens can be had."""
-        shared = self._share(sequence)
+        shared = self.sharing.hold(sequence)
         if not self._fits(sequence, shared, self.pool.available, len(self.running)):
             self.pool.release(shared)
             return False
         missing = self.pool.blocks_for(len(sequence.tokens)) - len(shared)
         self._start(sequence, shared + self.pool.allocate(missing), len(shared) * self.pool.block_size)
         return True
-
-    def _share(self, sequence: Sequence) -> list[int]:
-        """Hold the blocks that others have computed for it."""
-        shared = [] if sequence.scores_prompt else self.pool.match(self._shareable(sequence))
-        self.pool.share(shared)
-        return shared
 
     def _start(self, sequence: Sequence, blocks: list[int], cached: int) -> None:
         self.waiting.remove(sequence)
@@ -252,29 +228,7 @@ class Scheduler:
         if sequence.started is None:
             sequence.cached_tokens = min(cached, len(sequence.request.prompt))
         self.shares.admit(sequence, cached)
-        self._name_blocks(sequence, len(sequence.tokens) // self.pool.block_size)
-        for name in sequence.hashes[cached // self.pool.block_size :]:
-            self._computing.setdefault(name, sequence)
-
-    def _shareable(self, sequence: Sequence) -> list[bytes]:
-        """Names of the blocks others may give; the last token is always computed, for its logits."""
-        blocks = (len(sequence.tokens) - 1) // self.pool.block_size
-        self._name_blocks(sequence, blocks)
-        return sequence.hashes[:blocks]
-
-    def _name_blocks(self, sequence: Sequence, blocks: int) -> None:
-        size = self.pool.block_size
-        prefix.extend(sequence.hashes, sequence.request.block_salt, sequence.tokens, size, blocks)
-
-    def _release(self, sequence: Sequence) -> None:
-        for name in sequence.hashes:
-            self._withdraw(sequence, name)
-        self.pool.release(sequence.blocks)
-        sequence.blocks, sequence.computed = [], 0
-
-    def _withdraw(self, sequence: Sequence, name: bytes) -> None:
-        if self._computing.get(name) is sequence:
-            del self._computing[name]
+        self.sharing.announce(sequence)
 
     def check_integrity(self) -> None:
         """AssertionError unless queues are disjoint and ordered and every block is accounted for."""
@@ -282,7 +236,7 @@ class Scheduler:
         assert len(set(everyone)) == len(everyone), "a sequence is queued twice"
         assert all(queue == sorted(queue, key=_order) for queue in (self.waiting, self.running))
         assert not any(sequence.blocks for sequence in self.waiting), "a waiting sequence holds blocks"
-        assert {id(owner) for owner in self._computing.values()} <= {id(s) for s in self.running}
+        self.sharing.check_integrity(self.running)
         self.pool.check_integrity([sequence.blocks for sequence in self.running])
 
 

@@ -38,7 +38,7 @@ class World:
         step = self.scheduler.schedule()
         for chunk in step.chunks:
             self._pay(chunk.sequence, chunk.certain)
-            self.scheduler.commit(chunk.sequence, chunk.certain)
+            self.scheduler.sharing.publish(chunk.sequence, chunk.certain)
             if chunk.completes:
                 chunk.sequence.append(7)
                 self._end_if_done(chunk.sequence)

@@ -21,7 +21,7 @@ def make(num_blocks: int = 100, block_size: int = 4, **limits: int) -> Scheduler
 def compute(scheduler: Scheduler, step: Step, token: int = 7) -> list[Sequence]:
     """Pretend the pass ran; returns the sequences that got a token."""
     for chunk in step.chunks:
-        scheduler.commit(chunk.sequence, chunk.certain)
+        scheduler.sharing.publish(chunk.sequence, chunk.certain)
         if chunk.completes:
             chunk.sequence.append(token)
     scheduler.check_integrity()
