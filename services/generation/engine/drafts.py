@@ -6,9 +6,10 @@ A guess costs a row of the next pass and saves a pass if it comes true; it never
 from collections.abc import Sequence
 from math import log
 
-ORDERS = (3, 2)  # tokens that must have occurred before; the longer tell more
+ORDERS = (4, 3, 2)  # tokens that must have occurred before; the longer tell more
 MOST = 11  # with the token before them, as many rows as the kernels hold in registers
-FIXED_ROWS = 6  # a pass of n rows costs as much as n + so many
+FIXED_ROWS = 6  # a pass of n rows costs as much as n + so many, at least
+MARGIN = 1.25  # a guess is worth its row if it saves so much more: trust is an estimate
 FIRST_TRUST, LEARNING_RATE = 0.5, 0.25
 HIGHEST_TRUST = 0.95
 
@@ -24,6 +25,8 @@ class Drafter:
 
     def propose(self, tokens: Sequence[int], rows: int, most: int) -> list[int]:
         """At most `most` tokens to follow `tokens`, which only ever grow, in a pass that has `rows` rows."""
+        if _cost(rows) >= HIGHEST_TRUST:
+            return []
         self._judge(tokens)
         self._learn(tokens)
         self._foretold = self._look_up(tokens)
@@ -54,6 +57,11 @@ class Drafter:
 
     def _worth(self, rows: int) -> int:
         """Guesses that save more than they cost: those likelier to come true than a row is part of the pass."""
-        cost = rows / (rows + FIXED_ROWS)
+        cost = _cost(rows)
         trust = min(self._trust, HIGHEST_TRUST)
         return int(log(cost) / log(trust)) if trust > cost else 0
+
+
+def _cost(rows: int) -> float:
+    """How likely a guess must be to come true that is one more row of a pass of so many."""
+    return MARGIN * rows / (rows + FIXED_ROWS)

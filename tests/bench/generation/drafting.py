@@ -16,7 +16,7 @@ from tests.bench.table import Table
 
 FILE = Path(__file__).with_name("texts.json")
 NEW_TOKENS = 128
-IN_FLIGHT = (1, 8)
+TIMES = {1: 1, 8: 4}  # by requests in flight, how often each text is asked for: the last must not wait alone
 # Of repeating texts the likeliest continuation; of the others a draw, since a small model's likeliest one loops.
 TEMPERATURE = {"repeats": 0.0, "other": 0.8}
 
@@ -32,7 +32,7 @@ class Drafting:
 
     async def table(self, baseline: str, options: Options) -> Table:
         """Rates by kind of text, and as a multiple of `baseline`'s."""
-        cases = [(kind, count, way) for kind in self._texts for count in IN_FLIGHT for way in self._ways]
+        cases = [(kind, count, way) for kind in self._texts for count in TIMES for way in self._ways]
         found = await interleave(
             {case: partial(self._measure, *case) for case in cases}, options.repeat, options.tell
         )
@@ -48,31 +48,30 @@ class Drafting:
 
     async def _measure(self, kind: str, count: int, way: str) -> Sample:
         turn = self._turns[kind, count, way] = self._turns.get((kind, count, way), 0) + 1
-        gate, texts, began = asyncio.Semaphore(count), self._texts[kind], perf_counter()
-        latencies = await asyncio.gather(
-            *(self._one(gate, self._ways[way], kind, place, turn) for place in range(len(texts)))
-        )
-        return sample(latencies, NEW_TOKENS * len(texts), perf_counter() - began)
+        gate, began = asyncio.Semaphore(count), perf_counter()
+        asked = [(place, turn, time) for time in range(TIMES[count]) for place in range(len(self._texts[kind]))]
+        latencies = await asyncio.gather(*(self._one(gate, self._ways[way], kind, *one) for one in asked))
+        return sample(latencies, NEW_TOKENS * len(asked), perf_counter() - began)
 
-    async def _one(self, gate: asyncio.Semaphore, stub: Any, kind: str, place: int, turn: int) -> float:
+    async def _one(self, gate: asyncio.Semaphore, stub: Any, kind: str, place: int, turn: int, time: int) -> float:
         async with gate:
             began = perf_counter()
-            reply = await stub.Generate(self._request(kind, place, turn))
+            reply = await stub.Generate(self._request(kind, place, turn, time))
             elapsed = perf_counter() - began
         tokens = list(reply.completions[0].token_ids)
         if tokens != self._told.setdefault((kind, place, turn), tokens) or len(tokens) != NEW_TOKENS:
             raise RuntimeError(f"text {place} of {kind}: not the {NEW_TOKENS} tokens that the other way gave")
         return elapsed
 
-    def _request(self, kind: str, place: int, turn: int) -> GenerateRequest:
-        """A text as it stands, or as a question; its prompt is computed anew each turn."""
+    def _request(self, kind: str, place: int, turn: int, time: int) -> GenerateRequest:
+        """A text as it stands, or as a question; its prompt is computed anew each time."""
         text = self._texts[kind][place]
         asked = {"text": text} if kind == "repeats" else {"chat": pb.Chat(messages=[_question(text)])}
         return GenerateRequest(
             model=self._model,
             sampling=pb.Sampling(temperature=TEMPERATURE[kind], seed=turn),
             stopping=pb.Stopping(max_tokens=NEW_TOKENS, ignore_eos=True),
-            cache_salt=str(turn),
+            cache_salt=f"{turn} {time}",
             **asked,
         )
 
