@@ -1,8 +1,9 @@
-"""What a constraint costs: the same prompts with and without one, so many in flight. Knows our service alone."""
+"""What a constraint costs: the same prompts, to the same lengths, with and without. Knows our service alone."""
 
 import asyncio
+import itertools
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from time import perf_counter
 from typing import Any
@@ -26,8 +27,7 @@ PERSON = {
     "additionalProperties": False,
 }
 PEOPLE = {"type": "array", "items": PERSON, "minItems": 20}
-CONSTRAINTS: Mapping[str, pb.Constraint | None] = {
-    "none": None,
+CONSTRAINTS: Mapping[str, pb.Constraint] = {
     "JSON Schema": pb.Constraint(json_schema=json.dumps(PEOPLE)),
     "JSON": pb.Constraint(json_object=True),
     "regex": pb.Constraint(regex=r"([A-Z][a-z]+ [a-z]+ [0-9]{4}; ){40,}"),
@@ -36,49 +36,60 @@ TEMPERATURES = {"greedy": 0.0, "drawn": 1.0}
 
 
 async def table(model: str, stub: Any, options: Options) -> Table:
-    """Tokens a second by constraint, and as a multiple of those without."""
-    cases = [(how, name) for how in TEMPERATURES for name in CONSTRAINTS]
-    turns = dict.fromkeys(cases, 0)
+    """Tokens a second by constraint, and as a multiple of those of free texts that end where these end."""
+    pairs = [(how, name) for how in TEMPERATURES for name in CONSTRAINTS]
+    lengths = {pair: await _lengths(stub, model, *pair) for pair in pairs}
+    turn = itertools.count(1)
 
-    async def measure(case: tuple[str, str]) -> Sample:
-        turns[case] += 1
-        return await _measure(stub, partial(_request, model, *case, turns[case]))
+    async def measure(how: str, name: str, free: bool) -> Sample:
+        salt = str(next(turn))
+        asked = [_request(model, how, name, *one, free, salt) for one in enumerate(lengths[how, name])]
+        return await _measure(stub, asked)
 
-    found = await interleave({case: partial(measure, case) for case in cases}, options.repeat, options.tell)
+    points = {(*pair, free): partial(measure, *pair, free) for pair in pairs for free in (False, True)}
+    found = await interleave(points, options.repeat, options.tell)
     made = Table(
         f"generation: constraints, {IN_FLIGHT} in flight, {NEW_TOKENS} new tokens at most",
-        ("choice", "constraint", "tokens/s", "x none", "spread"),
+        ("choice", "constraint", "tokens/s", "without", "x without", "spread"),
     )
-    for how, name in cases:
-        samples = found[how, name]
-        share = ratio(samples, found[how, "none"])
-        made.add(samples, how, name, median(samples).rate, share, f"{spread(samples):.0%}")
+    for how, name in pairs:
+        samples, others = found[how, name, False], found[how, name, True]
+        rates = median(samples).rate, median(others).rate
+        made.add(samples, how, name, *rates, ratio(samples, others), f"{spread(samples):.0%}")
     return made
 
 
-async def _measure(stub: Any, request: Callable[[int], GenerateRequest]) -> Sample:
-    """All requests, so many at a time; a grammar is compiled before the clock starts."""
-    await stub.Generate(request(REQUESTS))
+async def _lengths(stub: Any, model: str, how: str, name: str) -> list[int]:
+    """Tokens of each text, the same every time as its seed is; the first call compiles the grammar."""
+    asked = (_request(model, how, name, place, NEW_TOKENS, False, "") for place in range(REQUESTS))
+    replies = await asyncio.gather(*map(stub.Generate, asked))
+    return [reply.usage.completion_tokens for reply in replies]
+
+
+async def _measure(stub: Any, requests: list[GenerateRequest]) -> Sample:
+    """All requests, so many at a time."""
     gate, began = asyncio.Semaphore(IN_FLIGHT), perf_counter()
 
-    async def one(place: int) -> tuple[float, int]:
+    async def one(request: GenerateRequest) -> tuple[float, int]:
         async with gate:
             start = perf_counter()
-            reply = await stub.Generate(request(place))
+            reply = await stub.Generate(request)
             return perf_counter() - start, reply.usage.completion_tokens
 
-    answered = await asyncio.gather(*(one(place) for place in range(REQUESTS)))
+    answered = await asyncio.gather(*map(one, requests))
+    if [tokens for _, tokens in answered] != [request.stopping.max_tokens for request in requests]:
+        raise RuntimeError("a text did not end where it ended before")
     latencies = [latency for latency, _ in answered]
     return sample(latencies, sum(tokens for _, tokens in answered), perf_counter() - began)
 
 
-def _request(model: str, how: str, name: str, turn: int, place: int) -> GenerateRequest:
+def _request(model: str, how: str, name: str, place: int, tokens: int, free: bool, salt: str) -> GenerateRequest:
     question = pb.Message(role="user", content=f"Make up {place + 20} people and list them.")
     return GenerateRequest(
         model=model,
         chat=pb.Chat(messages=[question]),
         sampling=pb.Sampling(temperature=TEMPERATURES[how], seed=place),
-        stopping=pb.Stopping(max_tokens=NEW_TOKENS, ignore_eos=CONSTRAINTS[name] is None),
-        constraint=CONSTRAINTS[name],
-        cache_salt=f"{turn}",
+        stopping=pb.Stopping(max_tokens=tokens, ignore_eos=free),
+        constraint=None if free else CONSTRAINTS[name],
+        cache_salt=salt,
     )
