@@ -61,7 +61,7 @@ class Foretold(Drafter):
         super().__init__()
         self._prompt, self._said = prompt, said
 
-    def propose(self, tokens: Tokens[int], rows: int, most: int) -> list[int]:
+    def propose(self, tokens: Tokens[int], share: float, most: int) -> list[int]:
         return self._said[len(tokens) - self._prompt :][: max(most, 0)]
 
 

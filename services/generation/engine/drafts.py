@@ -8,8 +8,7 @@ from math import log
 
 ORDERS = (4, 3, 2)  # tokens that must have occurred before; the longer tell more
 MOST = 11  # with the token before them, as many rows as the kernels hold in registers
-FIXED_ROWS = 6  # a pass of n rows costs as much as n + so many, at least
-MARGIN = 1.25  # a guess is worth its row if it saves so much more: trust is an estimate
+MARGIN = 1.2  # a guess must save so much more than its row costs: trust and costs are estimates
 FIRST_TRUST, LEARNING_RATE = 0.5, 0.25
 HIGHEST_TRUST = 0.95
 
@@ -23,14 +22,16 @@ class Drafter:
         self._foretold: list[int] = []
         self._trust = FIRST_TRUST
 
-    def propose(self, tokens: Sequence[int], rows: int, most: int) -> list[int]:
-        """At most `most` tokens to follow `tokens`, which only ever grow, in a pass that has `rows` rows."""
-        if _cost(rows) >= HIGHEST_TRUST:
+    def propose(self, tokens: Sequence[int], share: float, most: int) -> list[int]:
+        """At most `most` tokens to follow `tokens`, which only ever grow. `share`: of the costs of a pass, that of
+        its rows; as likely must a guess be to be worth a row more."""
+        cost = MARGIN * share
+        if cost >= HIGHEST_TRUST:
             return []
         self._judge(tokens)
         self._learn(tokens)
         self._foretold = self._look_up(tokens)
-        return self._foretold[: max(min(self._worth(rows), most), 0)]
+        return self._foretold[: max(min(self._worth(cost), most), 0)]
 
     def _judge(self, tokens: Sequence[int]) -> None:
         for guess, token in zip(self._foretold, tokens[self._read :], strict=False):
@@ -55,13 +56,7 @@ class Drafter:
             found.append(found[start - len(tokens)])
         return found
 
-    def _worth(self, rows: int) -> int:
-        """Guesses that save more than they cost: those likelier to come true than a row is part of the pass."""
-        cost = _cost(rows)
+    def _worth(self, cost: float) -> int:
+        """Guesses that save more than they cost: those that are all true with such a likelihood."""
         trust = min(self._trust, HIGHEST_TRUST)
         return int(log(cost) / log(trust)) if trust > cost else 0
-
-
-def _cost(rows: int) -> float:
-    """How likely a guess must be to come true that is one more row of a pass of so many."""
-    return MARGIN * rows / (rows + FIXED_ROWS)

@@ -66,8 +66,12 @@ class Engine:
             self.steps += 1
             self.computed_tokens += self._step.tokens
             self._commit(computed)
-            self._deadlines.estimate.took(self._clock() - began, self._step.tokens)
+            self._measured(self._clock() - began, self._step.tokens)
         return self._news
+
+    def _measured(self, seconds: float, rows: int) -> None:
+        self._deadlines.estimate.took(seconds, rows)
+        self.scheduler.cost.took(seconds, rows)
 
     def fail(self, error: Exception) -> list[Delta]:
         """After step() raised: its news so far, and the end of the other sequences in it, or of all if none."""

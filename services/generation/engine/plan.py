@@ -9,10 +9,12 @@ from services.generation.engine.step import Chunk
 
 @dataclass(slots=True)
 class Plan:
-    """Decodes and drafts are free, prompt tokens cost `budget`. `rows`: of all decodes, with the drafts so far."""
+    """Decodes and drafts are free, prompt tokens cost `budget`. `rows`: of all decodes, with the drafts so far;
+    the pass costs as much as `rows + fixed_rows`."""
 
     budget: int
     rows: int
+    fixed_rows: float
     sizes: dict[Sequence, int] = field(default_factory=dict)
     drafts: dict[Sequence, tuple[int, ...]] = field(default_factory=dict)
 
@@ -23,6 +25,11 @@ class Plan:
         self.budget -= more if sequence.pending > 1 else 0
         self.sizes[sequence] = had + more
         return had + more < sequence.pending
+
+    @property
+    def share(self) -> float:
+        """Of its costs, that of its rows."""
+        return self.rows / (self.rows + self.fixed_rows)
 
     def guess(self, sequence: Sequence, drafts: tuple[int, ...]) -> None:
         """Compute `drafts` after the sequence's newest token."""

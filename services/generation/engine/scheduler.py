@@ -11,6 +11,7 @@ from itertools import count, takewhile
 
 from services.generation.engine.blocks import BlockPool
 from services.generation.engine.fairness import QUANTUM, Shares, Turns
+from services.generation.engine.pass_cost import PassCost
 from services.generation.engine.plan import Plan
 from services.generation.engine.request import Sequence
 from services.generation.engine.sharing import Sharing
@@ -42,6 +43,7 @@ class Scheduler:
         self.context = 0  # most tokens of a sequence; nothing is drafted beyond
         self.shares = Shares()
         self.sharing = Sharing(pool)
+        self.cost = PassCost()
         self._arrivals = count()
 
     def add(self, sequences: list[Sequence]) -> None:
@@ -80,7 +82,7 @@ class Scheduler:
         return step
 
     def _planned(self) -> Step:
-        plan = Plan(self.limits.max_batch_tokens, len(self.running))
+        plan = Plan(self.limits.max_batch_tokens, len(self.running), self.cost.fixed_rows)
         for sequence in self.running:
             if sequence.pending == 1:
                 plan.guess(sequence, self._drafts(sequence, plan))
@@ -93,7 +95,7 @@ class Scheduler:
         if not self.limits.speculation or sequence.beam:
             return ()
         most = min(sequence.room, self.context - len(sequence.tokens)) - 1
-        drafts = sequence.drafter.propose(sequence.tokens, plan.rows, most)
+        drafts = sequence.drafter.propose(sequence.tokens, plan.share, most)
         return tuple(drafts[: self._hold(sequence, len(sequence.tokens) + len(drafts)) - len(sequence.tokens)])
 
     def _hold(self, sequence: Sequence, tokens: int) -> int:
