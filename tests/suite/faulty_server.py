@@ -17,7 +17,7 @@ FAULTS = {"Unavailable": grpc.StatusCode.UNAVAILABLE, "Exhausted": grpc.StatusCo
 
 
 class Faulty(grpc.GenericRpcHandler):
-    """`…/Die` and `…/StepSession` end the process, `…/Unavailable` and `…/Exhausted` the call.
+    """`…/Die`, `…/StepSession` and `…/ModelInfer` end the process, `…/Unavailable` and `…/Exhausted` the call.
 
     `…/Remaining` tells the seconds that the caller still waits; `…/Slow` takes its time; others answer.
     """
@@ -31,7 +31,7 @@ class Faulty(grpc.GenericRpcHandler):
         def answer(request: bytes, context: Any) -> bytes:
             with self._log.open("a") as log:
                 log.write(f"{method} {self._name}\n")
-            if self._name == "bad" and method in ("Die", "StepSession"):
+            if self._name == "bad" and method in ("Die", "StepSession", "ModelInfer"):
                 os._exit(9)
             if self._name == "bad" and method in FAULTS:
                 context.abort(FAULTS[method], "as told")
@@ -41,7 +41,7 @@ class Faulty(grpc.GenericRpcHandler):
                 return str(context.time_remaining()).encode()
             return self._name.encode()
 
-        return grpc.unary_unary_rpc_method_handler(answer) if details.method.startswith("/maas.") else None
+        return grpc.unary_unary_rpc_method_handler(answer) if method != "Check" else None
 
 
 def main(name: str, log: str) -> None:

@@ -55,6 +55,7 @@ def outcomes(front: Edge, method: str, calls: int) -> list[str]:
         (f"{TOKENS}/Exhausted", ["RESOURCE_EXHAUSTED", "good"]),
         # Its answer alone may have been lost: not for Envoy to say.
         (f"{SEQUENCES}/StepSession", ["UNAVAILABLE", "good"]),
+        ("/inference.GRPCInferenceService/ModelInfer", ["UNAVAILABLE", "good"]),
     ],
 )
 def test_what_is_sent_again(between: tuple[Edge, Path], method: str, answers: list[str]) -> None:
@@ -68,7 +69,7 @@ def test_what_is_sent_again(between: tuple[Edge, Path], method: str, answers: li
 def test_the_callers_deadline_goes_on(between: tuple[Edge, Path]) -> None:
     with grpc.insecure_channel(between[0].address) as channel:
         left = float(channel.unary_unary(f"{TOKENS}/Remaining")(b"", timeout=7))
-    assert 5 < left <= 7
+    assert 5 < left < 8, "rounded up on its way"
 
 
 def test_round_robin_between_the_two(between: tuple[Edge, Path]) -> None:
