@@ -22,8 +22,8 @@ from services.runtime.oip_tensors import Array, read_inputs, write_outputs
 # Elements read or written on the event loop, one by one or copied as a block; more go to a thread, whose start
 # costs as much.
 MOST_SINGLE, MOST_BLOCK = 4096, 256 * 1024
-# A stream's request waits for a place in a full queue, looking this often, at most so long.
-LOOK_S, PATIENCE_S = 0.005, 30.0
+# A stream's request waits for a place in a full queue: it looks ever more seldom, at most so long.
+FIRST_LOOK_S, LAST_LOOK_S, PATIENCE_S = 0.005, 0.1, 30.0
 
 
 class Inference:
@@ -80,14 +80,15 @@ def _shorten(timeout_s: float | None) -> None:
 
 
 async def _patiently(infer: Infer, inputs: Mapping[str, Array]) -> Mapping[str, Array]:
-    end = time.monotonic() + PATIENCE_S
+    end, pause = time.monotonic() + PATIENCE_S, FIRST_LOOK_S
     while True:
         try:
             return await infer(inputs, current().deadline)
         except Overloaded as error:
             if error.reason != "QUEUE_FULL" or time.monotonic() >= end:
                 raise
-        await asyncio.sleep(LOOK_S)
+        await asyncio.sleep(pause)
+        pause = min(2 * pause, LAST_LOOK_S)
         current().check_deadline()
 
 

@@ -18,8 +18,10 @@ log = logging.getLogger("maas.call")
 STRICT = "triton_grpc_error"
 # Parameter of a reply: nothing more comes for its request.
 FINAL = "triton_final_response"
-# Requests of one stream that overlap, and bytes of them at work beyond which no further one is read.
-WINDOW, MOST_BYTES = 64, 32 * 1024 * 1024
+# Requests of one stream that overlap; their bytes and rows at work beyond which no further one is read.
+WINDOW, MOST_BYTES, MOST_ROWS = 64, 32 * 1024 * 1024, 384
+# Parts that a stream's load is counted in.
+_WHOLE = 1 << 20
 
 Answer = Callable[[pb.ModelInferRequest], Awaitable[pb.ModelStreamInferResponse]]
 
@@ -75,21 +77,27 @@ def _refused(request: pb.ModelInferRequest, error: ServiceError) -> pb.ModelStre
 
 
 class _Load:
-    """The bytes of a stream's requests at work."""
+    """How much of what one stream may have at work its requests take."""
 
     def __init__(self) -> None:
-        self._bytes = 0
+        self._parts = 0
         self._dropped = asyncio.Event()
 
     async def paced(self, requests: AsyncIterator[pb.ModelInferRequest]) -> AsyncIterator[pb.ModelInferRequest]:
         """The requests; the next is read when those at work leave room."""
         async for request in requests:
-            self._bytes += request.ByteSize()
+            self._parts += _parts(request)
             yield request
-            while self._bytes >= MOST_BYTES:
+            while self._parts >= _WHOLE:
                 self._dropped.clear()
                 await self._dropped.wait()
 
     def drop(self, request: pb.ModelInferRequest) -> None:
-        self._bytes -= request.ByteSize()
+        self._parts -= _parts(request)
         self._dropped.set()
+
+
+def _parts(request: pb.ModelInferRequest) -> int:
+    """Of bytes and rows (as told: nobody has checked them yet) what there is less room for."""
+    rows: int = max(request.inputs[0].shape[:1], default=1) if request.inputs else 1
+    return max(request.ByteSize() * _WHOLE // MOST_BYTES, rows * _WHOLE // MOST_ROWS)

@@ -16,7 +16,12 @@ from maas.oip.v1 import grpc_service_pb2 as pb
 from maas.oip.v1 import grpc_service_pb2_grpc as pb_grpc
 from services.runtime import oip_stream
 from services.runtime.channels import open_channel
-from tests.service.oip_models import Slow, served
+from services.runtime.errors import Denied
+from services.runtime.oip import OipService
+from services.runtime.oip_statistics import Tallies
+from services.runtime.server import Floor
+from services.runtime.settings import ServerSettings
+from tests.service.oip_models import Slow, load, served
 
 SCRIPT = Path(__file__).with_name("triton_datatypes.py")
 
@@ -59,10 +64,13 @@ async def test_requests_of_a_stream_overlap_within_the_window_and_answers_keep_t
     assert 8 < Slow.most <= oip_stream.WINDOW + 2
 
 
-async def test_large_requests_wait_unread_while_those_at_work_are_many_bytes(
-    stub: Any, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("bound", "each"), [("MOST_BYTES", asked("slow", [0, 0, 0, 0]).ByteSize()), ("MOST_ROWS", 1)]
+)
+async def test_requests_wait_unread_while_those_at_work_are_many_bytes_or_rows(
+    stub: Any, monkeypatch: pytest.MonkeyPatch, bound: str, each: int
 ) -> None:
-    monkeypatch.setattr(oip_stream, "MOST_BYTES", 2 * asked("slow", [0, 0, 0, 0]).ByteSize())
+    monkeypatch.setattr(oip_stream, bound, 2 * each)
     stream = stub.ModelStreamInfer(iter([asked("slow", [0.01, n, 0, 0]) for n in range(12)]))
     assert len([reply async for reply in stream]) == 12
     assert Slow.most == 2
@@ -153,3 +161,27 @@ async def test_the_repository_is_one_and_loading_needs_a_name(stub: Any) -> None
     ready = await stub.RepositoryIndex(pb.RepositoryIndexRequest(ready=True))
     assert {model.state for model in ready.models} == {"READY"}
     assert "busy" not in {model.name for model in ready.models}
+
+
+async def test_a_stream_with_a_shape_that_no_array_has_is_answered(stub: Any) -> None:
+    wild = [asked("same-fp32", [0, 0, 0, 0], id=str(n)) for n in range(3)]
+    for request, shape in zip(wild, ([2**62, 4], [-1, 4], []), strict=True):
+        del request.inputs[0].shape[:]
+        request.inputs[0].shape.extend(shape)
+    replies = [reply async for reply in stub.ModelStreamInfer(iter([*wild, pb.ModelInferRequest(id="3")]))]
+    assert [reply.infer_response.id for reply in replies] == ["0", "1", "2", "3"]
+    assert all(reply.error_message for reply in replies)
+
+
+async def test_loading_and_unloading_is_for_this_machine_alone(tmp_path: Path) -> None:
+    class Stranger:
+        def peer(self) -> str:
+            return "ipv4:10.1.2.3:4567"
+
+    floor: Floor[ServerSettings] = Floor(ServerSettings(port=0, store=tmp_path))
+    follower = floor.follower(floor.host("vision", load, {}))
+    service = OipService(follower, floor.readiness, Tallies())
+    with pytest.raises(Denied):
+        await service.RepositoryModelLoad(pb.RepositoryModelLoadRequest(model_name="slow"), Stranger())
+    with pytest.raises(Denied):
+        await service.RepositoryModelUnload(pb.RepositoryModelUnloadRequest(model_name="slow"), Stranger())
