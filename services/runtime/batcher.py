@@ -54,7 +54,8 @@ class Observer(Protocol):
 class MicroBatcher(Generic[T, R]):
     """`run` gets a list of items and returns one result or exception for each, in order.
 
-    `execute` runs it on the device; it raises nothing before it is awaited.
+    `execute` runs it on the device; it raises nothing before it is awaited. A cost up to `least` is not shared
+    out among free places: handing over would take longer.
     """
 
     def __init__(
@@ -67,11 +68,12 @@ class MicroBatcher(Generic[T, R]):
         group: Callable[[T], Hashable] = lambda _: None,
         queue_limit: int = 512,
         parallel: int = 1,
+        least: int = 1,
         observer: Observer | None = None,
     ) -> None:
         self._run, self._execute = run, execute
         self._cost, self._group, self._budget = cost, group, budget
-        self._queue_limit, self._parallel = queue_limit, parallel
+        self._queue_limit, self._parallel, self._least = queue_limit, parallel, least
         self._observer = observer
         self._waiting: deque[Entry[T, R]] = deque()
         self._running: set[asyncio.Future[Sequence[R | Exception]]] = set()
@@ -164,7 +166,8 @@ class MicroBatcher(Generic[T, R]):
         """The cost of the next batch: an even part for each free place, none over the budget."""
         if free == 1:
             return self._budget
-        return min(self._budget, -(-sum(entry.cost for entry in self._waiting) // free))
+        even = -(-sum(entry.cost for entry in self._waiting) // free)
+        return min(self._budget, max(self._least, even))
 
     def _take(self, budget: int) -> list[Entry[T, R]]:
         """The first live entry and all of its group that fit the budget, in order of arrival."""

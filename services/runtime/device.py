@@ -21,6 +21,7 @@ class DeviceThread:
     def __init__(self, name: str, count: int = 1) -> None:
         self._works: SimpleQueue[_Work[Any] | None] = SimpleQueue()
         self._door, self._closed = Lock(), False
+        self.count = count
         self._threads = [Thread(target=self._serve, name=name, daemon=True) for _ in range(count)]
         for thread in self._threads:
             thread.start()

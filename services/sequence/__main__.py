@@ -29,12 +29,14 @@ SWEEP_S = 10.0
 async def build(floor: Floor[SequenceSettings]) -> None:
     """Adds the sequence service and its models to a server."""
     settings = floor.settings
-    device = DeviceThread("sequence-device")
+    device, explaining = DeviceThread("sequence-device", settings.lanes), DeviceThread("sequence-explain")
     pool = ThreadPoolExecutor(READERS, thread_name_prefix="sequence-read")
     floor.on_close(lambda: asyncio.to_thread(device.close))
+    floor.on_close(lambda: asyncio.to_thread(explaining.close))
     floor.on_close(lambda: asyncio.to_thread(pool.shutdown))
     tallies = Tallies()
-    host = floor.host("sequence", Loader(device, settings, floor.metrics, tallies), settings.defaults)
+    loader = Loader(device, explaining, settings, floor.metrics, tallies)
+    host = floor.host("sequence", loader, settings.defaults)
     sessions = open_sessions(floor, host)
     _in_background(floor, sessions)
     servicer = SequenceService(host, sessions, pool, settings)

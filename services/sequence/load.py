@@ -25,9 +25,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Loader:
-    """What a model host calls to load a version."""
+    """What a model host calls to load a version. Explanations have a thread of their own: their nets take one."""
 
     device: DeviceThread
+    explaining: DeviceThread
     settings: SequenceSettings
     metrics: Metrics
     tallies: Tallies
@@ -38,7 +39,7 @@ class Loader:
         tokenizer = await asyncio.to_thread(_tokenizer, manifest, directory)
         observer = self.tallies.begin(manifest.name, manifest.version, QueueMetrics(self.metrics, manifest.name))
         labels = _labels(manifest, directory)
-        explainer = Explainer(net, directory, self.device, self.settings)
+        explainer = Explainer(net, directory, self.explaining, self.settings)
         errors = await asyncio.to_thread(spread.load, manifest, directory)
         return TensorModel(net, tokenizer, labels, self.device, self.settings, observer, explainer, errors)
 

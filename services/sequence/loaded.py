@@ -19,6 +19,8 @@ from services.sequence.models.scaling import Scaling
 from services.sequence.settings import SequenceSettings
 
 Predict = Callable[[Net, Sequence[Any]], list[Any]]
+# A batch of less than this part of the budget is not shared out: handing it over would cost more than it saves.
+WORTH_SHARING = 4
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -43,7 +45,7 @@ class Answers:
 
 
 class SequenceModel:
-    """One loaded version. Everything that computes goes through `compute`, on the device thread.
+    """One loaded version. Everything that computes goes through `compute`, on the device.
 
     `errors` float32 [N, F]: what a forecaster was wrong by one step ahead, in standard scores.
     """
@@ -72,6 +74,8 @@ class SequenceModel:
             cost=lambda work: work.cost,
             group=lambda work: (work.predict, work.urgent),
             queue_limit=settings.batch_queue_limit,
+            parallel=device.count,
+            least=self.budget // WORTH_SHARING,
             observer=observer,
         )
 

@@ -1,5 +1,6 @@
 """Settings of the sequence service: the floor's, defaults per RPC, batching and sessions."""
 
+import os
 from collections.abc import Mapping
 from typing import Literal
 
@@ -7,6 +8,13 @@ from pydantic import Field
 
 from services.runtime.redis_settings import RedisSettings, RedisUrl
 from services.runtime.runners.open import RunnerSettings
+
+MOST_LANES = 4
+
+
+def by_machine() -> int:
+    """Small nets keep few cores busy: the loop that feeds them is soon what they wait for."""
+    return min(MOST_LANES, len(os.sched_getaffinity(0)))
 
 
 class SequenceSettings(RedisSettings):
@@ -22,8 +30,11 @@ class SequenceSettings(RedisSettings):
     runner: Literal["auto", "torch", "onnxruntime"] = Field(
         "auto", description="auto = the runner chosen when the model was published"
     )
+    lanes: int = Field(
+        default_factory=by_machine, ge=1, le=256, description="batches computed at once; the cores, four at most"
+    )
     batch_tokens: int = Field(1024, ge=1, description="most tokens or frames computed together")
-    batch_steps: int = Field(8192, ge=1, description="most steps of whole series computed together")
+    batch_steps: int = Field(4096, ge=1, description="most steps of whole series computed together")
     batch_queue_limit: int = Field(512, ge=1, description="batches' parts waiting per model; more are refused")
     explain_limit: int = Field(4, ge=1, le=64, description="explanations at work at once per model")
     session_limit: int = Field(10_000, ge=1, description="sessions open at once")

@@ -239,6 +239,18 @@ async def test_free_places_share_what_is_there_at_once() -> None:
     assert [outcome.value for outcome in await task] == [0, 2, 4, 6, 8, 10, 12]
 
 
+async def test_little_is_not_shared_out() -> None:
+    gate = Gate()
+    b = batcher(gate, parallel=2, budget=8, least=4)
+    (task,) = await started(b.submit_all(range(3)))
+    assert gate.batches == [[0, 1, 2]]
+    gate.open.set()
+    await task
+    (task,) = await started(b.submit_all(range(10)))
+    assert gate.batches[1:] == [[0, 1, 2, 3, 4], [5, 6, 7, 8, 9]]
+    await task
+
+
 async def test_a_share_never_exceeds_the_budget_and_a_free_place_takes_what_waits() -> None:
     gates = [asyncio.Event() for _ in range(8)]
     batches: list[list[int]] = []

@@ -82,6 +82,24 @@ async def test_steps_that_arrive_while_the_device_works_share_the_next_batch(dev
     assert runner.rows == [1, 4]
 
 
+async def test_works_are_computed_beside_each_other_where_there_are_lanes() -> None:
+    class Meeting(SumRunner):
+        """Ends a step only when two are inside."""
+
+        inside = threading.Barrier(2)
+
+        def run(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+            self.inside.wait(timeout=20)
+            return super().run(inputs)
+
+    lanes = DeviceThread("test-lanes", count=2)
+    try:
+        model = model_of(sum_net(Meeting()), lanes)
+        assert await asyncio.gather(_step(model, 1), _step(model, 2)) == [(4, 1), (8, 1)]
+    finally:
+        lanes.close()
+
+
 async def test_a_full_queue_refuses(device: DeviceThread) -> None:
     runner = GatedRunner()
     model = model_of(sum_net(runner), device, queue=1)

@@ -1,12 +1,17 @@
 """Rows of ids: padding, pooling, order, and the law that a batched answer is the lone one."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
-from services.sequence.models.predict import predict_rows, softmax, unit_length
-from tests.unit.sequence.fakes import HiddenRunner, hidden_net
+from services.runtime.store.manifest import Manifest
+from services.sequence.models.net import Net
+from services.sequence.models.predict import predict_rows, predict_series, softmax, unit_length
+from tests.unit.sequence.fakes import Arrays, HiddenRunner, hidden_net, spec
 
 rows_of_ids = st.lists(st.lists(st.integers(1, 99), min_size=1, max_size=40), min_size=1, max_size=12)
 
@@ -39,3 +44,37 @@ def test_softmax_is_stable_and_sums_to_one() -> None:
 def test_unit_length_keeps_direction_and_zero() -> None:
     scaled = unit_length(np.array([[3.0, 4.0], [0.0, 0.0]], np.float32))
     assert scaled.tolist() == [pytest.approx([0.6, 0.8]), [0.0, 0.0]]
+
+
+class LastRunner:
+    """Logits: a row's value at its own end, and 0; counts rows."""
+
+    def __init__(self) -> None:
+        self.rows: list[int] = []
+
+    def run(self, inputs: Arrays, alone: bool = True) -> dict[str, NDArray[Any]]:
+        series, lengths = inputs["series"], inputs["lengths"]
+        self.rows.append(len(series))
+        last = series[np.arange(len(series)), lengths - 1, 0]
+        return {"logits": np.stack([last, np.zeros_like(last)], axis=1)}
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize(("runner", "most"), [("onnxruntime", 16), ("torch", 50)])
+def test_series_of_any_length_come_back_in_order_however_they_are_cut(runner: str, most: int) -> None:
+    net = LastRunner()
+    manifest = Manifest(
+        name="last",
+        version=1,
+        tasks=("sequence.classify",),
+        inputs=(spec("series", -1, -1, 1), spec("lengths", -1, dtype="int64")),
+        outputs=(spec("logits", -1, 2),),
+        runner=runner,
+    )
+    rows = [np.full((1 + number % 9, 1), number / 10, np.float32) for number in range(50)]
+    found = predict_series(Net(net, manifest), rows)
+    wanted = [1 / (1 + np.exp(-number / 10)) for number in range(50)]
+    np.testing.assert_allclose([scores[0] for scores in found], wanted, rtol=1e-5)
+    assert max(net.rows) <= most and sum(net.rows) == 50
