@@ -19,9 +19,9 @@ from services.generation.job import Job
 from services.generation.model import GenerationModel
 from services.runtime.context import RequestContext
 from services.runtime.errors import InvalidInput, PreconditionFailed
-from services.runtime.tensors import token_ids
 from services.runtime.text.chat import Message
 from services.runtime.text.tokenizer import Tokenizer, require_ids
+from services.runtime.token_ids import token_ids
 
 GenerateRequest = service_pb.GenerateRequest | service_pb.GenerateStreamRequest
 

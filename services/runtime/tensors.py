@@ -120,17 +120,6 @@ def from_numpy(array: Array, readable: bool = False) -> tensor_pb2.Tensor:
     return tensor_pb2.Tensor(dtype=number, shape=array.shape, data=np.ascontiguousarray(array).tobytes())
 
 
-def token_ids(values: Sequence[int], packed: bytes, field: str) -> list[int]:
-    """Ids from the readable or the packed form. Raises InvalidInput when both or a broken packing is given."""
-    if not packed:
-        return np.asarray(values, dtype=np.uint32).tolist()  # type: ignore[no-any-return]
-    if len(values):
-        raise InvalidInput(field, "values and packed are both set; fill one")
-    if len(packed) % 4:
-        raise InvalidInput(f"{field}.packed", f"{len(packed)} bytes are no whole number of uint32")
-    return memoryview(packed).cast("I").tolist()
-
-
 def series(message: tensor_pb2.Series, field: str) -> Array:
     """float32 [steps, features]. Raises InvalidInput: NaN or infinity, both forms, or a ragged last step."""
     found = unchecked_series(message, field)

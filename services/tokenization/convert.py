@@ -7,12 +7,12 @@ from maas.common.v1 import tensor_pb2
 from maas.tokenization.v1 import tokenization_pb2 as pb
 from maas.tokenization.v1 import tokenization_service_pb2 as service_pb
 from services.runtime.errors import InvalidInput
-from services.runtime.tensors import token_ids
 from services.runtime.text.chat import Message
 from services.runtime.text.encoded import Input
 from services.runtime.text.padding import Padding, Target
 from services.runtime.text.tokenizer import Tokenizer, require_digest, require_ids
 from services.runtime.text.truncation import Side, Strategy, Truncation
+from services.runtime.token_ids import token_ids
 from services.tokenization.encode import MAX_IDS, Order
 
 AnyRequest = (

@@ -24,21 +24,21 @@ class HuggingFaceTokenizer:
 
     def __init__(self, data: bytes, spec: TokenizerSpec, digest: str) -> None:
         """`data` is tokenizer.json; truncation and padding in it are dropped, being per request here."""
-        document = json.loads(data)
-        plain = json.dumps(document | {"truncation": None, "padding": None})
-        self._parsing = tokenizers.Tokenizer.from_str(plain)
-        self._literal = tokenizers.Tokenizer.from_str(plain)
-        self._literal.encode_special_tokens = True
-        self._decoding = decoders.read(document.get("decoder"), self._parsing.decoder, self.token)
+        self._parsing = tokenizers.Tokenizer.from_buffer(data)
+        padding = self._parsing.padding or {}
+        self._parsing.no_truncation()
+        self._parsing.no_padding()
+        self._literal = _literal(self._parsing)
+        self._decoding = decoders.read(_state(self._parsing.decoder), self._parsing.decoder, self.token)
         self._special = SpecialTokens(_special_tokens(self._parsing))
-        self.cuts = cuts.of_document(document)
+        self.cuts = cuts.of_document(_pipeline(self._parsing))
         self.digest = digest
         self.special_ids = frozenset(self._special.by_text.values())
         self.vocab_size = 1 + max(self._parsing.get_vocab(with_added_tokens=True).values())
         self.bos_id = named_id(self.token_id, "bos", spec.bos_token)
         self.eos_id = named_id(self.token_id, "eos", spec.eos_token)
-        self.pad_id = named_id(self.token_id, "pad", spec.pad_token or _own_pad(document))
-        self.unk_id = named_id(self.token_id, "unk", spec.unk_token or _own_unk(document["model"]))
+        self.pad_id = named_id(self.token_id, "pad", spec.pad_token or padding.get("pad_token"))
+        self.unk_id = named_id(self.token_id, "unk", spec.unk_token or _own_unk(self._parsing.model, data))
 
     @property
     def special_tokens(self) -> Mapping[str, int]:
@@ -93,15 +93,43 @@ class HuggingFaceTokenizer:
         return self._parsing if parse_special else self._literal
 
 
-def _own_pad(document: dict[str, Any]) -> str | None:
-    padding = document.get("padding")
-    return str(padding["pad_token"]) if padding else None
+def _literal(parsing: tokenizers.Tokenizer) -> tokenizers.Tokenizer:
+    """The same pipeline around the same vocabulary in memory, which takes special tokens for ordinary text."""
+    made = tokenizers.Tokenizer(parsing.model)
+    for step in ("normalizer", "pre_tokenizer", "post_processor", "decoder"):
+        if getattr(parsing, step) is not None:
+            setattr(made, step, getattr(parsing, step))
+    # The library hands out ids in the order of adding, from a file too.
+    for _, token in sorted(parsing.get_added_tokens_decoder().items()):
+        (made.add_special_tokens if token.special else made.add_tokens)([token])
+    made.encode_special_tokens = True
+    return made
 
 
-def _own_unk(model: dict[str, Any]) -> str | None:
-    """Unigram models name the unknown token by its place in a list of (token, score)."""
-    place = model.get("unk_id")
-    return model.get("unk_token") if place is None else str(model["vocab"][place][0])
+def _pipeline(backend: tokenizers.Tokenizer) -> dict[str, Any]:
+    """What decides where text is cut, spelt as in tokenizer.json."""
+    added = backend.get_added_tokens_decoder().values()
+    model = backend.model
+    return {
+        "added_tokens": [{"content": token.content, "normalized": token.normalized} for token in added],
+        "normalizer": _state(backend.normalizer),
+        "pre_tokenizer": _state(backend.pre_tokenizer),
+        "model": {"type": type(model).__name__, "dropout": getattr(model, "dropout", None)},
+    }
+
+
+def _state(step: Any) -> dict[str, Any] | None:
+    """The JSON of a step of the pipeline."""
+    return None if step is None else json.loads(step.__getstate__())
+
+
+def _own_unk(model: Any, data: bytes) -> str | None:
+    """Unigram models name the unknown token by its place in a list of (token, score), which the library hides."""
+    if not isinstance(model, tokenizers.models.Unigram):
+        return getattr(model, "unk_token", None)
+    document = json.loads(data)["model"]
+    place = document.get("unk_id")
+    return None if place is None else str(document["vocab"][place][0])
 
 
 def _special_tokens(backend: tokenizers.Tokenizer) -> list[SpecialToken]:

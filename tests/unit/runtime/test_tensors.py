@@ -6,6 +6,7 @@ import pytest
 from maas.common.v1 import tensor_pb2 as pb
 from services.runtime import tensors
 from services.runtime.errors import InvalidInput
+from services.runtime.token_ids import token_ids
 
 
 @pytest.mark.parametrize("dtype", ["?", "u1", "u2", "i4", "i8", "f2", "f4", "f8"])
@@ -47,11 +48,11 @@ def test_wrong_tensors_are_refused(message: pb.Tensor, field: str) -> None:
 
 def test_token_ids_in_both_forms() -> None:
     packed = np.array([1, 2**31, 5], dtype="<u4").tobytes()
-    assert tensors.token_ids([], packed, "ids") == [1, 2**31, 5]
-    assert tensors.token_ids([7], b"", "ids") == [7]
+    assert token_ids([], packed, "ids") == [1, 2**31, 5]
+    assert token_ids([7], b"", "ids") == [7]
     for values, broken in (([1], packed), ([], b"\0\0\0")):
         with pytest.raises(InvalidInput):
-            tensors.token_ids(values, broken, "ids")
+            token_ids(values, broken, "ids")
 
 
 @pytest.mark.parametrize("count", [1, 31, 32, 4095, 4096, 600_000])

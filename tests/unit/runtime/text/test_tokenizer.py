@@ -9,6 +9,7 @@ import pytest
 import sentencepiece
 from hypothesis import given
 from hypothesis import strategies as st
+from tokenizers import Tokenizer as Library
 
 from services.runtime.errors import InvalidInput, PreconditionFailed
 from services.runtime.store.manifest import TokenizerSpec
@@ -88,6 +89,22 @@ def test_a_spelt_special_token_is_parsed_or_plain_as_asked(family: str, spelling
     plain = tokenizer.encode(text, add_special_tokens=False, parse_special=False)
     assert control not in plain.ids
     assert tokenizer.split_special(text) == ["a ", control, " b"]
+
+
+def test_special_tokens_as_text_are_what_the_library_makes_of_them() -> None:
+    plain = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
+    added = [("<b>", True, 950), ("<gap>", False, 900), ("fox", False, 901), ("<c>", True, 2000)]
+    document = json.loads(byte_level().to_str())
+    document["added_tokens"] += [plain | {"content": c, "special": s, "id": i} for c, s, i in added]
+    library = Library.from_str(json.dumps(document))
+    tokenizer = from_library(library)
+    library.encode_special_tokens = True
+    text = "a<gap><b> fox<|im_end|><c>"
+    assert tokenizer.encode_ids(text, parse_special=False) == library.encode(text).ids
+    library.encode_special_tokens = False
+    assert (
+        tokenizer.encode_ids(text) == library.encode(text).ids != tokenizer.encode_ids(text, parse_special=False)
+    )
 
 
 def test_parsed_control_pieces_keep_their_place_in_the_text() -> None:
