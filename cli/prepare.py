@@ -14,7 +14,7 @@ from services.runtime.store.store import ModelStore
 
 MEASURED = "precisions"  # what the card of a language model that is ready tells
 NO_PHOTOGRAPHS = Photographs()
-VIEWS = 20  # of each photograph
+CALIBRATING, JUDGING = 24, 50  # views of each photograph
 
 
 def choose_runner(draft: Draft, photographs: Photographs = NO_PHOTOGRAPHS) -> None:
@@ -48,12 +48,12 @@ def _choose_precision(draft: Draft, manifest: Manifest, photographs: Photographs
     from services.runtime.runners.eight_bits import try_eight_bits
 
     steps = ImagePreprocessing.of(manifest)
-    calibration = views_of(photographs.calibration, steps, VIEWS, seed=1)
-    held_out = views_of(photographs.held_out, steps, VIEWS, seed=2)
+    calibration = views_of(photographs.calibration, steps, CALIBRATING, seed=1)
+    held_out = views_of(photographs.held_out, steps, JUDGING, seed=2)
     verdict = try_eight_bits(manifest, draft.directory, calibration, held_out)
     draft.fields["precision"] = verdict.precision
     told = {"calibrated_on": sorted(photographs.calibration), "held_out": sorted(photographs.held_out)}
-    draft.card["int8"] = {**verdict.card(), **told, "views_each": VIEWS}
+    draft.card["int8"] = {**verdict.card(), **told}
 
 
 def make_ready(store: ModelStore) -> None:

@@ -40,6 +40,7 @@ def _session(path: Path, threads: int) -> ort.InferenceSession:
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
+    options.enable_mem_pattern = False  # one plan a batch size would be kept, for no speed
     options.log_severity_level = 4  # what it would print of an error is in the exception
     # Spinning pool threads would starve the server's own threads on a machine of few cores.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")

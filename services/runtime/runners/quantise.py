@@ -1,7 +1,8 @@
 """model.onnx → the same net in eight bits, by static quantisation. Runs at publish time only. Knows no pictures.
 
 QDQ form: weights int8, symmetric, a scale for each output channel; activations uint8, asymmetric, one scale each,
-from what real inputs gave (Jacob et al. 2018, with scales per channel as in Krishnamoorthi 2018).
+from what real inputs gave (Jacob et al. 2018, with scales per channel as in Krishnamoorthi 2018). The last product
+stays in floats behind its sums: classes that are near each other must not fall together.
 """
 
 import warnings
@@ -14,6 +15,7 @@ from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantTy
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from services.runtime.runners.base import Array
+from services.runtime.runners.rounding import cancel_errors
 
 ROWS_AT_ONCE = 8
 
@@ -37,13 +39,16 @@ def quantise(source: Path, target: Path, name: str, rows: Array) -> None:
         warnings.simplefilter("ignore")
         fused = Path(folder) / "fused.onnx"
         quant_pre_process(source, fused, skip_symbolic_shape=True)
+        net = onnx.load(fused)
+        ranges = cancel_errors(net, name, rows)
         quantize_static(
-            fused,
+            net,
             target,
             Rows(name, rows),
             quant_format=QuantFormat.QDQ,
             per_channel=True,
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
+            extra_options={"TensorQuantOverrides": ranges, "OpTypesToExcludeOutputQuantization": ["Gemm"]},
         )
     onnx.checker.check_model(target, full_check=True)
