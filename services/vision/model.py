@@ -1,6 +1,7 @@
 """One loaded model version: recipe, runner, labels and its queue to the device. Knows no proto."""
 
 import asyncio
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -20,7 +21,7 @@ from services.runtime.runners.samples import concrete_shape, synthesise
 from services.runtime.store.manifest import Manifest, TensorSpec
 from services.vision.explain import Explainer, Explanation, Question
 from services.vision.predict import Prediction, Predictor
-from services.vision.prepare import Picture, Prepared, Preparer, Recipe, block
+from services.vision.prepare import MOST_TOGETHER, Picture, Prepared, Preparer, Recipe, block
 from services.vision.settings import VisionSettings
 
 if TYPE_CHECKING:
@@ -69,7 +70,8 @@ class VisionModel:
         self._batcher: MicroBatcher[Prepared, Prediction] = MicroBatcher(
             predictor.run,
             execute=self._execute,
-            budget=settings.batch_images,
+            budget=max(settings.batch_images, MOST_TOGETHER // math.prod(self.recipe.shape)),
+            cost=lambda item: len(item.rows),
             queue_limit=settings.image_queue_limit,
             parallel=means.lanes.count,
             observer=observer,

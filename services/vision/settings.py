@@ -35,7 +35,7 @@ class VisionSettings(ServerSettings):
     vision_precision: Literal["auto", "fp32", "int8"] = Field(
         "auto", description="auto = int8 where it agreed with fp32 and was faster when the model was published"
     )
-    batch_images: int = Field(4, ge=1, le=1024, description="most images computed together")
+    batch_images: int = Field(4, ge=1, le=1024, description="most images computed together; more of tiny ones")
     decode_threads: int = Field(2, ge=1, le=64, description="threads that decode and resize pictures")
     image_queue_limit: int = Field(512, ge=64, description="images at work: decoded, waiting or computed")
     request_megapixels: int = Field(100, ge=40, le=4000, description="most pixels of a request's images, millions")

@@ -10,7 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import skimage
+from PIL import Image
 
+from services.runtime.pictures.decode import decode
 from services.runtime.pictures.preprocess import ImagePreprocessing
 from services.runtime.runners.base import Array, Runner
 from services.runtime.runners.open import RunnerSettings, open_runner
@@ -20,17 +22,19 @@ from services.runtime.store.store import ModelStore
 from services.vision.models import registry
 from services.vision.predict import softmax
 from services.vision.prepare import Picture, Recipe
+from tests.unit.vision.pictures import encode
 
 pytestmark = pytest.mark.models
 
 PHOTOGRAPHS = Path(skimage.__file__).parent / "data"
 ANSWERS = {"chelsea.png": 282, "coffee.png": 967, "rocket.jpg": 657}  # tiger cat, espresso, missile
+WAYS = [("torch", "fp32"), ("onnxruntime", "fp32"), ("onnxruntime", "int8")]
 DIGITS_SHA256 = "846f6cad587fea3877f6e0fe0a1968dfc68867ce170d3bc9fc2dccdbed17961d"
 IMAGENET_SCALE = {"mean": (123.675, 116.28, 103.53), "std": (58.395, 57.12, 57.375)}
 
 
-def opened(store: ModelStore, manifest: Manifest, runner: str) -> Runner:
-    settings = RunnerSettings(force=runner)
+def opened(store: ModelStore, manifest: Manifest, runner: str, precision: str = "fp32") -> Runner:
+    settings = RunnerSettings(force=runner, precision=precision)
     return open_runner(manifest, store.directory(manifest), registry.load, settings)
 
 
@@ -39,11 +43,21 @@ def imagenet(model_store: ModelStore) -> Manifest:
     return model_store.resolve("efficientnet-lite0")
 
 
-@pytest.fixture(scope="module", params=["torch", "onnxruntime"])
+@pytest.fixture(
+    scope="module", params=[("torch", "fp32"), ("onnxruntime", "fp32"), ("onnxruntime", "int8")], ids="-".join
+)
 def runner(request: pytest.FixtureRequest, model_store: ModelStore, imagenet: Manifest) -> Iterator[Runner]:
-    runner = opened(model_store, imagenet, request.param)
+    runner_name, precision = request.param
+    if precision == "int8" and not kept(model_store, imagenet):
+        pytest.skip("eight bits were measured to disagree when this store was made")
+    runner = opened(model_store, imagenet, runner_name, precision)
     yield runner
     runner.close()
+
+
+def kept(store: ModelStore, manifest: Manifest) -> bool:
+    """Whether eight bits agreed."""
+    return (store.directory(manifest) / "model.int8.onnx").is_file()
 
 
 def photographs(manifest: Manifest, **changes: object) -> Array:
@@ -56,10 +70,12 @@ def test_known_photographs(runner: Runner, imagenet: Manifest) -> None:
     scores = softmax(runner.run({"images": photographs(imagenet)})["logits"])
     assert scores.argmax(1).tolist() == list(ANSWERS.values())
     assert scores[0].argsort()[::-1][:3].tolist() == [282, 285, 281]
-    np.testing.assert_allclose(scores.max(1), [0.39, 0.95, 0.27], atol=0.02)
+    np.testing.assert_allclose(scores.max(1), [0.39, 0.95, 0.27], atol=0.05)
 
 
-def test_the_scale_of_another_family_answers_worse(runner: Runner, imagenet: Manifest) -> None:
+@pytest.mark.parametrize("kind", ["torch", "onnxruntime"])
+def test_the_scale_of_another_family_answers_worse(model_store: ModelStore, imagenet: Manifest, kind: str) -> None:
+    runner = opened(model_store, imagenet, kind)
     pinned = softmax(runner.run({"images": photographs(imagenet)})["logits"])
     other = softmax(runner.run({"images": photographs(imagenet, **IMAGENET_SCALE)})["logits"])
     assert other[0].argmax() != 282
@@ -149,3 +165,46 @@ asyncio.run(answer())
 """
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert done.stdout.split() == ["967", "False"]
+
+
+def views(name: str, count: int) -> list[np.ndarray]:
+    """Cuts of a photograph, from a corner to another: none of those that the card was made on."""
+    whole = Image.open(PHOTOGRAPHS / name).convert("RGB")
+    shares = np.linspace(0, 0.2, count)
+    return [np.asarray(whole.crop((int(s * whole.width), int(s * whole.height), *whole.size))) for s in shares]
+
+
+@pytest.mark.parametrize("name", list(ANSWERS))
+def test_eight_bits_stay_near_fp32_on_views_of_their_own(
+    model_store: ModelStore, imagenet: Manifest, name: str
+) -> None:
+    card = model_store.card(imagenet).get("int8", {})
+    if not kept(model_store, imagenet):
+        pytest.skip("eight bits were measured to disagree when this store was made")
+    assert card["top1_agreement"] >= card["least_agreement"] == 0.99
+    assert not set(card["calibrated_on"]) & set(card["held_out"])
+    recipe = Recipe(ImagePreprocessing.of(imagenet), imagenet.inputs[0].shape[1:])
+    pixels = np.stack([recipe.prepare(Picture(name, view)).pixels for view in views(name, 8)])
+    wanted, got = (
+        softmax(opened(model_store, imagenet, "onnxruntime", precision).run({"images": pixels})["logits"])
+        for precision in ("fp32", "int8")
+    )
+    assert np.abs(wanted - got).max() <= 2 * card["max_error"]
+    assert np.abs(wanted - got).max(axis=1).mean() <= 3 * card["mean_error"]
+
+
+@pytest.mark.parametrize(("name", "enlarged"), [("chelsea.png", 5), ("coffee.png", 3), ("rocket.jpg", 4)])
+def test_a_large_jpeg_decoded_small_is_classified_alike(
+    model_store: ModelStore, imagenet: Manifest, name: str, enlarged: int
+) -> None:
+    """What a JPEG that is decoded at a part of its size costs: under 0.03 of any probability."""
+    steps, photograph = ImagePreprocessing.of(imagenet), Image.open(PHOTOGRAPHS / name).convert("RGB")
+    large = photograph.resize(
+        (photograph.width * enlarged, photograph.height * enlarged), Image.Resampling.BICUBIC
+    )
+    encoded = encode(large, "JPEG", quality=90)
+    small = decode(encoded, 3, name, steps.least_side)
+    assert small.width < large.width
+    pixels = np.stack([steps.apply(decode(encoded, 3, name)), steps.apply(small)])
+    whole, part = softmax(opened(model_store, imagenet, "onnxruntime").run({"images": pixels})["logits"])
+    assert whole.argmax() == part.argmax() == ANSWERS[name] and np.abs(whole - part).max() < 0.03

@@ -95,7 +95,8 @@ def _statistics(
     squares = list(sums)
     for start in range(0, len(rows), ROWS_AT_ONCE):
         feed = {name: rows[start : start + ROWS_AT_ONCE]}
-        maps = dict(zip(inside, session.run(inside, feed), strict=True)) | feed
+        found = session.run(inside, feed) if inside else []  # no name would mean every output
+        maps = dict(zip(inside, found, strict=True)) | feed
         for place, layer in enumerate(layers):
             patches = layer.patches(maps[layer.node.input[0]], generator)
             sums[place] = sums[place] + patches.sum(axis=-1)
