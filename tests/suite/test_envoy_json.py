@@ -3,6 +3,9 @@
 import base64
 import http.client
 import json
+import re
+import time
+import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +21,7 @@ pytestmark = [pytest.mark.models, pytest.mark.timeout(300)]
 CAT = Path(skimage.__file__).parent / "data" / "chelsea.png"
 PICTURE = {"encoded": base64.b64encode(CAT.read_bytes()).decode()}
 CAPITAL = {"messages": [{"role": "user", "content": "What is the capital of France?"}]}
+ENDLESS = {"text": "Once", "stopping": {"max_tokens": 2000, "ignore_eos": True}, "sampling": {"temperature": 1}}
 SILENCE = {"values": [0.0] * 512}
 IDS = [19556, 905, 17]
 
@@ -130,14 +134,35 @@ def test_what_is_no_json_of_the_request_is_refused(front: Edge) -> None:
 
 
 def test_a_deadline_in_a_header_ends_the_call(front: Edge) -> None:
-    request = {
-        "text": "Once",
-        "stopping": {"max_tokens": 2000, "ignore_eos": True},
-        "sampling": {"temperature": 1},
-    }
-    late = front.post("/v1/generation:generate", request, grpc_timeout="300m")
+    late = front.post("/v1/generation:generate", ENDLESS, grpc_timeout="300m")
     assert late.status == 504
     assert front.post("/v1/tokenization:tokenize", {"texts": ["a"]}, grpc_timeout="5S").status == 200
+
+
+def generations(suite: Suite, what: str) -> float:
+    """A counter of the generation service's calls of Generate."""
+    with urllib.request.urlopen(
+        f"http://127.0.0.1:{suite.ports['generation'] + 4000}/metrics", timeout=10
+    ) as reply:
+        told = reply.read().decode()
+    name = 'grpc_method="/maas.generation.v1.GenerationService/Generate"'
+    return sum(map(float, re.findall(rf"^grpc_server_call_{what}{{{name}.*}} (\S+)$", told, re.M)))
+
+
+def test_a_caller_who_leaves_takes_the_call_along(suite: Suite, front: Edge) -> None:
+    started, ended = "started_total", "duration_seconds_count"
+    end = time.monotonic() + 5
+    while generations(suite, ended) != (before := generations(suite, started)):
+        assert time.monotonic() < end, "the calls before it have not ended"
+    link = http.client.HTTPConnection(front.address, timeout=20)
+    link.request("POST", "/v1/generation:generate", json.dumps(ENDLESS))
+    end = time.monotonic() + 5
+    while generations(suite, started) == before:
+        assert time.monotonic() < end
+    assert generations(suite, ended) == before
+    link.close()
+    while generations(suite, ended) == before:
+        assert time.monotonic() < end, "it is generated on for nobody"
 
 
 def test_headers_go_both_ways(front: Edge) -> None:
