@@ -8,7 +8,7 @@ from weakref import WeakValueDictionary
 from maas.common.v1 import tensor_pb2
 from maas.sequence.v1 import sequence_pb2
 from services.runtime.context import current
-from services.runtime.errors import InvalidInput, PreconditionFailed, SessionNotFound
+from services.runtime.errors import MOST_NAME, InvalidInput, PreconditionFailed, SessionNotFound
 from services.runtime.oip_model import Infer
 from services.runtime.oip_parameters import Part
 from services.runtime.oip_tensors import Array
@@ -34,6 +34,8 @@ class TensorSessions:
 
         The lock serves first come, first served. A sequence whose first request fails is not kept.
         """
+        if len(model.encode()) > MOST_NAME:
+            raise InvalidInput("model_name", f"has over {MOST_NAME} bytes; no model has such a name")
         key = (current().tenant, f"inference/{model}/{part.key}")
         line = self._lines.setdefault(key, asyncio.Lock())
         async with line:

@@ -69,6 +69,10 @@ class Slow(Same):
     deadlines: list[float | None]
     inside = most = 0
 
+    @classmethod
+    def forget(cls) -> None:
+        cls.deadlines, cls.inside, cls.most = [], 0, 0
+
     async def infer(self, inputs: Mapping[str, Any], deadline: float | None) -> Mapping[str, Any]:
         Slow.deadlines.append(deadline)
         Slow.inside += 1
@@ -115,7 +119,7 @@ async def load(manifest: Manifest, directory: Path) -> Same:
 @asynccontextmanager
 async def served(root: Path, datatypes: Sequence[str] = DATATYPES) -> AsyncIterator[str]:
     """The address of a server with a model of each datatype, and the others."""
-    Slow.deadlines, Slow.inside, Slow.most, Busy.inside = [], 0, 0, 0
+    Slow.forget()
     store = ModelStore(root)
     for name in [*(f"same-{datatype.lower()}" for datatype in datatypes), *OTHERS]:
         with store.publish(name) as draft:

@@ -10,6 +10,7 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
+import pytest_asyncio
 from grpc import aio
 
 from maas.oip.v1 import grpc_service_pb2 as pb
@@ -23,13 +24,21 @@ from services.runtime.server import Floor
 from services.runtime.settings import ServerSettings
 from tests.service.oip_models import Slow, load, served
 
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 SCRIPT = Path(__file__).with_name("triton_datatypes.py")
 
 
-@pytest.fixture
-async def stub(tmp_path: Path) -> AsyncIterator[Any]:
-    async with served(tmp_path / "store", ["FP32"]) as address, open_channel(address, retry=False) as channel:
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def kept(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Any]:
+    root = tmp_path_factory.mktemp("models") / "store"
+    async with served(root, ["FP32"]) as address, open_channel(address, retry=False) as channel:
         yield pb_grpc.GRPCInferenceServiceStub(channel)
+
+
+@pytest.fixture
+def stub(kept: Any) -> Any:
+    Slow.forget()
+    return kept
 
 
 def asked(model: str, row: list[float], **fields: Any) -> pb.ModelInferRequest:
@@ -161,6 +170,7 @@ async def test_the_repository_is_one_and_loading_needs_a_name(stub: Any) -> None
     ready = await stub.RepositoryIndex(pb.RepositoryIndexRequest(ready=True))
     assert {model.state for model in ready.models} == {"READY"}
     assert "busy" not in {model.name for model in ready.models}
+    await stub.RepositoryModelLoad(pb.RepositoryModelLoadRequest(model_name="busy"))
 
 
 async def test_a_stream_with_a_shape_that_no_array_has_is_answered(stub: Any) -> None:

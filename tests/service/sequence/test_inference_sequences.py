@@ -89,6 +89,12 @@ async def test_a_sequence_that_was_not_started_or_has_ended_is_told_so(inference
     await refused(inference.ModelInfer(frame(PARTS[0], 4)), grpc.StatusCode.NOT_FOUND, said=words)
 
 
+async def test_a_name_that_no_model_has_is_no_key(inference: Any) -> None:
+    request = frame(PARTS[0], 4)
+    request.model_name = "é" * 100_000
+    await refused(inference.ModelInfer(request), grpc.StatusCode.INVALID_ARGUMENT, "model_name")
+
+
 async def test_a_step_that_is_refused_has_not_happened(inference: Any) -> None:
     await inference.ModelInfer(frame(PARTS[0], 5, start=True))
     invalid = grpc.StatusCode.INVALID_ARGUMENT

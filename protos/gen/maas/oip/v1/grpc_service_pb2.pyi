@@ -893,7 +893,7 @@ class InferBatchStatistics(_message.Message):
     COMPUTE_INFER_FIELD_NUMBER: _builtins.int
     COMPUTE_OUTPUT_FIELD_NUMBER: _builtins.int
     batch_size: _builtins.int
-    """Pictures, or requests of sequence models."""
+    """What was computed together: pictures, or requests whose rows are computed as one."""
     @_builtins.property
     def compute_input(self) -> Global___StatisticDuration: ...
     @_builtins.property
