@@ -3,12 +3,13 @@
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
+from pathlib import Path
 
 from tests.bench.load import Sample
 from tests.bench.peers import environments
 from tests.bench.peers.serving import alone
 from tests.bench.peers.serving.spec import Model
-from tests.bench.serving.peers import CORES
+from tests.bench.serving import peers
 from tests.bench.serving.report import ALONE
 from tests.bench.serving.stand import Bench
 from tests.bench.worker import Worker, worker
@@ -16,6 +17,12 @@ from tests.bench.worker import Worker, worker
 Ceiling = Callable[[int], Awaitable[Sample]]
 # The engine → the environment it is in; none = our own.
 ENGINES = {"onnxruntime": "", "openvino": "openvino"}
+
+
+def versions(root: Path) -> dict[str, str]:
+    """Of those that are installed."""
+    there = {one: where for one, where in ENGINES.items() if not where or environments.made(root, where)}
+    return {f"{engine}{ALONE}": peers.version(engine, where, root) for engine, where in there.items()}
 
 
 @asynccontextmanager
@@ -28,7 +35,7 @@ async def ceilings(model: Model, bench: Bench) -> AsyncIterator[Mapping[str, Cei
             if environment and not environments.made(options.peers_root, environment):
                 continue
             how = {"python": environments.python(options.peers_root, environment)} if environment else {}
-            arguments = (engine, model.onnx, str(options.threads or CORES))
+            arguments = (engine, model.onnx, str(options.threads or peers.CORES))
             log = options.logs / f"alone-{engine}.log"
             one = worker(alone.__name__, *arguments, environment={}, log=log, **how)
             name = f"{engine}{ALONE}"

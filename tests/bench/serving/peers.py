@@ -41,11 +41,7 @@ class Peer:
         return environments.python(root, self.environment) if self.environment else Path(sys.executable)
 
     def version(self, root: Path) -> str:
-        """`package version` as it is installed."""
-        site = root / self.environment / "lib" / f"python3.{sys.version_info.minor}" / "site-packages"
-        where = {"path": [str(site)]} if self.environment else {}
-        found = next(iter(metadata.distributions(name=self.shown, **where)))
-        return f"{self.shown} {found.version}"
+        return version(self.shown, self.environment, root)
 
 
 SERVERS: Mapping[str, Peer] = {
@@ -55,6 +51,14 @@ SERVERS: Mapping[str, Peer] = {
     "ray": Peer("ray", "ray", "ray"),
     "grpc.aio": Peer("bare", "", "grpcio"),
 }
+
+
+def version(package: str, environment: str, root: Path) -> str:
+    """`package version` as it is installed there; no environment = our own."""
+    site = root / environment / "lib" / f"python3.{sys.version_info.minor}" / "site-packages"
+    where = {"path": [str(site)]} if environment else {}
+    found = next(iter(metadata.distributions(name=package, **where)))
+    return f"{package} {found.version}"
 
 
 async def prepare(options: Options) -> tuple[list[str], list[Missing]]:

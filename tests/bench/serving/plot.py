@@ -35,8 +35,12 @@ def _panel(axis, result: Result, point: str) -> None:
     axis.hlines(range(len(ways)), [min(r) for r in rates], [max(r) for r in rates], color="black", lw=1)
     for place, middle in enumerate(middles):
         axis.text(0, place, f" {middle:,.0f}", va="center", ha="left", fontsize=8)
+    # A ceiling may be a hundred times as high: it is cut, its number is not.
+    axis.set_xlim(
+        0, 1.1 * max(middle for name, middle in zip(ways, middles, strict=True) if not name.endswith(ALONE))
+    )
     axis.invert_yaxis()
-    axis.set_title(f"{result.title}\n{point.removeprefix(result.form).strip(', ')}, {result.unit}", fontsize=8)
+    axis.set_title(f"{result.title}\n{result.short(point)} in flight, {result.unit}", fontsize=8)
     axis.tick_params(labelsize=7)
     axis.spines[["top", "right"]].set_visible(False)
 

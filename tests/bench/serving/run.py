@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 
 from tests.bench.options import Options
-from tests.bench.serving import cached, lone, peers, pictures, plot, processes, report, rows, tokens
+from tests.bench.serving import cached, ceilings, lone, peers, pictures, plot, processes, report, rows, tokens
 from tests.bench.serving.report import Result
 from tests.bench.serving.stand import Bench
 from tests.bench.table import Table
@@ -32,6 +32,7 @@ async def run(options: Options) -> list[Table]:
     if PROCESSES in (options.jobs or (PROCESSES,)):
         tables.append(await processes.run(bench))
     versions = {name: peers.SERVERS[name].version(options.peers_root) for name in ready}
+    versions |= ceilings.versions(options.peers_root)
     if results:
         plot.draw(
             results, ", ".join(versions.values()), options.home / f"serving-{datetime.now(UTC):%Y-%m-%dT%H%M}.png"
