@@ -44,7 +44,7 @@ async def run(bench: Bench) -> list[Result]:
             await check(up.servers["tokenization"], model, bare_tokens.opened(str(path)))
             timed = _points(up.servers["tokenization"], library, model, options)
             found = await interleave(timed, options.repeat, options.tell)
-            results.append(Result(f"tokenize, {model}", "texts/s", found))
+            results.append(Result(f"tokenize, {model.partition('-')[0]}", "texts/s", found))
     return results
 
 
