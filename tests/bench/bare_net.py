@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from services.runtime.runners.base import ONNX_FILES
 from services.runtime.store.manifest import Manifest
 from services.runtime.store.store import ModelStore
 from tests.bench.lines import answer_lines
@@ -34,12 +35,14 @@ def torch_net(manifest: Manifest, directory: Path, threads: int) -> Net:
 
 
 def onnx_net(manifest: Manifest, directory: Path, threads: int) -> Net:
-    """A session with the library's defaults, but for the number of threads."""
+    """A session with the library's defaults, but for the number of threads, in the precision that is served."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
-    session = onnxruntime.InferenceSession(directory / "model.onnx", options, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(
+        directory / ONNX_FILES[manifest.precision], options, providers=["CPUExecutionProvider"]
+    )
     name = manifest.inputs[0].name
     return lambda images: session.run(None, {name: images})
 

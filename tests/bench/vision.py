@@ -50,7 +50,11 @@ async def run(options: Options) -> list[Table]:
             ways[f"service, {name}"] = await _served(channel, image, options.seconds)
         points = {(size, name): partial(way, size) for size in SIZES for name, way in ways.items()}
         found = await interleave(points, options.repeat, options.tell)
-    return [_table(found, f"vision: {MODEL} served by {manifest.runner} fp32, compute threads: {threads}")]
+    return [
+        _table(
+            found, f"vision: {MODEL} served by {manifest.runner} {manifest.precision}, compute threads: {threads}"
+        )
+    ]
 
 
 def _images(manifest: Manifest) -> Mapping[str, vision_pb2.Image]:

@@ -64,7 +64,8 @@ def stream(client: triton.InferenceServerClient, image: np.ndarray) -> None:
 
 def told(client: triton.InferenceServerClient) -> None:
     assert client.is_server_live() and client.is_server_ready()
-    assert client.is_model_ready(LITE) and client.is_model_ready(LITE, "1")
+    (version,) = client.get_model_metadata(LITE).versions
+    assert client.is_model_ready(LITE) and client.is_model_ready(LITE, version)
     config = client.get_model_config(LITE).config
     assert (config.max_batch_size, list(config.input[0].dims)) == (64, [3, 224, 224])
     assert config.output[0].label_filename == "labels.txt" and config.backend
