@@ -13,13 +13,19 @@ Probe = Callable[[], Awaitable[bool]]
 PORTS = {"tokenization": 50051, "vision": 50052, "sequence": 50053, "generation": 50054, "gateway": 50050}
 GATEWAY = "gateway"
 METRICS_OFFSET = 4000
-# A process whose threads share the cores with four others must not spin while it waits, and frees memory
-# only to ask for it again at the next batch.
-SHARED_MACHINE = {
-    "OMP_WAIT_POLICY": "PASSIVE",
+# A process whose threads share the cores with four others must not spin while it waits.
+SHARED_MACHINE = {"OMP_WAIT_POLICY": "PASSIVE"}
+# torch frees memory only to ask for it again at the next batch. ONNX Runtime keeps its own; of the rest, a large
+# picture's goes back when it is freed, which glibc would keep in the arena of the thread that decoded it.
+KEEPING = {
     "MALLOC_TRIM_THRESHOLD_": str(1 << 29),
     "MALLOC_MMAP_THRESHOLD_": str(1 << 29),
     "MALLOC_TOP_PAD_": str(1 << 26),
+}
+GIVING_BACK = {
+    "MALLOC_ARENA_MAX": "2",
+    "MALLOC_TRIM_THRESHOLD_": str(1 << 25),
+    "MALLOC_MMAP_THRESHOLD_": str(1 << 22),
 }
 # Nobody balances over these processes: half a second covers the calls on their way when one stops.
 ONE_MACHINE = {"MAAS_LAME_DUCK_S": "0.5"}
@@ -63,9 +69,10 @@ def _service(name: str, host: str, port: int, store: Path, shared: Mapping[str, 
 
 
 def _threads(name: str) -> dict[str, str]:
-    """Threads of a process: those that compute get half the cores, the others one."""
+    """Threads and memory of a process: those that compute get half the cores, the others one thread."""
     if name not in COMPUTING:
         return {"OMP_NUM_THREADS": "1"}
     half = str(max(1, len(os.sched_getaffinity(0)) // 2))
-    own = {"MAAS_THREADS": half} if name == "generation" else {}  # its kernels have threads of their own
+    # the kernels of generation have threads of their own
+    own = {"MAAS_THREADS": half, **KEEPING} if name == "generation" else GIVING_BACK
     return {"OMP_NUM_THREADS": half, **own, **SHARED_MACHINE}
