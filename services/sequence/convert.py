@@ -157,10 +157,10 @@ def step_ms(manifest: Manifest) -> float:
 def embedded(
     model: SequenceModel,
     request: sequence_service_pb2.EmbedRequest,
-    read: Sequence[Ids],
+    read: Sequence[Array],
     outcome: Outcome[list[Array]],
 ) -> sequence_service_pb2.EmbedResponse:
-    """Sentence vectors → one tensor [sequences, dimensions], of unit length unless told otherwise."""
+    """Vectors of texts or series → one tensor [sequences, dimensions], of unit length unless told otherwise."""
     vectors = np.stack(outcome.value)
     if request.normalize or not request.HasField("normalize"):
         vectors = unit_length(vectors)

@@ -15,7 +15,7 @@ from maas.sequence.v1 import sequence_service_pb2_grpc
 from services.runtime.host import ModelHost
 from services.sequence import compute, conversation, convert, convert_explain, convert_series
 from services.sequence.models import spread
-from services.sequence.models.predict import predict_series
+from services.sequence.models.predict import embed_series, predict_series
 from services.sequence.settings import SequenceSettings
 from services.sequence.stepping import Sessions
 from services.sequence.tensor_model import TensorModel
@@ -57,6 +57,11 @@ class SequenceService(sequence_service_pb2_grpc.SequenceServiceServicer):
 
     async def Embed(self, request: pb.EmbedRequest, context: aio.ServicerContext) -> pb.EmbedResponse:
         with self._host.lease(request.model, request.version, "sequence.embed") as model:
+            if request.HasField("series"):
+                series = await self._read_series(convert_series.series_rows, model, request.series)
+                return convert.embedded(
+                    model, request, series, await compute.answer_rows(model, series, embed_series)
+                )
             rows = await self._read(convert.rows, model, request, request.truncate)
             return convert.embedded(model, request, rows, await compute.answer_rows(model, rows))
 

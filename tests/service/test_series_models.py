@@ -20,6 +20,7 @@ from maas.oip.v1 import grpc_service_pb2 as oip
 from maas.oip.v1.grpc_service_pb2_grpc import GRPCInferenceServiceStub
 from maas.sequence.v1 import sequence_service_pb2 as pb
 from maas.sequence.v1.sequence_service_pb2_grpc import SequenceServiceStub
+from services.runtime import tensors
 from services.runtime.store.store import ModelStore
 from services.sequence.__main__ import build
 from services.sequence.models.bert import BertForSequenceClassification
@@ -63,7 +64,7 @@ def motions() -> SequenceTraining:
     part = Sequences(rows, np.array([0, 1, 2, 0, 1, 2]))
     split = SequenceSplit(part, part, part, ("still", "walking", "running"), "made")
     scaling = Scaling.of(np.concatenate(rows))
-    config = {"features": 6, "hidden_sizes": [8, 5], "classes": 3}
+    config = {"features": 6, "hidden_sizes": [8, 5], "classes": 3, "embeds": True}
     fields = manifest_fields(config, scaling)
     return SequenceTraining(LstmClassifier(config), split, partial(series_batch, scaling), fields)
 
@@ -95,6 +96,7 @@ async def channel(
         prepare = choose_runner if work is motions else lambda draft: None
         publish(store, name, work, work.net, work.evaluate(work.net), Plan(), prepare)
     stored.forecaster(root, name="older")
+    stored.series_classifier(root, name="older-motions")
     settings = SequenceSettings(port=0, store=root, lame_duck_s=0, drain_s=1, metrics_port=0)
     async with running(settings, build) as (channel, _):
         yield channel
@@ -246,6 +248,30 @@ async def test_a_classifier_of_series_as_tensors(channel: aio.Channel, motions: 
     assert (reply.outputs[0].name, list(reply.outputs[0].shape)) == ("probabilities", [2, 3])
     found = np.frombuffer(reply.raw_output_contents[0], "<f4").reshape(2, 3)
     np.testing.assert_allclose(found, wanted, atol=1e-5)
+
+
+async def test_series_of_any_length_are_embedded_by_the_state_that_is_judged(
+    stub: Any, motions: SequenceTraining
+) -> None:
+    rows = list(motions.split.test.rows)
+    request = pb.EmbedRequest(model="lstm-classify", normalize=False)
+    request.series.values.extend(packed(row, row.shape[1]) for row in rows)
+    reply = await stub.Embed(request)
+    found = tensors.to_numpy(reply.embeddings, "")
+    for row, vector in zip(rows, found, strict=True):
+        with torch.inference_mode():
+            _, alone = motions.net(*motions.collate([row]))
+        np.testing.assert_allclose(vector, alone[0].numpy(), atol=1e-5)
+    assert list(reply.token_counts) == [len(row) for row in rows]
+    request.ClearField("normalize")
+    unit = tensors.to_numpy((await stub.Embed(request)).embeddings, "")
+    np.testing.assert_allclose(unit, found / np.linalg.norm(found, axis=1, keepdims=True), rtol=1e-5)
+    request.series.values[2].CopyFrom(packed([1.0] * 4, 2))
+    await refused(stub.Embed(request), grpc.StatusCode.INVALID_ARGUMENT, "series.values[2].features")
+    texts = pb.EmbedRequest(model="lstm-classify", texts={"values": ["hello"]})
+    await refused(stub.Embed(texts), grpc.StatusCode.INVALID_ARGUMENT, "texts", "set series instead")
+    older = pb.EmbedRequest(model="older-motions", series=request.series)
+    await refused(stub.Embed(older), grpc.StatusCode.INVALID_ARGUMENT, "model", "sequence.embed")
 
 
 async def test_texts_are_cut_and_classified_as_training_does(stub: Any, mails: TextTraining) -> None:

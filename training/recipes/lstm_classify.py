@@ -50,7 +50,7 @@ class LstmClassify:
         seed_everything(plan.seed)
         scaling = Scaling.of(np.concatenate(split.train.rows))
         features, classes = split.train.rows[0].shape[1], len(split.class_names)
-        config = {"features": features, "hidden_sizes": [64, 32], "classes": classes}
+        config = {"features": features, "hidden_sizes": [64, 32], "classes": classes, "embeds": True}
         net = LstmClassifier(config)
         for layer in net.layers:
             remember(layer)
@@ -83,15 +83,17 @@ def remember(layer: nn.Module) -> None:
 
 def manifest_fields(config: dict[str, Any], scaling: Scaling, columns: Sequence[str] = ()) -> dict[str, Any]:
     """What the manifest says of an LSTM classifier of series; `columns` name its features in their order."""
-    features, classes = config["features"], config["classes"]
+    features, classes, embeds = config["features"], config["classes"], config.get("embeds", False)
+    outputs = [("logits", classes), *([("features", config["hidden_sizes"][-1])] if embeds else [])]
     return {
+        "tasks": ["sequence.classify", *(["sequence.embed"] if embeds else [])],
         "architecture": "lstm_classifier",
         "config": config,
         "inputs": [
             {"name": "series", "dtype": "float32", "shape": [-1, -1, features]},
             {"name": "lengths", "dtype": "int64", "shape": [-1]},
         ],
-        "outputs": [{"name": "logits", "dtype": "float32", "shape": [-1, classes]}],
+        "outputs": [{"name": name, "dtype": "float32", "shape": [-1, width]} for name, width in outputs],
         "preprocessing": {"kind": "series", **scaling.fields(), **({"columns": list(columns)} if columns else {})},
         "limits": {"max_values": labelled_csv.MOST_STEPS * features},
     }

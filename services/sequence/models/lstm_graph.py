@@ -4,7 +4,7 @@ torch's exporter fixes the number of steps, or makes of each step a round of a l
 one operator, and that operator knows where each row ends.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,16 +20,16 @@ OPSET, IR_VERSION = 17, 9
 
 
 def export(module: LstmClassifier, manifest: Manifest, path: Path) -> None:
-    """Writes `module` to `path`: the manifest's series [B, T, F] and lengths [B] → its logits [B, classes]."""
-    (series, lengths), (logits,) = manifest.inputs, manifest.outputs
+    """Writes `module` to `path`: the manifest's series [B, T, F] and lengths [B] → its logits, and last state."""
+    series, lengths = manifest.inputs
     graph = helper.make_graph(
-        list(_nodes(module, series.name, lengths.name, logits.name)),
+        list(_nodes(module, series.name, lengths.name, [spec.name for spec in manifest.outputs])),
         manifest.architecture,
         [
             helper.make_tensor_value_info(series.name, TensorProto.FLOAT, ["rows", "steps", series.shape[2]]),
             helper.make_tensor_value_info(lengths.name, TensorProto.INT64, ["rows"]),
         ],
-        [helper.make_tensor_value_info(logits.name, TensorProto.FLOAT, ["rows", logits.shape[1]])],
+        [helper.make_tensor_value_info(o.name, TensorProto.FLOAT, ["rows", o.shape[1]]) for o in manifest.outputs],
         list(_weights(module)),
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
@@ -37,7 +37,7 @@ def export(module: LstmClassifier, manifest: Manifest, path: Path) -> None:
     onnx.save(model, path)
 
 
-def _nodes(module: LstmClassifier, series: str, lengths: str, logits: str) -> Iterator[NodeProto]:
+def _nodes(module: LstmClassifier, series: str, lengths: str, answers: Sequence[str]) -> Iterator[NodeProto]:
     last = len(module.layers) - 1
     yield helper.make_node("Cast", [lengths], ["ends"], to=TensorProto.INT32)
     yield helper.make_node("Transpose", [series], ["steps_0"], perm=[1, 0, 2])
@@ -48,7 +48,9 @@ def _nodes(module: LstmClassifier, series: str, lengths: str, logits: str) -> It
         if index < last:  # [T, 1 direction, B, H] → the steps of the next layer
             yield helper.make_node("Squeeze", [*made, "second_axis"], [f"steps_{index + 1}"])
     yield helper.make_node("Squeeze", ["state", "first_axis"], ["end"])
-    yield helper.make_node("Gemm", ["end", "head_w", "head_b"], [logits], transB=1)
+    yield helper.make_node("Gemm", ["end", "head_w", "head_b"], [answers[0]], transB=1)
+    if module.embeds:
+        yield helper.make_node("Identity", ["end"], [answers[1]])
 
 
 def _weights(module: LstmClassifier) -> Iterator[TensorProto]:

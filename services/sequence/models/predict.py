@@ -1,6 +1,6 @@
 """Rows of ids, or whole series → answers, many rows at a time. Knows no proto, no text, no queue."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -11,6 +11,9 @@ from services.sequence.models.net import Net
 
 # Rows that ONNX Runtime's recurrent layers take soonest: of more, the gates leave the nearest cache.
 AT_ONCE = 16
+FEATURES = "features"  # the output of a classifier that also embeds
+
+Answer = Callable[[list[Floats]], list[Array]]
 
 
 def predict_rows(net: Net, rows: Sequence[Ids]) -> list[Array]:
@@ -27,21 +30,30 @@ def predict_rows(net: Net, rows: Sequence[Ids]) -> list[Array]:
 
 def predict_series(net: Net, rows: Sequence[Floats]) -> list[Array]:
     """Class probabilities [K] for each row of standard scores [T, F]; rows of like length share a batch."""
+    first = net.manifest.outputs[0].name
+    return _by_length(net, rows, lambda chosen: list(softmax(_run_series(net, chosen)[first])))
+
+
+def embed_series(net: Net, rows: Sequence[Floats]) -> list[Array]:
+    """What a net made of each row of standard scores [T, F] before it judged it: [D]."""
+    return _by_length(net, rows, lambda chosen: list(_run_series(net, chosen)[FEATURES]))
+
+
+def _by_length(net: Net, rows: Sequence[Floats], answer: Answer) -> list[Array]:
     answers: dict[int, Array] = {}
     most = AT_ONCE if net.manifest.runner == "onnxruntime" else len(rows)
     for alike in _alike(rows):
         for at in range(0, len(alike), most):
             chosen = alike[at : at + most]
-            found = _series_alike(net, [rows[index] for index in chosen])
-            answers.update(zip(chosen, found, strict=True))
+            answers.update(zip(chosen, answer([rows[index] for index in chosen]), strict=True))
     return [answers[index] for index in range(len(rows))]
 
 
-def _series_alike(net: Net, rows: Sequence[Floats]) -> list[Array]:
+def _run_series(net: Net, rows: Sequence[Floats]) -> Mapping[str, Array]:
     lengths = np.array([len(row) for row in rows], np.int64)
     series = np.stack(rows) if (lengths == lengths[0]).all() else _padded(rows, int(lengths.max()))
     source, counts = (spec.name for spec in net.manifest.inputs)
-    return list(softmax(net.runner.run({source: series, counts: lengths})[net.manifest.outputs[0].name]))
+    return net.runner.run({source: series, counts: lengths})
 
 
 def _padded(rows: Sequence[Floats], length: int) -> Floats:

@@ -165,7 +165,7 @@ class EmbedResponse(_message.Message):
 
     @_builtins.property
     def token_counts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """Tokens read from each input."""
+        """Tokens, or steps of a series, read from each input."""
 
     @_builtins.property
     def served_by(self) -> _served_pb2.ServedBy: ...
