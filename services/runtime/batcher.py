@@ -97,9 +97,9 @@ class MicroBatcher(Generic[T, R]):
                 entry.future.cancel()
 
     @property
-    def alone(self) -> bool:
-        """Whether one batch runs and nothing waits: it may have the whole device."""
-        return len(self._running) == 1 and not self._waiting
+    def idle(self) -> bool:
+        """Whether nothing runs and nothing waits: seen by `execute`, its batch may have the whole device."""
+        return not self._running and not self._waiting
 
     async def close(self) -> None:
         """Refuses new items and returns when every accepted one has ended."""

@@ -1,7 +1,8 @@
 """Threads that compute beside each other, one batch each: the event loop never computes. Knows no model."""
 
+import asyncio
 from collections.abc import Callable
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from services.runtime.device import DeviceThread
 
@@ -21,13 +22,15 @@ class Lanes:
         """Whether nothing computes and nothing waits to."""
         return self._inside == 0
 
-    async def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> "asyncio.Future[T]":
         """Result of `function(*args)`, computed on a lane. A cancelled wait does not stop what runs."""
         self._inside += 1
-        try:
-            return await self._threads.run(function, *args, **kwargs)
-        finally:
-            self._inside -= 1
+        running = self._threads.run(function, *args, **kwargs)
+        running.add_done_callback(self._left)
+        return running
+
+    def _left(self, _: "asyncio.Future[Any]") -> None:
+        self._inside -= 1
 
     def close(self) -> None:
         """Lets the running functions finish, drops what waits. Blocking."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -27,6 +27,8 @@ from services.vision.settings import VisionSettings
 if TYPE_CHECKING:
     from torch import nn
 
+
+Answered = list[Prediction | Exception]
 
 MAX_IMAGES = 64
 PROTOCOL_DTYPES = {"float32": "FP32"}
@@ -96,9 +98,8 @@ class VisionModel:
             done = await self._batcher.submit(whole, deadline)
         return replace(done, batch_size=done.value.together)
 
-    async def _execute(self, run: Callable[..., list[Prediction | Exception]], batch: list[Prepared]) -> Any:
-        alone = self._lanes.idle and self._batcher.alone
-        return await self._lanes.run(run, batch, alone)
+    def _execute(self, run: Callable[..., Answered], batch: list[Prepared]) -> "asyncio.Future[Answered]":
+        return self._lanes.run(run, batch, self._lanes.idle and self._batcher.idle)
 
     async def explain(self, picture: Picture, question: Question, deadline: float | None) -> Outcome[Explanation]:
         """Which pixels of one picture decided."""

@@ -297,25 +297,23 @@ async def test_no_place_stays_free_while_work_waits() -> None:
     assert [task.result().value for task in tasks] == [n * 2 for n in range(60)]
 
 
-async def test_alone_means_one_batch_and_nobody_behind_it() -> None:
-    gate = Gate()
-    b = batcher(gate, budget=1)
-    assert not b.alone
+async def test_a_batch_sees_whether_anything_runs_or_waits_beside_it() -> None:
+    gate, seen = Gate(), []
+
+    def execute(run: Any, items: list[int]) -> Any:
+        seen.append((items, b.idle))
+        return gate.execute(run, items)
+
+    b: MicroBatcher[int, int] = MicroBatcher(double, execute=execute, budget=1, parallel=2)
+    assert b.idle
     tasks = await started(b.submit(1))
-    assert b.alone
-    tasks += await started(b.submit(2))
-    assert not b.alone
+    assert not b.idle
+    tasks += await started(b.submit(2), b.submit(3))
     gate.open.set()
-    assert [outcome.value for outcome in await asyncio.gather(*tasks)] == [2, 4]
-
-
-async def test_two_batches_beside_each_other_are_not_alone() -> None:
-    gate = Gate()
-    b = batcher(gate, parallel=2)
-    (task,) = await started(b.submit_all([1, 2]))
-    assert gate.batches == [[1], [2]] and not b.alone
-    gate.open.set()
-    await task
+    assert [outcome.value for outcome in await asyncio.gather(*tasks)] == [2, 4, 6]
+    await b.submit_all([7, 8])
+    assert seen == [([1], True), ([2], False), ([3], False), ([7], False), ([8], False)]
+    assert b.idle
 
 
 async def test_the_first_error_takes_back_what_still_waits() -> None:

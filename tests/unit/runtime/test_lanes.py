@@ -16,7 +16,7 @@ async def test_as_many_compute_at_once_as_there_are_lanes() -> None:
         assert gate.wait(5)
         return number
 
-    tasks = [asyncio.create_task(lanes.run(work, number)) for number in range(3)]
+    tasks = [asyncio.ensure_future(lanes.run(work, number)) for number in range(3)]
     for _ in range(2):
         assert await asyncio.to_thread(begun.acquire, timeout=5)
     assert not await asyncio.to_thread(begun.acquire, timeout=0.05)  # the third waits for a lane
@@ -28,7 +28,7 @@ async def test_as_many_compute_at_once_as_there_are_lanes() -> None:
 async def test_idle_until_something_is_to_compute_and_after_it_failed() -> None:
     lanes, gate = Lanes("test", 1), threading.Event()
     assert lanes.idle
-    task = asyncio.create_task(lanes.run(gate.wait, 5))
+    task = asyncio.ensure_future(lanes.run(gate.wait, 5))
     await asyncio.sleep(0)
     assert not lanes.idle
     gate.set()
