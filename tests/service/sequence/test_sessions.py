@@ -145,11 +145,13 @@ async def test_an_idle_session_is_told_so(settings: SequenceSettings) -> None:
 
 async def test_open_streams_are_told_of_a_drain(settings: SequenceSettings) -> None:
     async with running(settings, build) as (channel, floor):
-        talk = Talk(SequenceServiceStub(channel))
+        stub = SequenceServiceStub(channel)
+        talk = Talk(stub)
         await talk.open()
         floor.readiness.drain()
         assert (await talk.call.read()).ended.reason == sequence_pb2.SESSION_END_DRAINING
         assert await talk.call.read() is aio.EOF
+        await refused(Talk(stub).open(), grpc.StatusCode.UNAVAILABLE, said="about to stop")
 
 
 async def test_a_full_house_refuses_politely(settings: SequenceSettings) -> None:

@@ -124,6 +124,9 @@ class SequenceServiceServicer:
 
     def StepSession(self, request, context):
         """One step of a session as a unary call, for clients that cannot stream. Opens the session if `open` is set.
+        FAILED_PRECONDITION: opened anew by another caller meanwhile (SESSION_REPLACED), of a version or digest that is not
+        here (SESSION_VERSION_GONE), or kept in a form that cannot be read (CHECKPOINT_UNREADABLE). UNAVAILABLE: held
+        elsewhere, and what is kept cannot be asked for (SESSIONS_UNAVAILABLE).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -131,6 +134,7 @@ class SequenceServiceServicer:
 
     def RunSession(self, request_iterator, context):
         """The first message opens or resumes a session; each step is answered in order.
+        Codes as of StepSession; what ends a stream in order is told by `ended`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -54,9 +54,15 @@ class SequenceServiceStub:
     RESOURCE_EXHAUSTED when too many are at work.
     """
     StepSession: _grpc.UnaryUnaryMultiCallable[_sequence_service_pb2.StepSessionRequest, _sequence_service_pb2.StepSessionResponse]
-    """One step of a session as a unary call, for clients that cannot stream. Opens the session if `open` is set."""
+    """One step of a session as a unary call, for clients that cannot stream. Opens the session if `open` is set.
+    FAILED_PRECONDITION: opened anew by another caller meanwhile (SESSION_REPLACED), of a version or digest that is not
+    here (SESSION_VERSION_GONE), or kept in a form that cannot be read (CHECKPOINT_UNREADABLE). UNAVAILABLE: held
+    elsewhere, and what is kept cannot be asked for (SESSIONS_UNAVAILABLE).
+    """
     RunSession: _grpc.StreamStreamMultiCallable[_sequence_service_pb2.RunSessionRequest, _sequence_service_pb2.RunSessionResponse]
-    """The first message opens or resumes a session; each step is answered in order."""
+    """The first message opens or resumes a session; each step is answered in order.
+    Codes as of StepSession; what ends a stream in order is told by `ended`.
+    """
 
 @_typing.type_check_only
 class SequenceServiceAsyncStub(SequenceServiceStub):
@@ -84,9 +90,15 @@ class SequenceServiceAsyncStub(SequenceServiceStub):
     RESOURCE_EXHAUSTED when too many are at work.
     """
     StepSession: _aio.UnaryUnaryMultiCallable[_sequence_service_pb2.StepSessionRequest, _sequence_service_pb2.StepSessionResponse]  # type: ignore[assignment]
-    """One step of a session as a unary call, for clients that cannot stream. Opens the session if `open` is set."""
+    """One step of a session as a unary call, for clients that cannot stream. Opens the session if `open` is set.
+    FAILED_PRECONDITION: opened anew by another caller meanwhile (SESSION_REPLACED), of a version or digest that is not
+    here (SESSION_VERSION_GONE), or kept in a form that cannot be read (CHECKPOINT_UNREADABLE). UNAVAILABLE: held
+    elsewhere, and what is kept cannot be asked for (SESSIONS_UNAVAILABLE).
+    """
     RunSession: _aio.StreamStreamMultiCallable[_sequence_service_pb2.RunSessionRequest, _sequence_service_pb2.RunSessionResponse]  # type: ignore[assignment]
-    """The first message opens or resumes a session; each step is answered in order."""
+    """The first message opens or resumes a session; each step is answered in order.
+    Codes as of StepSession; what ends a stream in order is told by `ended`.
+    """
 
 class SequenceServiceServicer(metaclass=_abc_1.ABCMeta):
     """Sequences in (text, ids, series), labels, embeddings, sequences or forecasts out; and stateful sessions.
@@ -147,7 +159,11 @@ class SequenceServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _sequence_service_pb2.StepSessionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_sequence_service_pb2.StepSessionResponse, _abc.Awaitable[_sequence_service_pb2.StepSessionResponse]]:
-        """One step of a session as a unary call, for clients that cannot stream. Opens the session if `open` is set."""
+        """One step of a session as a unary call, for clients that cannot stream. Opens the session if `open` is set.
+        FAILED_PRECONDITION: opened anew by another caller meanwhile (SESSION_REPLACED), of a version or digest that is not
+        here (SESSION_VERSION_GONE), or kept in a form that cannot be read (CHECKPOINT_UNREADABLE). UNAVAILABLE: held
+        elsewhere, and what is kept cannot be asked for (SESSIONS_UNAVAILABLE).
+        """
 
     @_abc_1.abstractmethod
     def RunSession(
@@ -155,6 +171,8 @@ class SequenceServiceServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _MaybeAsyncIterator[_sequence_service_pb2.RunSessionRequest],
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_sequence_service_pb2.RunSessionResponse], _abc.AsyncIterator[_sequence_service_pb2.RunSessionResponse]]:
-        """The first message opens or resumes a session; each step is answered in order."""
+        """The first message opens or resumes a session; each step is answered in order.
+        Codes as of StepSession; what ends a stream in order is told by `ended`.
+        """
 
 def add_SequenceServiceServicer_to_server(servicer: SequenceServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
