@@ -6,6 +6,7 @@ and lets go of it. Nobody waits long: what cannot be written is written later, i
 
 import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
 from typing import Generic, Protocol, TypeVar
@@ -127,8 +128,16 @@ class Keeper(Generic[S]):
         raise replaced(key)
 
     async def settle(self) -> None:
-        """Writes all that waits, as far as that goes."""
-        await asyncio.gather(*(self.save(session, SETTLE_S) for session in self._agenda.waiting))
+        """Writes all that waits now; tries again where that is not told, for as long as there is hope and time."""
+        left = list(self._agenda.waiting)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(SETTLE_S):
+                while left:
+                    fates = await asyncio.gather(*(self.save(session, SETTLE_S) for session in left))
+                    left = [one for one, fate in zip(left, fates, strict=True) if fate is Fate.UNKNOWN]
+                    if left and self._shelf.broken:
+                        return
+                    await asyncio.sleep(PAUSE_S if left else 0)
 
     async def start(self) -> None:
         """From now on what is due is written."""

@@ -153,3 +153,22 @@ async def test_a_writer_that_closes_writes_all_first(setup: Setup) -> None:
         keeper.note(session)
     await keeper.close()
     assert setup.shelf.closed and all(session.saved_step == 0 for session in sessions)
+
+
+async def test_settling_tries_again_and_ends_without_hope(setup: Setup) -> None:
+    keeper, table, shelf = setup.keeper, setup.table, setup.shelf
+    await keeper.start()
+    sessions = [table.open(("", str(n)), "vad", "1", "zero") for n in range(600)]
+    for session in sessions:
+        keeper.note(session)
+    shelf.answers = False
+    settling = asyncio.create_task(keeper.settle())
+    while len(shelf.written) < 3:
+        await asyncio.sleep(0.01)
+    shelf.answers = True
+    await asyncio.wait_for(settling, 5)
+    assert all(session.saved_step == 0 for session in sessions)
+    keeper.note(sessions[0])
+    shelf.answers, shelf.broken = False, True
+    await asyncio.wait_for(keeper.settle(), 1)
+    await keeper.close()
