@@ -69,7 +69,8 @@ class Puller:
             found = IMPORTERS[entry.importer](files, draft.directory, entry.options)
             draft.fields.update(laid_over(found, entry.manifest), provenance=provenance(entry))
             if entry.choose_runner:
-                self.say(name, "choosing its runner")
+                precision = " and precision, which takes a minute" if photographs.calibration else ""
+                self.say(name, f"choosing its runner{precision}")
                 self.prepare(draft, photographs)
             self.say(name, "publishing")
         assert draft.published is not None

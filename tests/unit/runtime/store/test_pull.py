@@ -1,6 +1,8 @@
 """Pulling: made once by its recipe, made anew when the recipe changes, nothing left when it fails."""
 
 import hashlib
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +10,8 @@ import pytest
 
 from services.runtime.errors import InvalidInput, ModelNotFound
 from services.runtime.store import catalogue
-from services.runtime.store.catalogue import Entry, SourceFile
+from services.runtime.store.catalogue import Entry, Pictures, SourceFile
+from services.runtime.store.importers.table import REVISION
 from services.runtime.store.publish import Draft
 from services.runtime.store.pull import Photographs, Puller
 from services.runtime.store.sources.fetcher import Fetcher, SourceChanged
@@ -88,3 +91,33 @@ def test_the_catalogue_reads_and_names_its_entries() -> None:
     assert entries["silero-vad"].files[0].source.endswith(".jit")
     with pytest.raises(ModelNotFound, match="efficientnet-lite0"):
         catalogue.find(entries, "nope")
+
+
+def test_photographs_are_fetched_for_whoever_prepares_and_are_part_of_the_recipe(
+    setup: Setup, entry: Entry, tmp_path: Path
+) -> None:
+    seen: list[Photographs] = []
+    puller = replace(setup.puller, prepare=lambda draft, photographs: seen.append(photographs))
+    files = {}
+    for name in ("sea", "hill"):
+        path = tmp_path / name
+        path.write_bytes(name.encode())
+        digest = hashlib.sha256(name.encode()).hexdigest()
+        files[name] = SourceFile(name=name, source=f"file:{path}", sha256=digest)
+    pictures = Pictures(calibration=(files["sea"],), held_out=(files["hill"],))
+    shown = entry.model_copy(update={"choose_runner": True, "pictures": pictures})
+    puller.pull("net", shown)
+    (found,) = seen
+    assert {name: path.read_bytes() for name, path in found.calibration.items()} == {"sea": b"sea"}
+    assert {name: path.read_bytes() for name, path in found.held_out.items()} == {"hill": b"hill"}
+    chosen = entry.model_copy(update={"choose_runner": True})
+    assert shown.recipe != chosen.recipe
+    puller.pull("plain", chosen)
+    assert seen[1] == Photographs()
+
+
+def test_an_entry_without_photographs_has_the_recipe_it_always_had(entry: Entry) -> None:
+    content = entry.model_dump(mode="json")
+    assert content.pop("pictures") == {"calibration": [], "held_out": []}
+    canonical = json.dumps({"revision": REVISION, **content}, sort_keys=True, separators=(",", ":"))
+    assert entry.recipe == hashlib.sha256(canonical.encode()).hexdigest()
