@@ -7,13 +7,13 @@ from functools import cache
 import pytest
 from hypothesis import given
 from tokenizers import Tokenizer as Library
-from tokenizers import normalizers, pre_tokenizers
+from tokenizers import normalizers, pre_tokenizers, trainers
 
 from services.runtime.store.store import ModelStore
 from services.runtime.text import cuts, tokenizer
 from services.runtime.text.cuts import Cut
 from services.runtime.text.tokenizer import Tokenizer
-from tests.unit.runtime.text.hostile import PIECES, hostile_texts
+from tests.unit.runtime.text.hostile import CONTROLS, PIECES, SPACES, hostile_texts
 from tests.unit.runtime.text.made import all_families, byte_level, from_library, word_piece
 
 REAL = ("smollm2-135m-instruct", "gpt2-bpe", "minilm-l6-v2", "mistral-spm")
@@ -22,20 +22,35 @@ AROUND = "a{0} b{0}c 'll{0}\n {0}d.{0}1 {0}  {0}\t2{0}e{0}! {0}?{0} "
 CODE_POINTS = [chr(code) for code in range(0x110000) if not 0xD800 <= code < 0xE000]
 
 
+def blanks() -> Library:
+    """Byte-level BPE that has a token for each pair of white space: a border in the wrong place changes ids."""
+    library = Library.from_str(byte_level().to_str())
+    pairs = [first + second for first in SPACES + CONTROLS for second in SPACES + CONTROLS]
+    trainer = trainers.BpeTrainer(
+        vocab_size=1500, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
+    )
+    library.train_from_iterator(pairs * 2, trainer)
+    return library
+
+
 @cache
 def cutting() -> dict[str, Tokenizer]:
     """One tokenizer of each family that has a rule."""
-    digits = Library.from_str(byte_level().to_str())
+    digits = blanks()
     digits.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+        [pre_tokenizers.Digits(individual_digits=True), digits.pre_tokenizer]
     )
     cased = Library.from_str(word_piece().to_str())
     cased.normalizer = normalizers.BertNormalizer(lowercase=False, strip_accents=False)
     families = {name: all_families()[name] for name in ("byte_level", "word_piece", "pieces_bpe")}
-    return families | {"digits": from_library(digits), "cased": from_library(cased)}
+    return families | {
+        "blanks": from_library(blanks()),
+        "digits": from_library(digits),
+        "cased": from_library(cased),
+    }
 
 
-FAMILIES = ("byte_level", "digits", "word_piece", "cased", "pieces_bpe")
+FAMILIES = ("byte_level", "blanks", "digits", "word_piece", "cased", "pieces_bpe")
 
 
 def check(tokenizer: Tokenizer, texts: Sequence[str]) -> None:
