@@ -12,6 +12,8 @@ FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")
 MAX_BYTES = 20 * 1024 * 1024
 MAX_PIXELS = 40_000_000
 BACKGROUND = (255, 255, 255)
+# Of a progressive JPEG; encoders write about ten. Each walks through the whole picture, and thirty bytes make one.
+MOST_SCANS, SCAN = 100, b"\xff\xda"
 STRIP_PIXELS = 1 << 20
 
 # EXIF orientation (CIPA DC-008, tag 0x0112) → what makes the picture upright
@@ -79,6 +81,8 @@ def _opened(encoded: bytes, field: str) -> Image.Image:
     _check_bytes(encoded, field)
     image = _open(encoded, field)
     _check_pixels(image.width, image.height, field)
+    if image.format == "JPEG" and encoded.count(SCAN) > MOST_SCANS:
+        raise InvalidInput(field, f"has {encoded.count(SCAN)} scans, at most {MOST_SCANS} are taken; save it anew")
     return image
 
 

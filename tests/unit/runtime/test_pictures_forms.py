@@ -198,6 +198,14 @@ def test_bombs_of_every_format_are_refused_by_their_header(header: Callable[[int
         pixels(header(side, side), FIELD)
 
 
+def test_a_jpeg_that_refines_itself_without_end_is_refused() -> None:
+    encoded = encode(quarters(), "JPEG", progressive=True)
+    scan = encoded[encoded.rfind(b"\xff\xda") : -2]
+    assert decode(encoded[:-2] + scan * 50 + encoded[-2:], 3, FIELD).size == (40, 20)
+    with pytest.raises(InvalidInput, match="at most 100 are taken"):
+        decode(encoded[:-2] + scan * 100 + encoded[-2:], 3, FIELD)
+
+
 @pytest.mark.parametrize("size", [(0, 5), (5, 0), (0, 0)])
 def test_pictures_without_a_pixel_are_refused(size: tuple[int, int]) -> None:
     for header in (HEADERS[0], *HEADERS[4:]):
