@@ -35,7 +35,7 @@ from tests.unit.runtime.text import made
 from tests.unit.training import stored
 from tests.unit.vision.pictures import encode
 
-CALLS, AT_ONCE = 150, 12
+CALLS, AT_ONCE = 100, 12
 FLOOR = {"port": 0, "metrics_port": 0, "lame_duck_s": 0, "drain_s": 5}
 NET_TOLERANCE = 1e-5  # of the torch runner in fp32
 WORDS = ["a", "man", "is", "eating", "food", "the", "quick", "brown", "fox", "jumps", "over", "lazy", "dog"]
