@@ -77,10 +77,10 @@ async def test_single_steps_survive_kills(store: ModelStore, valkey: ValkeyServe
         await caller.step_once(stub, 1, open=opening, session_id="")
         while caller.missing <= 60:
             with process(store, url(valkey)) as (child, address):
-                asyncio.get_running_loop().call_later(0.1, child.kill)
+                asyncio.get_running_loop().call_later(0.04, child.kill)
                 async with open_channel(address, retry=False) as channel:
                     with suppress(aio.AioRpcError):
-                        while True:
+                        while caller.missing <= 80:
                             await caller.step_once(Stub(channel), caller.missing)
         while caller.missing <= 80:
             await caller.step_once(stub, caller.missing)
