@@ -74,7 +74,8 @@ def test_answers_are_nearer_than_those_of_the_nearest_weights(
     cancel_errors(model, "x", rows(40, 2))
     got = answers(model, unseen)
     assert np.square(got - wanted).mean() < 0.5 * np.square(plain - wanted).mean()
-    assert np.abs((got - wanted).mean(axis=(0, 2, 3))).max() < np.abs((plain - wanted).mean(axis=(0, 2, 3))).max()
+    missing, plainly_missing = (np.abs((some - wanted).mean(axis=(0, 2, 3))).max() for some in (got, plain))
+    assert missing < 0.1 * plainly_missing
 
 
 def test_a_dead_channel_stays_dead() -> None:
