@@ -20,8 +20,8 @@ from tests.unit.training import stored
 
 pytestmark = pytest.mark.models
 SERVICES = ("gateway", "tokenization", "vision", "sequence")
-MANY, FEW = 100_000, 1000
-WARM_TENTHS, GROWTH, SPARE_MIB = 4, 1.05, 8.0
+MANY, FEW = 100_000, 2000
+WARM_TENTHS, GROWTH, SPARE_MIB = 4, 1.05, 24.0  # the spare: bounded caches that fill
 
 
 @pytest.fixture(scope="module")
