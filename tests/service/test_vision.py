@@ -155,6 +155,19 @@ async def test_replies_say_who_and_how_long(stub: Stub, store: ModelStore) -> No
     assert 0 < reply.timing.compute_ms <= reply.timing.total_ms
 
 
+async def test_a_client_can_prepare_pictures_as_the_service_does(server: tuple[aio.Channel, object]) -> None:
+    """By what GetModel tells of the preprocessing, and nothing else: the same labels."""
+    request = model_service_pb2.GetModelRequest(model="digits")
+    told = (await model_service_pb2_grpc.ModelServiceStub(server[0]).GetModel(request)).model.preprocessing
+    assert dict(told) | {"mean": [*told["mean"]], "std": [*told["std"]]} == FIELDS["preprocessing"]
+    picture = drawing(5).resize((int(told["size"]),) * 2)
+    own = (np.asarray(picture, np.float32)[None] - np.float32(told["mean"][0])) / np.float32(told["std"][0])
+    reply = await Stub(server[0]).Classify(classify([tensor(own), *encoded(5)], top_k=10))
+    ready, sent = (result.labels for result in reply.results)
+    assert [label.index for label in ready] == [label.index for label in sent]
+    np.testing.assert_allclose([label.score for label in ready], [label.score for label in sent], atol=1e-6)
+
+
 async def test_five_labels_unless_asked_otherwise(stub: Stub) -> None:
     assert len((await stub.Classify(classify(encoded(0)))).results[0].labels) == 5
     assert len((await stub.Classify(classify(encoded(0), top_k=1))).results[0].labels) == 1
