@@ -38,7 +38,7 @@ models: .venv/.run ## fetch the default models into the store
 	@$(BIN)/maas models pull --all
 
 test: .venv/.test models ## every test but the slow ones
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest -n 2 --dist loadfile $(ARGS)
 
 test-slow: .venv/.test models ## load, soak and chaos
 	$(BIN)/pytest -m slow $(ARGS)

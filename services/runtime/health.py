@@ -62,14 +62,16 @@ class Readiness:
         return dict(self._states)
 
     async def watch(self, service: str) -> AsyncIterator[ServingStatus]:
-        """The present status, then each change until the watches are ended."""
+        """The present status, then each change until the watches are ended, the last one before that included."""
         last: ServingStatus | None = None
-        while not self._ended:
+        while True:
             changed = self._changed
             status = self._states.get(service, SERVICE_UNKNOWN)
             if status != last:
                 last = status
                 yield status
+            elif self._ended:
+                return
             else:
                 await changed.wait()
 

@@ -21,6 +21,7 @@ from services.runtime.store.store import ModelStore
 from services.runtime.text import tokenizer
 from services.sequence import convert_series
 from services.sequence.models import bert, encode
+from services.sequence.models.scaling import Scaling
 from tests.unit.runtime.text import made
 from tests.unit.training.painted import paint
 from training.data import json_lines
@@ -47,6 +48,11 @@ class Tiny:
 
     def fetch(self, source: str, sha256: str) -> Path:
         return self.folder / source.rpartition("/")[2]
+
+
+def _reader(manifest: Manifest) -> Any:
+    """What the service's reading of series needs of a loaded model."""
+    return SimpleNamespace(manifest=manifest, scaling=Scaling.read(manifest.preprocessing))
 
 
 def trained(
@@ -108,7 +114,7 @@ def test_serving_reads_the_windows_that_a_forecaster_was_trained_on(tmp_path: Pa
     assert isinstance(rows, WindowRows) and len(rows) > 20
     for place in (0, 7, len(rows) - 1):
         request = ForecastRequest(series=packed(values[: place + 12]), horizon_steps=1)
-        served = convert_series.window(SimpleNamespace(manifest=manifest), request)  # type: ignore[arg-type]
+        served = convert_series.window(_reader(manifest), request)
         assert served.tobytes() == rows.windows[place].numpy().tobytes()
 
 
@@ -137,7 +143,7 @@ def test_a_user_s_series_are_classified_and_served_as_they_were_read(tmp_path: P
     rows = done.trained.split.train.rows
     padded, lengths = done.trained.collate(rows)
     batch = SeriesBatch(values=[packed(row) for row in rows])
-    served = convert_series.series_rows(SimpleNamespace(manifest=manifest), batch)  # type: ignore[arg-type]
+    served = convert_series.series_rows(_reader(manifest), batch)  # type: ignore[arg-type]
     for tensor, length, row in zip(padded, lengths, served, strict=True):
         assert tensor[:length].numpy().tobytes() == row.tobytes() and not tensor[length:].any()
 
