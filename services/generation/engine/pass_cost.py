@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 FIXED_ROWS = 6.0  # a pass of n rows costs as much as n + so many, until it is known better
-LEAST, MOST = 4.0, 16.0
+LEAST, MOST = 4.0, 8.0  # it is measured roughly, and who believes in more drafts in full passes, at a loss
 WIDEST_ROWS = 64  # wider passes are prompts
 KNOWN_AFTER = 32  # passes of a kind
 SHARE = 1 / 32
