@@ -1,7 +1,11 @@
 """Real servers for tests: port 0, a real stub, readiness awaited and never slept for."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import json
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any
 
 from grpc import aio
 
@@ -20,3 +24,18 @@ async def running(settings: S, build: Build[S]) -> AsyncIterator[tuple[aio.Chann
             yield channel, floor
     finally:
         await floor.close()
+
+
+@contextmanager
+def process(area: str, *flags: str) -> Iterator[tuple["subprocess.Popen[str]", str]]:
+    """A server of `area` in a process of its own, once it serves, and its address; killed at the end."""
+    command = [sys.executable, "-m", f"services.{area}", "--port=0", "--metrics-port=0", *flags]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as child:
+        assert child.stderr is not None
+        try:
+            lines: list[dict[str, Any]] = []
+            while not any(line["message"] == "serving" for line in lines):
+                lines.append(json.loads(child.stderr.readline()))
+            yield child, next(line["address"] for line in lines if "address" in line)
+        finally:
+            child.kill()

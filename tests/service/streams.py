@@ -1,11 +1,9 @@
 """Replicas of the generation service that share a Valkey, and streams that break."""
 
-import json
 import subprocess
-import sys
 import tempfile
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +20,7 @@ from services.generation.settings import GenerationSettings
 from services.runtime.server import Floor
 from services.runtime.status import status_of
 from services.runtime.store.store import ModelStore
+from tests import harness
 from tests.harness import running
 from tests.service.generation import TEXT, Ask, free
 
@@ -57,20 +56,10 @@ async def replica(
         yield Stub(channel), floor
 
 
-@contextmanager
-def process(store: ModelStore, redis_url: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+def process(store: ModelStore, redis_url: str) -> AbstractContextManager[tuple[subprocess.Popen[str], str]]:
     """A replica in a process of its own, once it serves, and its address."""
-    flags = ["--port=0", "--metrics-port=0", f"--store={store.root}", "--generate-model=tiny", "--kv-cache-mib=16"]
-    command = [sys.executable, "-m", "services.generation", *flags, f"--redis-url={redis_url}"]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as child:
-        assert child.stderr is not None
-        try:
-            lines: list[dict[str, Any]] = []
-            while not any(line["message"] == "serving" for line in lines):
-                lines.append(json.loads(child.stderr.readline()))
-            yield child, next(line["address"] for line in lines if "address" in line)
-        finally:
-            child.kill()
+    flags = [f"--store={store.root}", f"--redis-url={redis_url}", "--generate-model=tiny", "--kv-cache-mib=16"]
+    return harness.process("generation", *flags)
 
 
 def resuming(stream_id: str, after: int) -> service_pb.GenerateStreamRequest:

@@ -1,11 +1,9 @@
 """Replicas of the sequence service that share a Valkey, callers that keep to the contract, and a slow link."""
 
 import asyncio
-import json
 import subprocess
-import sys
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator
+from contextlib import AbstractContextManager, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +17,7 @@ from services.runtime.server import Floor
 from services.runtime.store.store import ModelStore
 from services.sequence.__main__ import build
 from services.sequence.settings import SequenceSettings
+from tests import harness
 from tests.harness import running
 from tests.service.sequence.calls import step
 
@@ -35,22 +34,13 @@ async def replica(
         yield Stub(channel), floor
 
 
-@contextmanager
-def process(store: ModelStore, redis_url: str, *flags: str) -> Iterator[tuple["subprocess.Popen[str]", str]]:
+def process(
+    store: ModelStore, redis_url: str, *flags: str
+) -> AbstractContextManager[tuple["subprocess.Popen[str]", str]]:
     """A replica in a process of its own, once it serves, and its address."""
     quick = [f"--{name.replace('_', '-')}={value}" for name, value in QUICK.items()]
-    ports = ["--port=0", "--metrics-port=0", "--lame-duck-s=0"]
-    where = [f"--store={store.root}", f"--redis-url={redis_url}"]
-    command = [sys.executable, "-m", "services.sequence", *ports, *where, *quick, *flags]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as child:
-        assert child.stderr is not None
-        try:
-            lines: list[dict[str, Any]] = []
-            while not any(line["message"] == "serving" for line in lines):
-                lines.append(json.loads(child.stderr.readline()))
-            yield child, next(line["address"] for line in lines if "address" in line)
-        finally:
-            child.kill()
+    where = [f"--store={store.root}", f"--redis-url={redis_url}", "--lame-duck-s=0"]
+    return harness.process("sequence", *where, *quick, *flags)
 
 
 class Broken(Exception):
