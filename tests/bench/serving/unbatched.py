@@ -5,7 +5,6 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import grpc
 import uvloop
 from grpc import aio
 
@@ -14,10 +13,8 @@ from services.runtime.runners.base import Runner
 from services.runtime.runners.open import RunnerSettings, open_runner
 from services.runtime.store.manifest import Manifest
 from services.runtime.store.store import ModelStore
-from tests.bench.peers.serving.bare import METHOD, SERVICE
+from tests.bench.peers.serving.bare import serve
 from tests.bench.peers.serving.oip import answer, arrays_of
-
-MESSAGE_BYTES = 1 << 26
 
 
 def module(manifest: Manifest, directory: Path) -> object:
@@ -36,22 +33,14 @@ def infer(runner: Runner, output: str, request: pb.ModelInferRequest) -> pb.Mode
     return answer(request, output, runner.run(arrays)[output])
 
 
-async def serve(port: int, runner: Runner, output: str) -> None:
+async def unbatched(port: int, runner: Runner, output: str) -> None:
     """Until killed; one thread computes."""
     pool = ThreadPoolExecutor(1)
 
     async def handle(request: pb.ModelInferRequest, context: aio.ServicerContext) -> pb.ModelInferResponse:
         return await asyncio.get_running_loop().run_in_executor(pool, infer, runner, output, request)
 
-    sizes = [(f"grpc.max_{way}_message_length", MESSAGE_BYTES) for way in ("send", "receive")]
-    server = aio.server(options=sizes)
-    handler = grpc.unary_unary_rpc_method_handler(
-        handle, pb.ModelInferRequest.FromString, pb.ModelInferResponse.SerializeToString
-    )
-    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, {METHOD: handler}),))
-    server.add_insecure_port(f"127.0.0.1:{port}")
-    await server.start()
-    await server.wait_for_termination()
+    await serve(port, handle)
 
 
 def main() -> None:
@@ -59,7 +48,7 @@ def main() -> None:
     store = ModelStore(Path(root))
     manifest = store.resolve(model)
     runner = open_runner(manifest, store.directory(manifest), module, RunnerSettings(threads=int(threads)))
-    uvloop.run(serve(int(port), runner, manifest.outputs[0].name))
+    uvloop.run(unbatched(int(port), runner, manifest.outputs[0].name))
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import deque
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import grpc
@@ -17,6 +18,7 @@ from tests.bench.peers.serving.spec import MOST_ROWS, Model, Spec, told
 SERVICE, METHOD = "inference.GRPCInferenceService", "ModelInfer"
 MESSAGE_BYTES = 1 << 26
 Arrays = dict[str, Array]
+Infer = Callable[[pb.ModelInferRequest, aio.ServicerContext], Awaitable[pb.ModelInferResponse]]
 Waiting = tuple[Arrays, asyncio.Future[Array]]
 
 
@@ -70,7 +72,20 @@ def _together(run: Run, batch: list[Waiting]) -> list[Array]:
     return np.split(found, np.cumsum([_rows(one) for one in batch])[:-1])
 
 
-async def serve(spec: Spec) -> None:
+async def serve(port: int, infer: Infer) -> None:
+    """ModelInfer on loopback, until killed."""
+    sizes = [(f"grpc.max_{way}_message_length", MESSAGE_BYTES) for way in ("send", "receive")]
+    server = aio.server(options=sizes)
+    handler = grpc.unary_unary_rpc_method_handler(
+        infer, pb.ModelInferRequest.FromString, pb.ModelInferResponse.SerializeToString
+    )
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, {METHOD: handler}),))
+    server.add_insecure_port(f"127.0.0.1:{port}")
+    await server.start()
+    await server.wait_for_termination()
+
+
+async def batched(spec: Spec) -> None:
     """Until killed."""
     pool = ThreadPoolExecutor(spec.cores)
     batchers = {model.name: (model, Batcher(model, pool, spec.cores)) for model in spec.models}
@@ -79,16 +94,8 @@ async def serve(spec: Spec) -> None:
         model, batcher = batchers[request.model_name]
         return answer(request, model.output.name, await batcher.infer(arrays_of(request)))
 
-    sizes = [(f"grpc.max_{way}_message_length", MESSAGE_BYTES) for way in ("send", "receive")]
-    server = aio.server(options=sizes)
-    handler = grpc.unary_unary_rpc_method_handler(
-        infer, pb.ModelInferRequest.FromString, pb.ModelInferResponse.SerializeToString
-    )
-    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, {METHOD: handler}),))
-    server.add_insecure_port(f"127.0.0.1:{spec.port}")
-    await server.start()
-    await server.wait_for_termination()
+    await serve(spec.port, infer)
 
 
 if __name__ == "__main__":
-    uvloop.run(serve(told()))
+    uvloop.run(batched(told()))
