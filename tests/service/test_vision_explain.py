@@ -20,7 +20,7 @@ from services.runtime.tensors import to_numpy
 from services.vision.__main__ import build
 from services.vision.models import registry
 from tests.harness import running
-from tests.service.test_vision import (
+from tests.service.vision.calls import (
     FIELDS,
     Stub,
     classify,

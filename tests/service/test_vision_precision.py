@@ -13,7 +13,7 @@ from services.runtime.store.store import ModelStore
 from services.vision.__main__ import build
 from tests.harness import running
 from tests.service import digits_onnx
-from tests.service.test_vision import Stub, classify, encoded, normalised, publish, settings
+from tests.service.vision.calls import Stub, classify, encoded, normalised, publish, settings
 
 Served = tuple[Stub, model_service_pb2_grpc.ModelServiceStub]
 
