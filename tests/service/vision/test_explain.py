@@ -3,7 +3,6 @@
 import asyncio
 import io
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import grpc
 import numpy as np
@@ -26,7 +25,6 @@ from tests.service.vision.calls import (
     classify,
     encoded,
     normalised,
-    publish,
     refusal,
     settings,
     tensor,
@@ -34,17 +32,6 @@ from tests.service.vision.calls import (
 
 BLACK = np.full((1, 28, 28), -33 / 78, np.float32)
 LINEAR = {"inputs": 784, "hidden": [], "classes": 10}
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> ModelStore:
-    torch.set_num_threads(1)
-    return ModelStore(tmp_path)
-
-
-@pytest.fixture
-def net(store: ModelStore) -> torch.nn.Module:
-    return publish(store, "digits", seed=1)
 
 
 @pytest.fixture
