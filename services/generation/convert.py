@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from google.protobuf.message import Message as ProtoMessage
 
-from maas.common.v1 import tensor_pb2
 from maas.generation.v1 import generation_pb2 as pb
 from maas.generation.v1 import generation_service_pb2 as service_pb
 from services.generation import capabilities, counts
@@ -18,9 +17,9 @@ from services.generation.engine.request import Request, SamplingParams, Stopping
 from services.generation.job import Job
 from services.generation.model import GenerationModel
 from services.runtime.context import RequestContext
-from services.runtime.errors import InvalidInput, PreconditionFailed
+from services.runtime.errors import InvalidInput
 from services.runtime.text.chat import Message
-from services.runtime.text.tokenizer import Tokenizer, require_ids
+from services.runtime.text.tokenizer import Tokenizer, require_digest, require_ids
 from services.runtime.token_ids import token_ids
 
 GenerateRequest = service_pb.GenerateRequest | service_pb.GenerateStreamRequest
@@ -126,18 +125,10 @@ def _text_or_ids(
 ) -> list[int]:
     if field == "text":
         return tokenizer.encode_ids(request.text)
-    _check_digest(request.token_ids, tokenizer)
+    require_digest(request.token_ids.tokenizer_digest, tokenizer, field)
     ids = token_ids(request.token_ids.values, request.token_ids.packed, field)
     require_ids(ids, vocab_size, f"{field}.values")
     return list(ids)
-
-
-def _check_digest(ids: tensor_pb2.TokenIds, tokenizer: Tokenizer) -> None:
-    if ids.tokenizer_digest and ids.tokenizer_digest != tokenizer.digest:
-        raise PreconditionFailed(
-            f"token_ids: ids were made by tokenizer {ids.tokenizer_digest}; this model's is {tokenizer.digest}",
-            reason="TOKENIZER_MISMATCH",
-        )
 
 
 def _fitting(ids: list[int], context: int, field: str) -> list[int]:

@@ -12,6 +12,7 @@ from services.runtime.errors import InvalidInput
 from services.runtime.replies import served_by, timing
 from services.runtime.runners.base import Array
 from services.runtime.store.manifest import Manifest
+from services.runtime.text.tokenizer import require_digest
 from services.runtime.token_ids import token_ids
 from services.sequence.loaded import SequenceModel
 from services.sequence.models import encode
@@ -35,7 +36,7 @@ def rows(model: SequenceModel, request: TextRequest, cut: bool = False) -> list[
     found = []
     for index, message in enumerate(request.token_ids.sequences):
         at = f"token_ids.sequences[{index}]"
-        encode.check_digest(message.tokenizer_digest, tokenizer, f"{at}.tokenizer_digest")
+        require_digest(message.tokenizer_digest, tokenizer, f"{at}.tokenizer_digest")
         ids = np.array(token_ids(message.values, message.packed, at), np.int64)
         found.append(encode.check_ids(ids, tokenizer.vocab_size, limit, cut, at))
     return found

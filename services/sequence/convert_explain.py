@@ -7,6 +7,7 @@ from services.runtime import tensors
 from services.runtime.batcher import Outcome
 from services.runtime.errors import InvalidInput
 from services.runtime.replies import served_by, timing
+from services.runtime.text.tokenizer import require_digest
 from services.runtime.token_ids import token_ids
 from services.sequence import convert
 from services.sequence.explain import MOST_FRAMES, Explanation, Question, Steps, Tokens
@@ -79,6 +80,6 @@ def _ids(model: SequenceModel, request: sequence_service_pb2.ExplainRequest, fie
     if field == "text":
         return encode.text_to_ids(tokenizer, request.text, limit, cut, field)
     given = request.token_ids
-    encode.check_digest(given.tokenizer_digest, tokenizer, "token_ids.tokenizer_digest")
+    require_digest(given.tokenizer_digest, tokenizer, "token_ids.tokenizer_digest")
     ids = np.array(token_ids(given.values, given.packed, field), np.int64)
     return encode.check_ids(ids, tokenizer.vocab_size, limit, cut, field)

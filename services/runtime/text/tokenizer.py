@@ -139,7 +139,8 @@ def require_digest(given: str, tokenizer: Tokenizer, field: str) -> None:
     """Raises PreconditionFailed when ids made by the tokenizer `given` are meant for another; "" = not said."""
     if given and given != tokenizer.digest:
         raise PreconditionFailed(
-            f"{field}: ids were made by tokenizer {given}; this model's is {tokenizer.digest}",
+            f"{field}: the ids were made by tokenizer {given}, this model reads {tokenizer.digest}; "
+            "tokenize again with this model",
             reason="TOKENIZER_MISMATCH",
         )
 

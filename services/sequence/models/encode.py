@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from services.runtime.errors import InvalidInput, PreconditionFailed
+from services.runtime.errors import InvalidInput
 from services.runtime.store.manifest import Manifest
 from services.runtime.text.tokenizer import Tokenizer
 from services.runtime.text.truncation import Truncation, truncate
@@ -55,16 +55,6 @@ def check_ids(ids: Ids, vocab_size: int, limit: int, cut: bool, field: str) -> I
         at = int(outside[0])
         raise InvalidInput(f"{field}.values[{at}]", f"id {ids[at]} is outside of the vocabulary of {vocab_size}")
     return _fitting(ids[:limit] if cut else ids, limit, field)
-
-
-def check_digest(given: str, tokenizer: Tokenizer, field: str) -> None:
-    """PreconditionFailed when ids come from another tokenizer than the model's."""
-    if given and given != tokenizer.digest:
-        raise PreconditionFailed(
-            f"{field}: the ids were made by tokenizer {given}, this model reads {tokenizer.digest}; "
-            "tokenize again with this model",
-            reason="TOKENIZER_MISMATCH",
-        )
 
 
 def _fitting(ids: Ids, limit: int, field: str) -> Ids:
