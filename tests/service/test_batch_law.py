@@ -29,8 +29,9 @@ from services.tokenization.__main__ import build as build_tokenization
 from services.tokenization.settings import TokenizationSettings
 from services.vision.__main__ import build as build_vision
 from tests.harness import running
-from tests.service import test_tokenization, test_vision
+from tests.service import test_tokenization
 from tests.service.law import Court, Kind
+from tests.service.vision import calls
 from tests.unit.runtime.text import made
 from tests.unit.training import stored
 from tests.unit.vision.pictures import encode
@@ -69,8 +70,8 @@ def seen() -> list[Picture]:
         encode(Image.fromarray(noise(number, 20 + number, 30, 3)), form)
         for number, form in enumerate(("JPEG", "PNG", "WEBP", "GIF", "BMP"))
     ]
-    arrays = [noise(7, 9, 11, 3), test_vision.normalised(3), test_vision.normalised(4)]
-    return [*(Picture(encoded=one) for one in files), *map(test_vision.tensor, arrays)]
+    arrays = [noise(7, 9, 11, 3), calls.normalised(3), calls.normalised(4)]
+    return [*(Picture(encoded=one) for one in files), *map(calls.tensor, arrays)]
 
 
 @cache
@@ -78,7 +79,7 @@ def unseen() -> list[Picture]:
     cut = encode(Image.fromarray(noise(1, 40, 40, 3)), "JPEG")[:300]
     overflow = np.full((1, 28, 28), 3e38, np.float32)
     bad = [np.full((1, 28, 28), np.nan, np.float32), np.zeros((1, 5, 5), np.float32), overflow]
-    return [Picture(encoded=cut), Picture(encoded=b"none"), *map(test_vision.tensor, bad)]
+    return [Picture(encoded=cut), Picture(encoded=b"none"), *map(calls.tensor, bad)]
 
 
 def scores(reply: Any) -> list[np.ndarray]:
@@ -95,8 +96,8 @@ def rows(reply: Any) -> Sequence[np.ndarray]:
 
 
 async def test_pictures(store: ModelStore) -> None:
-    test_vision.publish(store, "digits", seed=1)
-    async with running(test_vision.settings(store, batch_images=8), build_vision) as (channel, _):
+    calls.publish(store, "digits", seed=1)
+    async with running(calls.settings(store, batch_images=8), build_vision) as (channel, _):
         stub = VisionServiceStub(channel)
 
         def classify(items: Sequence[Picture], timeout: float) -> Any:
@@ -114,8 +115,8 @@ async def test_pictures(store: ModelStore) -> None:
 
 async def test_a_stream_of_pictures(store: ModelStore) -> None:
     """Request by request; what came before the first bad one is answered, and nothing after it."""
-    test_vision.publish(store, "digits", seed=1)
-    async with running(test_vision.settings(store), build_vision) as (channel, _):
+    calls.publish(store, "digits", seed=1)
+    async with running(calls.settings(store), build_vision) as (channel, _):
         stub = VisionServiceStub(channel)
         lone = [scores(await stub.Classify(vision.ClassifyRequest(images=[one], top_k=10)))[0] for one in seen()]
 

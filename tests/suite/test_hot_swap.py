@@ -20,8 +20,8 @@ from maas.model.v1.model_service_pb2_grpc import ModelServiceStub
 from maas.vision.v1.vision_service_pb2_grpc import VisionServiceStub
 from services.generation.models.causal_lm import CausalLM
 from services.runtime.store.store import ModelStore
-from tests.service import test_vision
 from tests.service.generation import publish as publish_words
+from tests.service.vision import calls
 from tests.suite.conftest import Suite
 from training.sampling import sample
 
@@ -74,16 +74,16 @@ class Digits(Subject):
 
     def __init__(self) -> None:
         self._truth: dict[str, np.ndarray] = {}
-        self._pixels = torch.from_numpy(np.stack([test_vision.normalised(seed) for seed in range(self.questions)]))
+        self._pixels = torch.from_numpy(np.stack([calls.normalised(seed) for seed in range(self.questions)]))
 
     def publish(self, store: ModelStore) -> None:
         version = str(len(self._truth) + 1)
-        net = test_vision.publish(store, self.name, seed=len(self._truth))
+        net = calls.publish(store, self.name, seed=len(self._truth))
         with torch.inference_mode():
             self._truth[version] = net(self._pixels)[0].softmax(-1).numpy()
 
     def ask(self, channel: aio.Channel, question: int) -> Any:
-        request = test_vision.classify(test_vision.encoded(question), model=self.name, top_k=10)
+        request = calls.classify(calls.encoded(question), model=self.name, top_k=10)
         return VisionServiceStub(channel).Classify(request, timeout=20)
 
     def answer(self, message: Any) -> Any:
