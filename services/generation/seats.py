@@ -8,7 +8,7 @@ from services.runtime.admission import Admission
 from services.runtime.errors import Unavailable
 
 RETRY_AFTER_S = 1.0
-GAP_A_STREAM_S, WIDEST_GAP_S = 0.002, 0.1
+GAP_A_STREAM_S, WIDEST_GAP_S = 0.003, 0.12
 
 
 class Seats:
