@@ -49,14 +49,14 @@ class Forwarder:
 
     def _remembering(self, method: Method) -> Callable[..., Any]:
         async def handle(request: Any, context: aio.ServicerContext) -> bytes:
-            return await tell(await self._pipeline.answer(method, request), context)
+            return tell(await self._pipeline.answer(method, request))
 
         return handle
 
     def _passing(self, method: Method) -> Callable[..., Any]:
         async def handle(request: bytes, context: aio.ServicerContext) -> bytes:
             answer = await self._pipeline.forward(method.area, method.path, request, once=method.stateful)
-            return await tell(answer, context)
+            return tell(answer)
 
         return handle
 
@@ -81,12 +81,11 @@ class Forwarder:
         return handle
 
 
-async def tell(answer: Answer, context: aio.ServicerContext) -> bytes:
-    """Sends the cache's outcome as initial metadata; returns the reply's bytes."""
-    await context.send_initial_metadata(
-        ((OUTCOME, answer.outcome), (AGE, str(int(answer.age_s))), *answer.initial)
-    )
-    current().trailing.extend(answer.trailing)
+def tell(answer: Answer) -> bytes:
+    """Leaves the cache's outcome as the call's initial metadata; returns the reply's bytes."""
+    call = current()
+    call.initial += ((OUTCOME, answer.outcome), (AGE, str(int(answer.age_s))), *answer.initial)
+    call.trailing += answer.trailing
     return answer.reply
 
 

@@ -130,7 +130,7 @@ class OipService:
             # A step of a sequence that was sent twice would be two steps.
             once = name == "ModelInfer" and "sequence_id" in request.parameters
             body = request.SerializeToString()
-            return await tell(await self._pipeline.forward(self.area_of(model), _PATH + name, body, once), context)
+            return tell(await self._pipeline.forward(self.area_of(model), _PATH + name, body, once))
 
         return handle
 

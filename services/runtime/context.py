@@ -52,6 +52,8 @@ class RequestContext:
     trace: Trace | None = None
     tenant: str = ""
     started: float = field(default_factory=time.monotonic)
+    # What a unary reply says ahead of its message, and what any reply says after it.
+    initial: list[tuple[str, str]] = field(default_factory=list)
     trailing: list[tuple[str, str]] = field(default_factory=list)
 
     def remaining_s(self) -> float | None:

@@ -53,6 +53,8 @@ class Door:
     stream_idle_s: float
     # The texts of requests are logged through it; None = they are not logged at all.
     body_redactor: Redactor | None = None
+    # Whether a unary reply takes its initial metadata along by itself: see ahead.py.
+    joins: bool = False
 
     def wrap(self, method: str, handler: grpc.RpcMethodHandler, admitted: bool) -> grpc.RpcMethodHandler:
         """The same handler behind the door; `admitted` = counts against the admission limit."""
@@ -151,6 +153,8 @@ class _Guard:
         try:
             with place, self._metrics.inside:
                 reply = await body()
+            if request.initial and not self._door.joins:
+                await context.send_initial_metadata(request.initial)
             context.set_trailing_metadata((*request.trailing, (calls.REQUEST_ID, request.request_id)))
             return reply
         except ServiceError as error:

@@ -21,7 +21,7 @@ from grpc_channelz.v1.channelz import aio as channelz_aio
 from grpc_health.v1 import health_pb2_grpc
 
 from maas.model.v1 import model_service_pb2_grpc
-from services.runtime import logs, settings, workers
+from services.runtime import ahead, logs, settings, workers
 from services.runtime.admission import Admission
 from services.runtime.channels import server_options
 from services.runtime.door import Door, Registrar
@@ -53,7 +53,7 @@ class Floor(Generic[S]):
         self.server = aio.server(
             options=server_options(chosen.max_message_bytes, chosen.max_connection_age_s, chosen.workers > 1)
         )
-        self._door = Door(self.admission, self.metrics, chosen.stream_idle_s, chosen.body_redactor)
+        self._door = Door(self.admission, self.metrics, chosen.stream_idle_s, chosen.body_redactor, ahead.join())
         self.services: list[str] = []
         self._hosts: list[Follower] = []
         self._closers: list[Closer] = []
