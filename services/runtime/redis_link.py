@@ -2,7 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 from redis import asyncio as redis
@@ -58,8 +59,9 @@ class RedisLink:
         if self._closed or not self._breaker.allow():
             raise NoAnswer
         try:
-            async with asyncio.timeout(self._longest_s):
-                found = await operation(self._client)
+            with _cancellable():
+                async with asyncio.timeout(self._longest_s):
+                    found = await operation(self._client)
         # Whatever it is: a broken connection is also a RuntimeError under uvloop, a bad answer any parser's error.
         except Exception as error:
             # The breaker bounds these lines. Not the text: a parser's error can repeat what it read.
@@ -74,3 +76,16 @@ class RedisLink:
         """Ends the connections, and makes none any more for those who come late."""
         self._closed = True
         await self._client.aclose()
+
+
+@contextmanager
+def _cancellable() -> Iterator[None]:
+    """Raises CancelledError at the end if the task was cancelled within: the client sends through
+    asyncio.wait_for, which before Python 3.12 forgets a cancellation that comes as it is done."""
+    task = asyncio.current_task()
+    before = task.cancelling() if task else 0
+    try:
+        yield
+    finally:
+        if task and task.cancelling() > before:
+            raise asyncio.CancelledError
