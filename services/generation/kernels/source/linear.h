@@ -11,7 +11,7 @@ namespace MAAS_ISA {
 using maas::Linear;
 
 constexpr int PANEL = 2 * LANES;
-constexpr int TILE = 12;  // rows whose sums fit the registers: 12 · 2 of 32
+constexpr int TILE = 8;  // rows whose sums and whose addresses fit the registers
 #if defined(__AVX512F__)
 constexpr int IN_REGISTERS = TILE;  // else they would pass through memory on their way in and out
 #else
@@ -37,7 +37,7 @@ void tile(const uint8_t* rows, int stride, const int8_t* weights, int quads, con
     __builtin_prefetch(ahead + 64);
     I first = load(reinterpret_cast<const int32_t*>(weights));
     I second = load(reinterpret_cast<const int32_t*>(weights) + LANES);
-#pragma GCC unroll 12
+#pragma GCC unroll 8
     for (int r = 0; r < R; r++) {
       I x = four_bytes(rows + r * stride + 4 * q);
       low[r] = dot4(low[r], x, first);
