@@ -28,6 +28,9 @@ class GenerationSettings(VLLMSettings, RedisSettings):
     kv_block_tokens: int = Field(16, ge=1, le=64, description=f"tokens a KV block of fp32; divides {CHUNK}")
     batch_tokens: int = Field(256, ge=1, description="prompt tokens computed a step, beside the decodes")
     batch_sequences: int = Field(64, ge=1, description="sequences that run at once")
+    priority_step_s: float = Field(
+        5.0, gt=0, description="what of a priority got nothing for so many seconds rises by one priority"
+    )
     speculation: bool = Field(
         True, description="draft tokens by looking up what followed the last ones before; changes no text"
     )

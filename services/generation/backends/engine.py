@@ -34,6 +34,8 @@ async def start(manifest: Manifest, directory: Path, settings: GenerationSetting
 
 
 def _engine(prepared: Prepared, context: int, settings: GenerationSettings) -> Engine:
-    limits = Limits(settings.batch_tokens, settings.batch_sequences, settings.speculation)
+    limits = Limits(
+        settings.batch_tokens, settings.batch_sequences, settings.speculation, settings.priority_step_s
+    )
     scheduler = Scheduler(BlockPool(prepared.blocks, prepared.block_size), limits)
     return Engine(scheduler, prepared.runner, context)

@@ -58,6 +58,7 @@ class Engine:
         """One pass: news of every sequence that moved or ended."""
         self._step, self._news = Step(()), []
         self._expire()
+        self.scheduler.age(self._clock())
         self._step = self.scheduler.schedule()
         if self._step.chunks:
             began = self._clock()

@@ -84,4 +84,4 @@ class Turns:
 
 
 def _line(sequence: Sequence) -> tuple[int, str]:
-    return sequence.request.priority, sequence.request.tenant
+    return sequence.priority, sequence.request.tenant

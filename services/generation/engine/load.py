@@ -45,4 +45,4 @@ def _by_priority(waiting: list[Sequence]) -> dict[str, int]:
 
 
 def _descending(sequence: Sequence) -> int:
-    return -sequence.request.priority
+    return -sequence.priority

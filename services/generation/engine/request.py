@@ -150,7 +150,7 @@ class Constraint(Protocol):
 
 class Sequence:
     """One continuation of a request. Filled by: scheduler `blocks`, `hashes`, `computed`,
-    `charged`; engine the rest.
+    `charged`, `priority`; engine the rest.
 
     listener: who is told of each delta.
     """
@@ -165,6 +165,7 @@ class Sequence:
         constraint: Constraint | None = None,
     ) -> None:
         self.request = request
+        self.priority = request.priority  # where it stands; waiting too long raises it
         self.index = index
         self.is_scorer = index == 0  # of the sequences of its request, the one that scores the prompt if any does
         self.text = text
@@ -189,7 +190,7 @@ class Sequence:
     @property
     def order(self) -> tuple[int, int, int]:
         """Smaller goes first: priority, then arrival, then place in the request."""
-        return -self.request.priority, self.arrival, self.index
+        return -self.priority, self.arrival, self.index
 
     @property
     def pending(self) -> int:

@@ -1,6 +1,6 @@
 """Who computes next: admission, chunked prefill, decode, preemption by recompute. No torch, no clock.
 
-Priorities are strict: a lower one waits, without end but its deadline, while higher ones take all there is.
+A lower priority waits while higher ones take all there is; how long, says ageing.
 """
 
 from bisect import insort
@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from heapq import merge
 from itertools import count, takewhile
 
+from services.generation.engine.ageing import Ageing
 from services.generation.engine.blocks import BlockPool
 from services.generation.engine.fairness import QUANTUM, Shares, Turns
 from services.generation.engine.pass_cost import PassCost
@@ -20,11 +21,15 @@ from services.generation.engine.step import Step
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Bounds of one step: prompt tokens computed, sequences running; whether drafts are computed, too."""
+    """Bounds of one step: prompt tokens computed, sequences running; whether drafts are computed, too.
+
+    priority_step_s: what waits so long without anything of its priority being computed rises by one.
+    """
 
     max_batch_tokens: int = 256
     max_sequences: int = 64
     speculation: bool = True
+    priority_step_s: float = 5.0
 
 
 class Scheduler:
@@ -44,6 +49,7 @@ class Scheduler:
         self.shares = Shares()
         self.sharing = Sharing(pool)
         self.cost = PassCost()
+        self._ageing = Ageing(limits.priority_step_s)
         self._arrivals = count()
 
     def add(self, sequences: list[Sequence]) -> None:
@@ -71,6 +77,13 @@ class Scheduler:
         yield from self.running
         yield from self.waiting
 
+    def age(self, now: float) -> None:
+        """Raise those who wait too long; before each `schedule`, in seconds."""
+        if self._ageing.over(now):
+            self._ageing.rise(now, merge(self.running, self.waiting, key=_order), self.shares)
+            for queue in (self.running, self.waiting):
+                queue.sort(key=_order)
+
     def schedule(self) -> Step:
         """The next step: every decode, then prompts within the token budget. Empty when nothing can run."""
         self._secure_blocks()
@@ -79,6 +92,7 @@ class Scheduler:
         while not step.chunks and (idle := [sequence for sequence in self.running if sequence.awaits_beams]):
             self._preempt(idle[-1])  # it needs its blocks no more than those need them who cannot be admitted
             step = self._planned()
+        self._ageing.computed(step)
         return step
 
     def _planned(self) -> Step:
@@ -136,11 +150,11 @@ class Scheduler:
             self._push_in(turns.next())
 
     def _outranks_the_last(self, sequence: Sequence) -> bool:
-        return bool(self.running) and sequence.request.priority > self.running[-1].request.priority
+        return bool(self.running) and sequence.priority > self.running[-1].priority
 
     def _push_in(self, sequence: Sequence) -> None:
         """Admit it at the cost of the fewest lower running ones, last in order first, or not at all."""
-        lower = [one for one in reversed(self.running) if one.request.priority < sequence.request.priority]
+        lower = [one for one in reversed(self.running) if one.priority < sequence.priority]
         shared = self.sharing.hold(sequence)
         for victims, available in enumerate(self.pool.gains(one.blocks for one in lower)):
             if self._fits(sequence, shared, available, len(self.running) - victims):
@@ -211,7 +225,7 @@ class Scheduler:
         if sequence.scores_prompt or sequence.awaits_scores:
             return sequence.awaits_scores
         leader = self.sharing.leader(sequence)
-        return leader is not None and leader.request.priority >= sequence.request.priority
+        return leader is not None and leader.priority >= sequence.priority
 
     def _admit(self, sequence: Sequence) -> bool:
         """Move from waiting to running if there is a place and the blocks of all its tokens can be had."""

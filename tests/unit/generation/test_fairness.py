@@ -1,4 +1,4 @@
-"""Tenants of one priority are served alike, whoever asks more; priorities are strict and never take turns."""
+"""Tenants of one priority are served alike, whoever asks more; higher priorities go first."""
 
 import random
 from collections import Counter
@@ -9,56 +9,9 @@ from hypothesis import strategies as st
 
 from services.generation.engine.blocks import BlockPool
 from services.generation.engine.fairness import INPUT_WEIGHT, OUTPUT_WEIGHT, QUANTUM, Shares, Turns
-from services.generation.engine.request import Sequence
 from services.generation.engine.scheduler import Limits, Scheduler
-from services.generation.engine.step import Step
 from tests.unit.generation.fakes import one
-
-
-class World:
-    """A scheduler whose passes only pretend; each sequence says so many tokens and ends."""
-
-    def __init__(self, num_blocks: int = 2000, **limits: int) -> None:
-        self.scheduler = Scheduler(BlockPool(num_blocks, 4), Limits(**limits))
-        self.goals: dict[Sequence, int] = {}
-        self.ended: list[Sequence] = []
-        self.paid: Counter[str] = Counter()  # weighted tokens computed for the first time, by tenant
-        self._seen: Counter[Sequence] = Counter()
-        self._fresh = 0
-
-    def ask(self, tenant: str, prompt: int = 8, says: int = 4, priority: int = 0) -> Sequence:
-        """A request whose prompt nobody shares."""
-        self._fresh += 1
-        sequence = one([self._fresh, *range(prompt - 1)], tenant=tenant, priority=priority)
-        self.goals[sequence] = says
-        self.scheduler.add([sequence])
-        return sequence
-
-    def step(self) -> Step:
-        step = self.scheduler.schedule()
-        for chunk in step.chunks:
-            self._pay(chunk.sequence, chunk.certain)
-            self.scheduler.sharing.publish(chunk.sequence, chunk.certain)
-            if chunk.completes:
-                chunk.sequence.append(7)
-                self._end_if_done(chunk.sequence)
-        self.scheduler.check_integrity()
-        return step
-
-    def _pay(self, sequence: Sequence, end: int) -> None:
-        for place in range(self._seen[sequence], end):
-            weight = INPUT_WEIGHT if place < len(sequence.request.prompt) else OUTPUT_WEIGHT
-            self.paid[sequence.request.tenant] += weight
-        self._seen[sequence] = max(self._seen[sequence], end)
-
-    def _end_if_done(self, sequence: Sequence) -> None:
-        if sequence.output_length >= self.goals[sequence]:
-            self.scheduler.remove(sequence)
-            self.ended.append(sequence)
-
-    def finish(self) -> None:
-        while self.scheduler.waiting or self.scheduler.running:
-            assert self.step().chunks, "work waits and nothing runs"
+from tests.unit.generation.world import World
 
 
 def test_two_requests_do_not_wait_for_two_hundred() -> None:
