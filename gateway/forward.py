@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import aclosing
+from functools import partial
 from typing import Any
 
 import grpc
@@ -12,8 +13,10 @@ from gateway.backends import Backend
 from gateway.cache_stats import BYPASS
 from gateway.methods import SERVICES, Method, methods_of
 from gateway.pipeline import Answer, Pipeline
+from gateway.recall import wire
 from gateway.relay import Metadata
 from services.runtime.context import current
+from services.runtime.unread import Unread
 
 OUTCOME, AGE = "x-maas-cache", "x-maas-cache-age-s"
 
@@ -44,12 +47,14 @@ class Forwarder:
             # At start, not in a call: whoever adds such a method to a contract must write its way here.
             raise NotImplementedError(f"{method.path}: no contract of ours has this shape")
         if method.remembers:
-            return grpc.unary_unary_rpc_method_handler(self._remembering(method), method.request.FromString)
+            return grpc.unary_unary_rpc_method_handler(self._remembering(method), _unread(method))
         return grpc.unary_unary_rpc_method_handler(self._passing(method))
 
     def _remembering(self, method: Method) -> Callable[..., Any]:
-        async def handle(request: Any, context: aio.ServicerContext) -> bytes:
-            return tell(await self._pipeline.answer(method, request))
+        async def handle(request: Unread, context: aio.ServicerContext) -> bytes:
+            asked = wire(method.path, current().tenant, request.data)
+            known = self._pipeline.recall(asked)
+            return tell(known or await self._pipeline.answer(method, request.message(), asked))
 
         return handle
 
@@ -79,6 +84,10 @@ class Forwarder:
                     yield reply
 
         return handle
+
+
+def _unread(method: Method) -> Callable[[bytes], Unread]:
+    return partial(Unread, method.path, method.request)
 
 
 def tell(answer: Answer) -> bytes:

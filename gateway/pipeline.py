@@ -16,6 +16,7 @@ from gateway.cache_key import cache_key, deterministic, fingerprint
 from gateway.cache_stats import BYPASS, COALESCED, HIT_L1, HIT_L2, MISS, CacheStats
 from gateway.entry import Entry
 from gateway.methods import Method
+from gateway.recall import LARGE_BYTES, Recall, Wire
 from gateway.relay import Metadata
 from gateway.singleflight import SingleFlight
 from gateway.trial import tries
@@ -25,8 +26,6 @@ from services.runtime.errors import Code, ServiceError
 
 # What a replica says of a version that it does not have yet, or cannot have.
 _NOT_READY = frozenset({"MODEL_LOADING", "LOAD_FAILED"})
-# From here on hashing (about 1 ms a MiB) leaves the event loop.
-LARGE_BYTES = 256 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +75,25 @@ class Pipeline:
         self._backends, self._index, self._cache, self._stats = backends, index, cache, stats
         self._canary_percent = canary_percent
         self._flights: SingleFlight[Answer] = SingleFlight()
+        self._recall = Recall(index)
 
-    async def answer(self, method: Method, request: Any) -> Answer:
-        """Raises the service's own error, Unavailable naming it, or NotFound CACHE_MISS under only-if-cached."""
+    def recall(self, asked: Wire | None) -> Answer | None:
+        """What this process remembers of the very same bytes; None: the request must be read, and `answer`ed."""
+        context = current()
+        context.check_deadline()
+        control = CacheControl.parse(context.metadata.get(HEADER, ""))
+        key = self._recall.key(asked) if asked is not None and not control.no_store else None
+        entry = self._cache.near(key, control) if key is not None else None
+        if entry is None:
+            return None
+        self._stats.count(HIT_L1)
+        return self._hit(entry, HIT_L1)
+
+    async def answer(self, method: Method, request: Any, asked: Wire | None = None) -> Answer:
+        """Raises the service's own error, Unavailable naming it, or NotFound CACHE_MISS under only-if-cached.
+
+        `asked`: the bytes that `request` came as, by which its answer shall be known.
+        """
         context = current()
         context.check_deadline()
         control = CacheControl.parse(context.metadata.get(HEADER, ""))
@@ -90,7 +105,7 @@ class Pipeline:
         elif control.no_cache:
             answer = await self._compute(named)
         else:
-            answer = await self._cached(named, control)
+            answer = await self._cached(named, control, asked)
         self._stats.count(answer.outcome)
         return answer
 
@@ -135,10 +150,13 @@ class Pipeline:
             raise cache_miss()
         return self._hit(found, HIT_L1 if near else HIT_L2)
 
-    async def _cached(self, named: _Named, control: CacheControl) -> Answer:
+    async def _cached(self, named: _Named, control: CacheControl, asked: Wire | None) -> Answer:
         key = named.key()
         near = self._cache.near(key, control)
         if near is not None:
+            if asked is not None:
+                # Not before: what is asked once only must not push out what is asked again and again.
+                self._recall.learn(asked, key)
             return self._hit(near, HIT_L1)
         # Callers of different max-age do not share: one may take an answer that is too old for the other.
         flight = (key, control.max_age_s)

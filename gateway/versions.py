@@ -32,6 +32,8 @@ class ModelIndex:
         self._listener = listener
         self._watchers: Watchers[model_pb2.Model] = Watchers()
         self._told: dict[str, asyncio.Event] = {}
+        # Counts changes: while it stays, so does what `resolve` says.
+        self.epoch = 0
 
     def replace(self, area: str, models: Iterable[model_pb2.Model]) -> None:
         """Takes a whole list; watchers hear only what differs."""
@@ -118,6 +120,7 @@ class ModelIndex:
         return adapter and found._replace(digest=adapted_digest(found.digest, adapter.digest))
 
     def _tell(self, model: model_pb2.Model) -> None:
+        self.epoch += 1
         self._listener(model)
         self._watchers.tell(model)
 

@@ -19,10 +19,11 @@ from grpc import aio
 from services.runtime import bodies
 from services.runtime import context as calls
 from services.runtime.admission import Admission
-from services.runtime.errors import Code, DeadlinePassed, InvalidInput, ServiceError, Unimplemented
+from services.runtime.errors import Code, DeadlinePassed, ServiceError, Unimplemented
 from services.runtime.metrics import Metrics
 from services.runtime.redaction import Redactor
 from services.runtime.status import grpc_code, trailers
+from services.runtime.unread import Unread, malformed
 from services.runtime.validate import validate
 
 log = logging.getLogger("maas.call")
@@ -141,7 +142,8 @@ class _Guard:
         """The request, logged if that is switched on; raises InvalidInput for one that breaks its limits."""
         redactor = self._door.body_redactor
         if redactor is not None:
-            log.info("request", extra={"method": self._method, "body": bodies.told(request, redactor)})
+            seen = request.message() if isinstance(request, Unread) else request
+            log.info("request", extra={"method": self._method, "body": bodies.told(seen, redactor)})
         return _checked(request)
 
     async def _run(self, context: aio.ServicerContext, body: Body) -> Any:
@@ -229,12 +231,7 @@ def _tolerant(deserialize: Callable[[bytes], Any] | None, method: str) -> Callab
 
 def _checked(request: Any) -> Any:
     if isinstance(request, Malformed):
-        raise InvalidInput(
-            "",
-            f"the message does not parse as the request of {request.type_name}; "
-            "check the proto and that every string is valid UTF-8",
-            reason="MALFORMED_MESSAGE",
-        )
-    if not isinstance(request, bytes):
+        raise malformed(request.type_name)
+    if not isinstance(request, bytes | Unread):
         validate(request)
     return request

@@ -20,6 +20,7 @@ from maas.generation.v1 import generation_service_pb2, generation_service_pb2_gr
 from maas.tokenization.v1 import tokenization_service_pb2, tokenization_service_pb2_grpc
 from maas.vision.v1 import vision_service_pb2, vision_service_pb2_grpc
 from services.runtime.errors import InvalidInput, Unavailable
+from services.runtime.unread import Unread
 from tests.harness import running
 from tests.suite.gateway_fakes import behind, gateway, model, outcome, settings, started
 
@@ -86,6 +87,32 @@ async def test_a_repeated_call_is_the_first_answers_bytes():
         found = await status(channel)
         assert (found.redis, found.hits_l1, found.misses, found.l1_entries) == ("off", 1, 1, 1)
     assert service.calls["Classify"] == 1
+
+
+async def test_bytes_known_from_before_obey_control_words_and_changes_of_models():
+    service = behind("vision")
+    async with gateway(service) as (channel, _):
+        # A miss, a hit by its meaning that is learnt, and one by its bytes.
+        assert [(await classify(channel))[0] for _ in range(3)] == ["miss", "hit-l1", "hit-l1"]
+        assert [(await classify(channel, control=word))[0] for word in ("no-cache", "no-store")] == [
+            "miss",
+            "bypass",
+        ]
+        assert (await classify(channel, control="only-if-cached"))[0] == "hit-l1"
+        service.swap(model("lite", 2, "vision", "vision.classify"))
+
+        async def swapped() -> bool:
+            return (await classify(channel))[1].served_by.version == "2"
+
+        await until(swapped)
+
+
+async def test_what_is_known_by_its_bytes_is_not_read(monkeypatch: pytest.MonkeyPatch):
+    async with gateway(behind("vision")) as (channel, _):
+        for _ in range(2):
+            await classify(channel)
+        monkeypatch.setattr(Unread, "message", lambda _: pytest.fail("read"))
+        assert (await classify(channel))[0] == "hit-l1"
 
 
 async def test_what_means_the_same_hits_and_what_does_not_misses():
