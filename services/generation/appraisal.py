@@ -6,8 +6,8 @@ from typing import Any
 
 from services.generation import eight_bits, figures, quality, rounding
 from services.generation.engine.runner import Runner
-from services.generation.kernels.build import FOLDER, NoCompiler
 from services.generation.models import registry
+from services.runtime.compiled import FOLDER, NoCompiler
 from services.runtime.errors import PreconditionFailed
 from services.runtime.store.manifest import Manifest
 from services.runtime.store.store import ModelStore

@@ -11,11 +11,11 @@ import torch
 from services.generation import eight_bits, figures
 from services.generation.engine.kv_cache import KVCache, blocks_in
 from services.generation.engine.runner import ModelRunner, Runner
-from services.generation.kernels.build import NoCompiler
 from services.generation.kernels.native import BLOCK
 from services.generation.models import registry
 from services.generation.models.config import ModelConfig
 from services.generation.settings import GenerationSettings
+from services.runtime.compiled import NoCompiler
 from services.runtime.errors import PreconditionFailed
 from services.runtime.store.manifest import Manifest
 from services.runtime.store.store import ModelStore

@@ -6,8 +6,8 @@ from typing import Literal
 from pydantic import Field, ValidationInfo, field_validator
 
 from services.generation.backends.vllm.settings import VLLMSettings
-from services.generation.kernels.build import FOLDER
 from services.generation.models.config import CHUNK
+from services.runtime.compiled import FOLDER
 from services.runtime.redis_settings import RedisSettings, RedisUrl
 
 

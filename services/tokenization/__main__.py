@@ -13,7 +13,7 @@ from services.tokenization.settings import TokenizationSettings
 async def build(floor: Floor[TokenizationSettings]) -> None:
     """Adds the service, its models and its threads to a server floor."""
     pool = Pool(floor.settings.pool_threads)
-    remembering = partial(load, floor.settings.word_memo_mib << 20)
+    remembering = partial(load, floor.settings.word_memo_mib << 20, floor.settings.kernels)
     host = floor.host("tokenization", remembering, {TASK: floor.settings.tokenize_model}, reads=files)
     floor.add(add_TokenizationServiceServicer_to_server, TokenizationService(host, pool))
     floor.on_close(pool.close)

@@ -49,12 +49,15 @@ def files(manifest: Manifest) -> list[str]:
     return [manifest.tokenizer.file] if manifest.tokenizer else []
 
 
-async def load(memo_bytes: int, manifest: Manifest, directory: Path) -> TokenizationModel:
-    """Reads tokenizer and template of a version, on a thread. `memo_bytes` is for the words it will remember."""
-    return await asyncio.to_thread(_load, memo_bytes, manifest, directory)
+async def load(memo_bytes: int, kernels: Path, manifest: Manifest, directory: Path) -> TokenizationModel:
+    """Reads tokenizer and template of a version, on a thread.
+
+    memo_bytes: for the words it will remember. kernels: where native models are built.
+    """
+    return await asyncio.to_thread(_load, memo_bytes, kernels, manifest, directory)
 
 
-def _load(memo_bytes: int, manifest: Manifest, directory: Path) -> TokenizationModel:
+def _load(memo_bytes: int, kernels: Path, manifest: Manifest, directory: Path) -> TokenizationModel:
     loaded = tokenizer.load(manifest, directory)
     template = chat.load(manifest.tokenizer, loaded)
-    return TokenizationModel(manifest, loaded, template, Words(loaded, memo_bytes))
+    return TokenizationModel(manifest, loaded, template, Words(loaded, memo_bytes, kernels))

@@ -1,11 +1,13 @@
-"""Ids of many texts, packed: from the memo where it is proved that they are the library's. Knows no proto."""
+"""Ids of many texts, packed: natively or from the memo where proved to be the library's. Knows no proto."""
 
 from array import array
 from collections.abc import Sequence
+from pathlib import Path
 
 from services.runtime.text.encoded import Input
 from services.runtime.text.tokenizer import Tokenizer
 from services.tokenization.memo import Rows, WordMemo
+from services.tokenization.native.rows import native
 
 PROBE = "a"
 PARTS = (0.25, 0.75)  # of the bytes, fine and coarse: words with what clings to them are more
@@ -14,14 +16,15 @@ PARTS = (0.25, 0.75)  # of the bytes, fine and coarse: words with what clings to
 class Words:
     """A tokenizer, asked for ids alone; safe to share between threads."""
 
-    def __init__(self, tokenizer: Tokenizer, memo_bytes: int = 0) -> None:
-        """`memo_bytes` 0: no word is remembered, the library answers all."""
+    def __init__(self, tokenizer: Tokenizer, memo_bytes: int = 0, kernels: Path | None = None) -> None:
+        """`memo_bytes` 0: no word is remembered. `kernels`: where native models are built; None = none."""
         self.tokenizer = tokenizer
-        cuts = tokenizer.cuts if memo_bytes else ()
         self._rows: Rows | None = None
-        self._before, self._after = _frame(tokenizer) if cuts else (b"", b"")
-        for cut, part in zip(reversed(cuts), PARTS, strict=False):
+        for cut, part in zip(reversed(tokenizer.cuts if memo_bytes else ()), PARTS, strict=False):
             self._rows = WordMemo(cut, self._rows or self._library, int(memo_bytes * part)).rows
+        if kernels is not None:
+            self._rows = native(tokenizer, kernels, self._rows or self._library) or self._rows
+        self._before, self._after = _frame(tokenizer) if self._rows else (b"", b"")
 
     def packed(self, inputs: Sequence[Input], add_special_tokens: bool) -> list[bytes]:
         """The ids of each of `inputs` (texts or pairs, not both) as little-endian uint32."""

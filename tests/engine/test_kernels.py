@@ -19,6 +19,7 @@ from services.generation.models.attention import DenseAttention
 from services.generation.models.causal_lm import CausalLM
 from services.generation.models.layers import rotate
 from services.generation.models.plain import Affine, PlainLayer, PlainLM
+from services.runtime.compiled import NoCompiler
 from tests.engine.tiny import CONFIG, GPT2_CONFIG, Int8, sequence
 
 LENGTH = 70
@@ -199,8 +200,8 @@ def test_panels_hold_every_weight_where_the_kernels_look() -> None:
 
 
 def test_without_a_compiler_or_with_a_bad_one_the_reason_is_told(tmp_path: Path) -> None:
-    with pytest.raises(build.NoCompiler, match="no absent-c"):
+    with pytest.raises(NoCompiler, match="no absent-c"):
         build.library(tmp_path / "kernels", "absent-c++")
-    with pytest.raises(build.NoCompiler, match="false -std"):
+    with pytest.raises(NoCompiler, match="false -std"):
         build.library(tmp_path / "kernels", "false")
     assert not list((tmp_path / "kernels").iterdir())

@@ -24,6 +24,7 @@ from services.generation.kernels.packed import PackedModel
 from services.generation.models import registry
 from services.generation.models.causal_lm import CausalLM
 from services.generation.models.plain import PlainLM
+from services.runtime.compiled import FOLDER
 from tests.needs import needs
 
 VOCAB = 128
@@ -91,7 +92,7 @@ class Int8:
         return cls(PackedModel(folder / "packed.safetensors", model.config), model)
 
     def runner(self, num_blocks: int) -> KernelRunner:
-        kernels = Kernels(build.library(build.FOLDER.expanduser()), self.threads, isa=self.isa)
+        kernels = Kernels(build.library(FOLDER.expanduser()), self.threads, isa=self.isa)
         return KernelRunner(self.packed, self.net, num_blocks, kernels)
 
 

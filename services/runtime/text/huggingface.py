@@ -89,6 +89,10 @@ class HuggingFaceTokenizer:
     def token_id(self, token: str) -> int | None:
         return self._parsing.token_to_id(token)
 
+    def document(self) -> Mapping[str, Any]:
+        found = _pipeline(self._parsing)
+        return found | {"model": found["model"] | (_state(self._parsing.model) or {})}
+
     def _backend(self, parse_special: bool) -> tokenizers.Tokenizer:
         return self._parsing if parse_special else self._literal
 

@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import sentencepiece as library
 from sentencepiece.sentencepiece_model_pb2 import ModelProto, TrainerSpec  # type: ignore[attr-defined]
@@ -96,6 +96,9 @@ class SentencePieceTokenizer:
 
     def split_special(self, text: str) -> list[str | int]:
         return self._special.split(text)
+
+    def document(self) -> Mapping[str, Any]:
+        return {}
 
     def token(self, token_id: int) -> str:
         return self._piece(token_id) or ""

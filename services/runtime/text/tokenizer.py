@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from services.runtime.errors import InvalidInput, PreconditionFailed
 from services.runtime.store.manifest import Manifest, TokenizerSpec
@@ -99,6 +99,10 @@ class Tokenizer(Protocol):
 
     def split_special(self, text: str) -> list[str | int]:
         """`text` cut at the special tokens spelt in it: pieces of text, and ids."""
+        ...
+
+    def document(self) -> Mapping[str, Any]:
+        """Pipeline and model as tokenizer.json spells them, made anew by each call; {} for SentencePiece."""
         ...
 
     def token(self, token_id: int) -> str:

@@ -20,6 +20,7 @@ from services.generation.models.plain import PlainLM
 from services.generation.precision import MOST_COST, _refuse_costly, prepare
 from services.generation.prepare import served
 from services.generation.settings import GenerationSettings
+from services.runtime.compiled import NoCompiler
 from services.runtime.errors import PreconditionFailed
 from services.runtime.store.manifest import Manifest
 from services.runtime.store.store import ModelStore
@@ -150,7 +151,7 @@ def test_without_kernels_auto_is_fp32_and_says_why_and_int8_is_refused(
     store: ModelStore, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def absent(folder: Path) -> Path:
-        raise eight_bits.build.NoCompiler("no g++ is on the PATH")
+        raise NoCompiler("no g++ is on the PATH")
 
     monkeypatch.setattr(eight_bits.build, "library", absent)
     manifest = published(store)

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from services.runtime.compiled import FOLDER
 from services.runtime.text.encoded import Input
 from services.tokenization.words import Words
 from tests.unit.runtime.text.hostile import hostile_texts
@@ -13,6 +14,7 @@ from tests.unit.runtime.text.made import all_families
 
 FAMILIES = sorted(all_families())
 REMEMBERING = {family: Words(tokenizer, 1 << 20) for family, tokenizer in all_families().items()}
+NATIVE = {family: Words(tokenizer, 1 << 20, FOLDER) for family, tokenizer in all_families().items()}
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -20,7 +22,7 @@ REMEMBERING = {family: Words(tokenizer, 1 << 20) for family, tokenizer in all_fa
 def test_ids_are_the_tokenizers(family: str, texts: list[str], add: bool) -> None:
     tokenizer = all_families()[family]
     expected = tokenizer.encode_ids_batch(texts, add_special_tokens=add)
-    for words in (REMEMBERING[family], Words(tokenizer)):
+    for words in (REMEMBERING[family], NATIVE[family], Words(tokenizer)):
         assert [list(array("I", row)) for row in words.packed(texts, add)] == expected
 
 
