@@ -8,7 +8,7 @@ import typer
 from google.protobuf.json_format import ParseDict, ParseError
 from typer.core import TyperGroup
 
-from cli import calling, fanout, speech
+from cli import calling, fanout, pipeline, speech
 from cli.answers import footer, print_embeddings, print_labels, print_reply
 from cli.calling import ADDRESS, Address, AsJson, CacheControl, Calling, Timeout
 from cli.client import Answer, find_method, request_class
@@ -61,6 +61,7 @@ app = typer.Typer(cls=MethodGroup, no_args_is_help=True)
 app.command()(generate)
 app.command("vad")(speech.vad)
 app.command("fanout")(fanout.fanout)
+app.command("pipeline")(pipeline.pipeline)
 
 
 @app.callback()

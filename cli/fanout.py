@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 from google.rpc import code_pb2
+from rich.markup import escape
 
 from cli import calling
 from cli.client import Answer
@@ -48,7 +49,7 @@ def fanout(context: typer.Context, text: Text = "", image: Image = None, word: W
 
 def show(answer: Answer) -> None:
     """One line a call: what came, whether from the cache, how long it took."""
-    rows = [[r.id, gist(r), r.cache, f"{r.elapsed_ms:.1f}"] for r in answer.reply.results]
+    rows = [[escape(r.id), escape(gist(r)), r.cache, f"{r.elapsed_ms:.1f}"] for r in answer.reply.results]
     out().print(table(["call", "result", "cache", "ms"], rows, right=["ms"]))
 
 

@@ -8,11 +8,14 @@ from gateway.lru import ByteLRU
 from gateway.methods import SERVICES, by_request, methods_of
 from gateway.model_service import ModelService
 from gateway.oip_service import OipService, add_oip
+from gateway.one_call import Caller
 from gateway.pipeline import Pipeline
 from gateway.redis_cache import RedisCache
 from gateway.sealed_cache import SealedCache
 from gateway.service import GatewayService
 from gateway.settings import GatewaySettings
+from gateway.steps.pipelines import Pipelines
+from gateway.steps.shelf import Shelf
 from gateway.watch import Watch
 from maas.gateway.v1 import gateway_service_pb2_grpc
 from maas.model.v1 import model_service_pb2_grpc
@@ -36,7 +39,11 @@ async def build(floor: Floor[GatewaySettings]) -> None:
     for area in SERVICES:
         floor.add(forwarder.add(area), forwarder)
     methods = by_request(m for area, service in SERVICES.items() for m in methods_of(area, service))
-    front = GatewayService(FanOut(pipeline, methods), backends, cache, stats, floor.admission)
+    caller, shelf = Caller(pipeline, methods), Shelf(settings.pipelines_file)
+    floor.on_start(lambda: shelf.start(settings.store_poll_s))
+    floor.on_close(shelf.close)
+    pipelines = Pipelines(caller, shelf, settings.max_message_bytes)
+    front = GatewayService(FanOut(caller), pipelines, backends, cache, stats, floor.admission)
     floor.add(gateway_service_pb2_grpc.add_GatewayServiceServicer_to_server, front)
     models = ModelService(backends, index)
     floor.add(add_oip, OipService(pipeline, backends, index, models))

@@ -14,9 +14,11 @@ from services.runtime.status import to_status
 
 
 def check_ids(calls: Sequence[gateway_pb2.Call]) -> None:
-    """Raises InvalidInput for an id that is used twice."""
+    """Raises InvalidInput for an id that is empty or used twice."""
     seen: set[str] = set()
     for index, call in enumerate(calls):
+        if not call.id:
+            raise InvalidInput(f"calls[{index}].id", "must not be empty")
         if call.id in seen:
             raise InvalidInput(f"calls[{index}].id", f"{call.id!r} is used twice; ids must be unique")
         seen.add(call.id)
@@ -41,6 +43,15 @@ def replied(call_id: str, kind: str, answer: Answer, started: float) -> gateway_
 def failed(call_id: str, error: ServiceError, started: float) -> gateway_pb2.CallResult:
     """Why a call has no reply."""
     return gateway_pb2.CallResult(id=call_id, status=to_status(error), elapsed_ms=_since(started))
+
+
+def of_step(step: str, error: ServiceError) -> ServiceError:
+    """The same error, saying which step of a pipeline it ended."""
+    status = to_status(error)
+    told = ServiceError(f"step {step!r}: {error.message}", reason=error.reason, retry_after_s=error.retry_after_s)
+    status.message = told.message
+    told.code, told.relayed = error.code, status.SerializeToString()
+    return told
 
 
 def backend_statuses(backends: Iterable[Backend]) -> list[gateway_pb2.BackendStatus]:

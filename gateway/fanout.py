@@ -1,40 +1,20 @@
 """Many calls at once, each with its reply or its status. Every call takes the ordinary path."""
 
 import asyncio
-import logging
-import time
-from collections.abc import AsyncGenerator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import AsyncGenerator, Sequence
 
-from gateway.convert import check_ids, failed, replied, request_of
-from gateway.methods import Method
-from gateway.pipeline import Pipeline
+from gateway.convert import check_ids
+from gateway.one_call import Caller, Finished
 from maas.gateway.v1 import gateway_pb2
-from services.runtime.context import RequestContext, current, enter
-from services.runtime.errors import DeadlinePassed, ServiceError
-from services.runtime.validate import validate
 
 DEFAULT_PARALLEL = 16
-
-log = logging.getLogger("maas.fanout")
-
-
-@dataclass(frozen=True, slots=True)
-class Finished:
-    """The end of one call; `fatal` is set if it ends the whole under fail_fast."""
-
-    index: int
-    result: gateway_pb2.CallResult
-    fatal: ServiceError | None = None
 
 
 class FanOut:
     """Runs calls in parallel, within a bound and the caller's deadline."""
 
-    def __init__(self, pipeline: Pipeline, methods: Mapping[str, Method]) -> None:
-        """`methods`: by the full name of their request type."""
-        self._pipeline, self._methods = pipeline, methods
+    def __init__(self, caller: Caller) -> None:
+        self._caller = caller
 
     async def run(
         self, calls: Sequence[gateway_pb2.Call], max_parallel: int, fail_fast: bool
@@ -56,41 +36,4 @@ class FanOut:
 
     async def _gated(self, gate: asyncio.Semaphore, index: int, call: gateway_pb2.Call) -> Finished:
         async with gate:
-            return await self._one(index, call)
-
-    async def _one(self, index: int, call: gateway_pb2.Call) -> Finished:
-        started = time.monotonic()
-        try:
-            return Finished(index, await self._reply(call, started))
-        except ServiceError as error:
-            problem = error
-        except Exception:
-            log.exception("call of a fan-out failed", extra={"index": index})
-            problem = ServiceError(f"internal error; quote request id {current().request_id} to the operators")
-        return Finished(index, failed(call.id, problem, started), None if call.best_effort else problem)
-
-    async def _reply(self, call: gateway_pb2.Call, started: float) -> gateway_pb2.CallResult:
-        kind, request = request_of(call)
-        # Deferred by the door, so that a malformed call costs no other its answer.
-        validate(request)
-        context = _context_of(call)
-        # This task has a context of its own: nobody else sees the shorter deadline.
-        enter(context)
-        try:
-            async with asyncio.timeout(context.remaining_s()):
-                answer = await self._pipeline.answer(self._method(request), request)
-        except TimeoutError:
-            raise DeadlinePassed(f"call {call.id!r} did not finish in its time") from None
-        return replied(call.id, kind, answer, started)
-
-    def _method(self, request: Any) -> Method:
-        return self._methods[request.DESCRIPTOR.full_name]
-
-
-def _context_of(call: gateway_pb2.Call) -> RequestContext:
-    """The caller's context with the call's own timeout, never longer than the caller waits."""
-    outer = current()
-    if not call.HasField("timeout_ms"):
-        return replace(outer, trailing=[])
-    own = time.monotonic() + call.timeout_ms / 1000
-    return replace(outer, trailing=[], deadline=own if outer.deadline is None else min(own, outer.deadline))
+            return await self._caller.finish(index, call)

@@ -1,7 +1,7 @@
 """maas.gateway.v1.GatewayService: what only the front door can do."""
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import aclosing
 from importlib import metadata
 
@@ -12,7 +12,9 @@ from gateway.cache import Cache
 from gateway.cache_stats import CacheStats
 from gateway.convert import backend_statuses, cache_status
 from gateway.fanout import FanOut
-from maas.gateway.v1 import gateway_service_pb2, gateway_service_pb2_grpc
+from gateway.one_call import Finished
+from gateway.steps.pipelines import Pipelines
+from maas.gateway.v1 import gateway_pb2, gateway_service_pb2, gateway_service_pb2_grpc
 from services.runtime.admission import Admission
 from services.runtime.errors import Unimplemented
 
@@ -21,9 +23,15 @@ class GatewayService(gateway_service_pb2_grpc.GatewayServiceServicer):
     """Convert → call → convert."""
 
     def __init__(
-        self, fanout: FanOut, backends: Backends, cache: Cache, stats: CacheStats, admission: Admission
+        self,
+        fanout: FanOut,
+        pipelines: Pipelines,
+        backends: Backends,
+        cache: Cache,
+        stats: CacheStats,
+        admission: Admission,
     ) -> None:
-        self._fanout, self._backends = fanout, backends
+        self._fanout, self._pipelines, self._backends = fanout, pipelines, backends
         self._cache, self._stats, self._admission = cache, stats, admission
         self._started = time.monotonic()
 
@@ -32,8 +40,7 @@ class GatewayService(gateway_service_pb2_grpc.GatewayServiceServicer):
     ) -> gateway_service_pb2.FanOutResponse:
         async with aclosing(self._fanout.run(request.calls, request.max_parallel, request.fail_fast)) as ends:
             finished = [end async for end in ends]
-        ordered = sorted(finished, key=lambda end: end.index)
-        return gateway_service_pb2.FanOutResponse(results=[end.result for end in ordered])
+        return gateway_service_pb2.FanOutResponse(results=_ordered(finished))
 
     async def FanOutStream(
         self, request: gateway_service_pb2.FanOutStreamRequest, context: aio.ServicerContext
@@ -45,7 +52,21 @@ class GatewayService(gateway_service_pb2_grpc.GatewayServiceServicer):
     async def RunPipeline(
         self, request: gateway_service_pb2.RunPipelineRequest, context: aio.ServicerContext
     ) -> gateway_service_pb2.RunPipelineResponse:
-        raise Unimplemented("RunPipeline is not served yet; use FanOut, or call the services one after another")
+        async with aclosing(self._pipelines.run(request)) as ends:
+            finished = [end async for end in ends]
+        return gateway_service_pb2.RunPipelineResponse(results=_ordered(finished))
+
+    async def RunPipelineStream(
+        self, request: gateway_service_pb2.RunPipelineStreamRequest, context: aio.ServicerContext
+    ) -> AsyncIterator[gateway_service_pb2.RunPipelineStreamResponse]:
+        async with aclosing(self._pipelines.run(request)) as ends:
+            async for end in ends:
+                yield gateway_service_pb2.RunPipelineStreamResponse(result=end.result)
+
+    async def ListPipelines(
+        self, request: gateway_service_pb2.ListPipelinesRequest, context: aio.ServicerContext
+    ) -> gateway_service_pb2.ListPipelinesResponse:
+        return gateway_service_pb2.ListPipelinesResponse(pipelines=self._pipelines.stored())
 
     async def GetStatus(
         self, request: gateway_service_pb2.GetStatusRequest, context: aio.ServicerContext
@@ -65,6 +86,11 @@ class GatewayService(gateway_service_pb2_grpc.GatewayServiceServicer):
         raise Unimplemented(
             "FlushCache is not served yet; send cache-control: no-cache to replace a single answer"
         )
+
+
+def _ordered(finished: Iterable[Finished]) -> list[gateway_pb2.CallResult]:
+    """In the order they were asked for."""
+    return [end.result for end in sorted(finished, key=lambda end: end.index)]
 
 
 def _version() -> str:

@@ -2,10 +2,13 @@
 
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
+from gateway.steps.stored import FILE, load
+from services.runtime.errors import InvalidInput
 from services.runtime.redis_settings import RedisSettings
 
 MIB = 1024 * 1024
@@ -24,6 +27,16 @@ def _checked(text: str) -> str:
     return text
 
 
+def _readable(path: str) -> str:
+    """Read where it is named, so that a bad file stops the start and says why."""
+    try:
+        load(Path(path) if path else FILE)
+    except (InvalidInput, OSError) as error:
+        raise ValueError(str(error)) from None
+    return path
+
+
+PipelinesPath = Annotated[str, AfterValidator(_readable)]
 Addresses = Annotated[str, AfterValidator(_checked)]
 
 
@@ -44,6 +57,7 @@ class GatewaySettings(RedisSettings):
     canary_percent: float = Field(
         0, ge=0, le=100, description="share of unary calls without a version that try the canary"
     )
+    pipelines: PipelinesPath = Field("", description="TOML file of named pipelines; unset = those of the suite")
     cache_ttl_s: float = Field(3600, gt=0, description="life of a cached answer; each varies by ten percent")
     cache_value_kib: int = Field(1024, ge=0, description="largest answer that is cached, KiB; 0 = none are")
     cache_memory_mib: int = Field(64, ge=0, description="cached answers kept in the process, MiB")
@@ -57,6 +71,10 @@ class GatewaySettings(RedisSettings):
             "sequence": _listed(self.sequence_address),
             "generation": _listed(self.generation_address),
         }
+
+    @property
+    def pipelines_file(self) -> Path:
+        return Path(self.pipelines) if self.pipelines else FILE
 
     @property
     def cache_value_bytes(self) -> int:

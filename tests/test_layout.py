@@ -33,6 +33,7 @@ POLICY = (
     "gateway/cache_key.py",
     "gateway/lru.py",
     "gateway/trial.py",
+    *(f"gateway/steps/{name}.py" for name in ("paths", "kinds", "values", "templates", "links", "check", "graph")),
 )
 # What evaluation sees of a service beside its nets: how it computes them in each precision.
 MEASURED = ("services.generation.appraisal", "services.generation.figures")

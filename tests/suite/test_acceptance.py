@@ -1,6 +1,9 @@
 """The main job on real input: a person with grpcurl and no proto files, through the gateway."""
 
 import base64
+import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -150,6 +153,26 @@ def test_fan_out_to_all_four_and_with_one_down(suite: Suite) -> None:
     suite.await_reachable("vision")
     again = answer(suite, FAN_OUT, CALLS, headers=headers)["results"]
     assert again[1]["classify_image"]["results"][0]["labels"][0]["index"] == 657
+
+
+def test_the_pipeline_of_the_suite_tells_a_picture(suite: Suite) -> None:
+    method = "maas.gateway.v1.GatewayService/RunPipeline"
+    request = {"name": "describe", "inputs": {"picture": {"image": picture("chelsea.png")}}}
+    labels, text = answer(suite, method, request)["results"]
+    assert labels["classify_image"]["results"][0]["labels"][0]["index"] == 282
+    told = text["generate"]["completions"][0]["text"]
+    assert "cat" in told
+    assert [result["cache"] for result in answer(suite, method, request)["results"]] == ["hit-l1"] * 2
+    shown = called(suite, "pipeline", "describe", "--image", f"picture={PICTURES / 'chelsea.png'}", "--json")
+    assert json.loads(shown)["results"][1]["generate"]["completions"][0]["text"] == told
+    listed = called(suite, "pipeline", "--json")
+    assert {"picture", "question"} < json.loads(listed)["pipelines"][0]["inputs"].keys()
+
+
+def called(suite: Suite, *arguments: str) -> str:
+    """What `maas call` prints."""
+    command = [sys.executable, "-m", "cli", "call", *arguments, "--address", suite.address()]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
 
 
 def test_one_list_of_all_models_and_the_status(suite: Suite) -> None:

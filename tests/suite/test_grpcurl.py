@@ -51,6 +51,11 @@ REQUESTS: dict[str, dict[str, Any]] = {
     "maas.generation.v1.GenerationService/Generate": {"text": "a", "stopping": {"max_tokens": 1}},
     "maas.generation.v1.GenerationService/Score": {"text": "a b"},
     "maas.gateway.v1.GatewayService/FanOut": {"calls": [{"id": "a", "tokenize": {"texts": ["a"]}}]},
+    "maas.gateway.v1.GatewayService/RunPipeline": {
+        "name": "describe",
+        "inputs": {"picture": {"image": PICTURE}, "max_tokens": {"integer": 1}},
+    },
+    "maas.gateway.v1.GatewayService/ListPipelines": {},
     "maas.gateway.v1.GatewayService/GetStatus": {},
     "maas.model.v1.ModelService/ListModels": {},
     "maas.model.v1.ModelService/GetModel": NET,

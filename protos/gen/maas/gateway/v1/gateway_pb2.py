@@ -24,13 +24,16 @@ _sym_db = _symbol_database.Default()
 
 from google.rpc import status_pb2 as google_dot_rpc_dot_status__pb2
 from maas.common.v1 import constraints_pb2 as maas_dot_common_dot_v1_dot_constraints__pb2
+from maas.common.v1 import tensor_pb2 as maas_dot_common_dot_v1_dot_tensor__pb2
+from maas.generation.v1 import generation_pb2 as maas_dot_generation_dot_v1_dot_generation__pb2
 from maas.generation.v1 import generation_service_pb2 as maas_dot_generation_dot_v1_dot_generation__service__pb2
 from maas.sequence.v1 import sequence_service_pb2 as maas_dot_sequence_dot_v1_dot_sequence__service__pb2
 from maas.tokenization.v1 import tokenization_service_pb2 as maas_dot_tokenization_dot_v1_dot_tokenization__service__pb2
+from maas.vision.v1 import vision_pb2 as maas_dot_vision_dot_v1_dot_vision__pb2
 from maas.vision.v1 import vision_service_pb2 as maas_dot_vision_dot_v1_dot_vision__service__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dmaas/gateway/v1/gateway.proto\x12\x0fmaas.gateway.v1\x1a\x17google/rpc/status.proto\x1a maas/common/v1/constraints.proto\x1a+maas/generation/v1/generation_service.proto\x1a\'maas/sequence/v1/sequence_service.proto\x1a/maas/tokenization/v1/tokenization_service.proto\x1a#maas/vision/v1/vision_service.proto\"\xc0\x06\n\x04\x43\x61ll\x12\x15\n\x02id\x18\x01 \x01(\tB\t\xa2\xbb\x18\x05\x38\x01@\x80\x01\x12\x39\n\x08tokenize\x18\x02 \x01(\x0b\x32%.maas.tokenization.v1.TokenizeRequestH\x00\x12=\n\ndetokenize\x18\x03 \x01(\x0b\x32\'.maas.tokenization.v1.DetokenizeRequestH\x00\x12@\n\x0c\x63ount_tokens\x18\x04 \x01(\x0b\x32(.maas.tokenization.v1.CountTokensRequestH\x00\x12>\n\x0brender_chat\x18\x05 \x01(\x0b\x32\'.maas.tokenization.v1.RenderChatRequestH\x00\x12\x39\n\x0e\x63lassify_image\x18\x06 \x01(\x0b\x32\x1f.maas.vision.v1.ClassifyRequestH\x00\x12\x33\n\x0b\x65mbed_image\x18\x07 \x01(\x0b\x32\x1c.maas.vision.v1.EmbedRequestH\x00\x12>\n\x11\x63lassify_sequence\x18\x08 \x01(\x0b\x32!.maas.sequence.v1.ClassifyRequestH\x00\x12\x38\n\x0e\x65mbed_sequence\x18\t \x01(\x0b\x32\x1e.maas.sequence.v1.EmbedRequestH\x00\x12\x37\n\ttransduce\x18\n \x01(\x0b\x32\".maas.sequence.v1.TransduceRequestH\x00\x12\x35\n\x08\x66orecast\x18\x0b \x01(\x0b\x32!.maas.sequence.v1.ForecastRequestH\x00\x12\x37\n\x08generate\x18\x0c \x01(\x0b\x32#.maas.generation.v1.GenerateRequestH\x00\x12\x31\n\x05score\x18\r \x01(\x0b\x32 .maas.generation.v1.ScoreRequestH\x00\x12&\n\ntimeout_ms\x18\x14 \x01(\rB\r\xa2\xbb\x18\t\t\x00\x00\x00\x00\x00\x00\xf0?H\x01\x88\x01\x01\x12\x13\n\x0b\x62\x65st_effort\x18\x15 \x01(\x08\x42\x13\n\x07request\x12\x08\xaa\xbb\x18\x04\x08\x01\x10\x01\x42\r\n\x0b_timeout_ms\"\xb8\x06\n\nCallResult\x12\n\n\x02id\x18\x01 \x01(\t\x12:\n\x08tokenize\x18\x02 \x01(\x0b\x32&.maas.tokenization.v1.TokenizeResponseH\x00\x12>\n\ndetokenize\x18\x03 \x01(\x0b\x32(.maas.tokenization.v1.DetokenizeResponseH\x00\x12\x41\n\x0c\x63ount_tokens\x18\x04 \x01(\x0b\x32).maas.tokenization.v1.CountTokensResponseH\x00\x12?\n\x0brender_chat\x18\x05 \x01(\x0b\x32(.maas.tokenization.v1.RenderChatResponseH\x00\x12:\n\x0e\x63lassify_image\x18\x06 \x01(\x0b\x32 .maas.vision.v1.ClassifyResponseH\x00\x12\x34\n\x0b\x65mbed_image\x18\x07 \x01(\x0b\x32\x1d.maas.vision.v1.EmbedResponseH\x00\x12?\n\x11\x63lassify_sequence\x18\x08 \x01(\x0b\x32\".maas.sequence.v1.ClassifyResponseH\x00\x12\x39\n\x0e\x65mbed_sequence\x18\t \x01(\x0b\x32\x1f.maas.sequence.v1.EmbedResponseH\x00\x12\x38\n\ttransduce\x18\n \x01(\x0b\x32#.maas.sequence.v1.TransduceResponseH\x00\x12\x36\n\x08\x66orecast\x18\x0b \x01(\x0b\x32\".maas.sequence.v1.ForecastResponseH\x00\x12\x38\n\x08generate\x18\x0c \x01(\x0b\x32$.maas.generation.v1.GenerateResponseH\x00\x12\x32\n\x05score\x18\r \x01(\x0b\x32!.maas.generation.v1.ScoreResponseH\x00\x12$\n\x06status\x18\x14 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x12\r\n\x05\x63\x61\x63he\x18\x15 \x01(\t\x12\x12\n\nelapsed_ms\x18\x16 \x01(\x01\x42\x07\n\x05reply\"e\n\x07\x42inding\x12\x1e\n\x0btarget_path\x18\x01 \x01(\tB\t\xa2\xbb\x18\x05\x38\x01@\x80\x04\x12\x1e\n\x0bsource_path\x18\x02 \x01(\tB\t\xa2\xbb\x18\x05\x38\x01@\x80\x04\x12\x1a\n\x08template\x18\x03 \x01(\tB\x08\xa2\xbb\x18\x04@\x80\x80\x04\"\x97\x01\n\x04Step\x12\x16\n\x04name\x18\x01 \x01(\tB\x08\xa2\xbb\x18\x04\x38\x01@@\x12.\n\x07request\x18\x02 \x01(\x0b\x32\x15.maas.gateway.v1.CallB\x06\xa2\xbb\x18\x02H\x01\x12\x32\n\x08\x62indings\x18\x03 \x03(\x0b\x32\x18.maas.gateway.v1.BindingB\x06\xa2\xbb\x18\x02\x30@\x12\x13\n\x0b\x62\x65st_effort\x18\x04 \x01(\x08\"u\n\rBackendStatus\x12\x0f\n\x07service\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\x12\x0e\n\x06health\x18\x03 \x01(\t\x12\x11\n\tin_flight\x18\x04 \x01(\x04\x12\r\n\x05\x63\x61lls\x18\x05 \x01(\x04\x12\x10\n\x08\x66\x61ilures\x18\x06 \x01(\x04\"\xa9\x01\n\x0b\x43\x61\x63heStatus\x12\r\n\x05redis\x18\x01 \x01(\t\x12\x12\n\nl1_entries\x18\x02 \x01(\x04\x12\x10\n\x08l1_bytes\x18\x03 \x01(\x04\x12\x0f\n\x07hits_l1\x18\x04 \x01(\x04\x12\x0f\n\x07hits_l2\x18\x05 \x01(\x04\x12\x0e\n\x06misses\x18\x06 \x01(\x04\x12\x11\n\tcoalesced\x18\x07 \x01(\x04\x12\x10\n\x08\x62ypassed\x18\x08 \x01(\x04\x12\x0e\n\x06\x66\x61ults\x18\t \x01(\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dmaas/gateway/v1/gateway.proto\x12\x0fmaas.gateway.v1\x1a\x17google/rpc/status.proto\x1a maas/common/v1/constraints.proto\x1a\x1bmaas/common/v1/tensor.proto\x1a#maas/generation/v1/generation.proto\x1a+maas/generation/v1/generation_service.proto\x1a\'maas/sequence/v1/sequence_service.proto\x1a/maas/tokenization/v1/tokenization_service.proto\x1a\x1bmaas/vision/v1/vision.proto\x1a#maas/vision/v1/vision_service.proto\"\xbe\x06\n\x04\x43\x61ll\x12\x13\n\x02id\x18\x01 \x01(\tB\x07\xa2\xbb\x18\x03@\x80\x01\x12\x39\n\x08tokenize\x18\x02 \x01(\x0b\x32%.maas.tokenization.v1.TokenizeRequestH\x00\x12=\n\ndetokenize\x18\x03 \x01(\x0b\x32\'.maas.tokenization.v1.DetokenizeRequestH\x00\x12@\n\x0c\x63ount_tokens\x18\x04 \x01(\x0b\x32(.maas.tokenization.v1.CountTokensRequestH\x00\x12>\n\x0brender_chat\x18\x05 \x01(\x0b\x32\'.maas.tokenization.v1.RenderChatRequestH\x00\x12\x39\n\x0e\x63lassify_image\x18\x06 \x01(\x0b\x32\x1f.maas.vision.v1.ClassifyRequestH\x00\x12\x33\n\x0b\x65mbed_image\x18\x07 \x01(\x0b\x32\x1c.maas.vision.v1.EmbedRequestH\x00\x12>\n\x11\x63lassify_sequence\x18\x08 \x01(\x0b\x32!.maas.sequence.v1.ClassifyRequestH\x00\x12\x38\n\x0e\x65mbed_sequence\x18\t \x01(\x0b\x32\x1e.maas.sequence.v1.EmbedRequestH\x00\x12\x37\n\ttransduce\x18\n \x01(\x0b\x32\".maas.sequence.v1.TransduceRequestH\x00\x12\x35\n\x08\x66orecast\x18\x0b \x01(\x0b\x32!.maas.sequence.v1.ForecastRequestH\x00\x12\x37\n\x08generate\x18\x0c \x01(\x0b\x32#.maas.generation.v1.GenerateRequestH\x00\x12\x31\n\x05score\x18\r \x01(\x0b\x32 .maas.generation.v1.ScoreRequestH\x00\x12&\n\ntimeout_ms\x18\x14 \x01(\rB\r\xa2\xbb\x18\t\t\x00\x00\x00\x00\x00\x00\xf0?H\x01\x88\x01\x01\x12\x13\n\x0b\x62\x65st_effort\x18\x15 \x01(\x08\x42\x13\n\x07request\x12\x08\xaa\xbb\x18\x04\x08\x01\x10\x01\x42\r\n\x0b_timeout_ms\"\xb8\x06\n\nCallResult\x12\n\n\x02id\x18\x01 \x01(\t\x12:\n\x08tokenize\x18\x02 \x01(\x0b\x32&.maas.tokenization.v1.TokenizeResponseH\x00\x12>\n\ndetokenize\x18\x03 \x01(\x0b\x32(.maas.tokenization.v1.DetokenizeResponseH\x00\x12\x41\n\x0c\x63ount_tokens\x18\x04 \x01(\x0b\x32).maas.tokenization.v1.CountTokensResponseH\x00\x12?\n\x0brender_chat\x18\x05 \x01(\x0b\x32(.maas.tokenization.v1.RenderChatResponseH\x00\x12:\n\x0e\x63lassify_image\x18\x06 \x01(\x0b\x32 .maas.vision.v1.ClassifyResponseH\x00\x12\x34\n\x0b\x65mbed_image\x18\x07 \x01(\x0b\x32\x1d.maas.vision.v1.EmbedResponseH\x00\x12?\n\x11\x63lassify_sequence\x18\x08 \x01(\x0b\x32\".maas.sequence.v1.ClassifyResponseH\x00\x12\x39\n\x0e\x65mbed_sequence\x18\t \x01(\x0b\x32\x1f.maas.sequence.v1.EmbedResponseH\x00\x12\x38\n\ttransduce\x18\n \x01(\x0b\x32#.maas.sequence.v1.TransduceResponseH\x00\x12\x36\n\x08\x66orecast\x18\x0b \x01(\x0b\x32\".maas.sequence.v1.ForecastResponseH\x00\x12\x38\n\x08generate\x18\x0c \x01(\x0b\x32$.maas.generation.v1.GenerateResponseH\x00\x12\x32\n\x05score\x18\r \x01(\x0b\x32!.maas.generation.v1.ScoreResponseH\x00\x12$\n\x06status\x18\x14 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x12\r\n\x05\x63\x61\x63he\x18\x15 \x01(\t\x12\x12\n\nelapsed_ms\x18\x16 \x01(\x01\x42\x07\n\x05reply\"e\n\x07\x42inding\x12\x1e\n\x0btarget_path\x18\x01 \x01(\tB\t\xa2\xbb\x18\x05\x38\x01@\x80\x04\x12\x1e\n\x0bsource_path\x18\x02 \x01(\tB\t\xa2\xbb\x18\x05\x38\x01@\x80\x04\x12\x1a\n\x08template\x18\x03 \x01(\tB\x08\xa2\xbb\x18\x04@\x80\x80\x04\"\x97\x01\n\x04Step\x12\x16\n\x04name\x18\x01 \x01(\tB\x08\xa2\xbb\x18\x04\x38\x01@@\x12.\n\x07request\x18\x02 \x01(\x0b\x32\x15.maas.gateway.v1.CallB\x06\xa2\xbb\x18\x02H\x01\x12\x32\n\x08\x62indings\x18\x03 \x03(\x0b\x32\x18.maas.gateway.v1.BindingB\x06\xa2\xbb\x18\x02\x30@\x12\x13\n\x0b\x62\x65st_effort\x18\x04 \x01(\x08\"\xa8\x02\n\x05Input\x12\x0e\n\x04text\x18\x01 \x01(\tH\x00\x12&\n\x05image\x18\x02 \x01(\x0b\x32\x15.maas.vision.v1.ImageH\x00\x12(\n\x04\x63hat\x18\x03 \x01(\x0b\x32\x18.maas.generation.v1.ChatH\x00\x12-\n\ttoken_ids\x18\x04 \x01(\x0b\x32\x18.maas.common.v1.TokenIdsH\x00\x12(\n\x06series\x18\x05 \x01(\x0b\x32\x16.maas.common.v1.SeriesH\x00\x12&\n\x05texts\x18\x06 \x01(\x0b\x32\x15.maas.common.v1.TextsH\x00\x12\x11\n\x07integer\x18\x07 \x01(\x03H\x00\x12\x10\n\x06number\x18\x08 \x01(\x01H\x00\x12\x0e\n\x04\x66lag\x18\t \x01(\x08H\x00\x42\x07\n\x05value\"N\n\rPipelineInput\x12\x14\n\x04type\x18\x01 \x01(\tB\x06\xa2\xbb\x18\x02\x38\x01\x12\'\n\x07\x64\x65\x66\x61ult\x18\x02 \x01(\x0b\x32\x16.maas.gateway.v1.Input\"\xf6\x01\n\x08Pipeline\x12\x17\n\x04name\x18\x01 \x01(\tB\t\xa2\xbb\x18\x05\x38\x01@\x80\x01\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12=\n\x06inputs\x18\x03 \x03(\x0b\x32%.maas.gateway.v1.Pipeline.InputsEntryB\x06\xa2\xbb\x18\x02\x30@\x12.\n\x05steps\x18\x04 \x03(\x0b\x32\x15.maas.gateway.v1.StepB\x08\xa2\xbb\x18\x04(\x01\x30@\x1aM\n\x0bInputsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12-\n\x05value\x18\x02 \x01(\x0b\x32\x1e.maas.gateway.v1.PipelineInput:\x02\x38\x01\"u\n\rBackendStatus\x12\x0f\n\x07service\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\x12\x0e\n\x06health\x18\x03 \x01(\t\x12\x11\n\tin_flight\x18\x04 \x01(\x04\x12\r\n\x05\x63\x61lls\x18\x05 \x01(\x04\x12\x10\n\x08\x66\x61ilures\x18\x06 \x01(\x04\"\xa9\x01\n\x0b\x43\x61\x63heStatus\x12\r\n\x05redis\x18\x01 \x01(\t\x12\x12\n\nl1_entries\x18\x02 \x01(\x04\x12\x10\n\x08l1_bytes\x18\x03 \x01(\x04\x12\x0f\n\x07hits_l1\x18\x04 \x01(\x04\x12\x0f\n\x07hits_l2\x18\x05 \x01(\x04\x12\x0e\n\x06misses\x18\x06 \x01(\x04\x12\x11\n\tcoalesced\x18\x07 \x01(\x04\x12\x10\n\x08\x62ypassed\x18\x08 \x01(\x04\x12\x0e\n\x06\x66\x61ults\x18\t \x01(\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -40,7 +43,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CALL'].oneofs_by_name['request']._loaded_options = None
   _globals['_CALL'].oneofs_by_name['request']._serialized_options = b'\252\273\030\004\010\001\020\001'
   _globals['_CALL'].fields_by_name['id']._loaded_options = None
-  _globals['_CALL'].fields_by_name['id']._serialized_options = b'\242\273\030\0058\001@\200\001'
+  _globals['_CALL'].fields_by_name['id']._serialized_options = b'\242\273\030\003@\200\001'
   _globals['_CALL'].fields_by_name['timeout_ms']._loaded_options = None
   _globals['_CALL'].fields_by_name['timeout_ms']._serialized_options = b'\242\273\030\t\t\000\000\000\000\000\000\360?'
   _globals['_BINDING'].fields_by_name['target_path']._loaded_options = None
@@ -55,16 +58,34 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_STEP'].fields_by_name['request']._serialized_options = b'\242\273\030\002H\001'
   _globals['_STEP'].fields_by_name['bindings']._loaded_options = None
   _globals['_STEP'].fields_by_name['bindings']._serialized_options = b'\242\273\030\0020@'
-  _globals['_CALL']._serialized_start=282
-  _globals['_CALL']._serialized_end=1114
-  _globals['_CALLRESULT']._serialized_start=1117
-  _globals['_CALLRESULT']._serialized_end=1941
-  _globals['_BINDING']._serialized_start=1943
-  _globals['_BINDING']._serialized_end=2044
-  _globals['_STEP']._serialized_start=2047
-  _globals['_STEP']._serialized_end=2198
-  _globals['_BACKENDSTATUS']._serialized_start=2200
-  _globals['_BACKENDSTATUS']._serialized_end=2317
-  _globals['_CACHESTATUS']._serialized_start=2320
-  _globals['_CACHESTATUS']._serialized_end=2489
+  _globals['_PIPELINEINPUT'].fields_by_name['type']._loaded_options = None
+  _globals['_PIPELINEINPUT'].fields_by_name['type']._serialized_options = b'\242\273\030\0028\001'
+  _globals['_PIPELINE_INPUTSENTRY']._loaded_options = None
+  _globals['_PIPELINE_INPUTSENTRY']._serialized_options = b'8\001'
+  _globals['_PIPELINE'].fields_by_name['name']._loaded_options = None
+  _globals['_PIPELINE'].fields_by_name['name']._serialized_options = b'\242\273\030\0058\001@\200\001'
+  _globals['_PIPELINE'].fields_by_name['inputs']._loaded_options = None
+  _globals['_PIPELINE'].fields_by_name['inputs']._serialized_options = b'\242\273\030\0020@'
+  _globals['_PIPELINE'].fields_by_name['steps']._loaded_options = None
+  _globals['_PIPELINE'].fields_by_name['steps']._serialized_options = b'\242\273\030\004(\0010@'
+  _globals['_CALL']._serialized_start=377
+  _globals['_CALL']._serialized_end=1207
+  _globals['_CALLRESULT']._serialized_start=1210
+  _globals['_CALLRESULT']._serialized_end=2034
+  _globals['_BINDING']._serialized_start=2036
+  _globals['_BINDING']._serialized_end=2137
+  _globals['_STEP']._serialized_start=2140
+  _globals['_STEP']._serialized_end=2291
+  _globals['_INPUT']._serialized_start=2294
+  _globals['_INPUT']._serialized_end=2590
+  _globals['_PIPELINEINPUT']._serialized_start=2592
+  _globals['_PIPELINEINPUT']._serialized_end=2670
+  _globals['_PIPELINE']._serialized_start=2673
+  _globals['_PIPELINE']._serialized_end=2919
+  _globals['_PIPELINE_INPUTSENTRY']._serialized_start=2842
+  _globals['_PIPELINE_INPUTSENTRY']._serialized_end=2919
+  _globals['_BACKENDSTATUS']._serialized_start=2921
+  _globals['_BACKENDSTATUS']._serialized_end=3038
+  _globals['_CACHESTATUS']._serialized_start=3041
+  _globals['_CACHESTATUS']._serialized_end=3210
 # @@protoc_insertion_point(module_scope)

@@ -8,9 +8,12 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
 from google.rpc import status_pb2 as _status_pb2
+from maas.common.v1 import tensor_pb2 as _tensor_pb2
+from maas.generation.v1 import generation_pb2 as _generation_pb2
 from maas.generation.v1 import generation_service_pb2 as _generation_service_pb2
 from maas.sequence.v1 import sequence_service_pb2 as _sequence_service_pb2
 from maas.tokenization.v1 import tokenization_service_pb2 as _tokenization_service_pb2
+from maas.vision.v1 import vision_pb2 as _vision_pb2
 from maas.vision.v1 import vision_service_pb2 as _vision_service_pb2
 import builtins as _builtins
 import sys
@@ -25,7 +28,7 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class Call(_message.Message):
-    """One call of a fan-out."""
+    """One call of a fan-out, or what a step of a pipeline calls."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -45,7 +48,7 @@ class Call(_message.Message):
     TIMEOUT_MS_FIELD_NUMBER: _builtins.int
     BEST_EFFORT_FIELD_NUMBER: _builtins.int
     id: _builtins.str
-    """Echoed; unique in the request."""
+    """Echoed; unique in the request and not empty."""
     timeout_ms: _builtins.int
     """Cut from the call's own deadline."""
     best_effort: _builtins.bool
@@ -192,7 +195,11 @@ Global___CallResult: _TypeAlias = CallResult  # noqa: Y015
 
 @_typing.final
 class Binding(_message.Message):
-    """Copies or formats a value of an earlier step into a step's request."""
+    """Copies or formats a value of another step's reply, or of an input, into a step's request.
+
+    Copied is what fits: text to text, numbers that the target can hold, a list to a list, a message to its like; by a
+    template anything but lists, messages and bytes becomes text.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -200,11 +207,15 @@ class Binding(_message.Message):
     SOURCE_PATH_FIELD_NUMBER: _builtins.int
     TEMPLATE_FIELD_NUMBER: _builtins.int
     target_path: _builtins.str
-    """Path in this step's request: `generate.text`."""
+    """Path in this step's request, beginning with its kind: `generate.text`, `classify_image.images[0].encoded`. It
+    replaces what is there; a list grows by the item after its last.
+    """
     source_path: _builtins.str
-    """Path in an earlier step's reply, beginning with its name: `labels.results[0].labels[0].name`."""
+    """Path in another step's reply, beginning with its name: `labels.results[0].labels[0].name`; or an input:
+    `inputs.picture`.
+    """
     template: _builtins.str
-    """For strings: `{}` stands for the value."""
+    """For strings: `{}` stands for the value, and `{labels.results[0].labels[1].name}` for another path's."""
     def __init__(
         self,
         *,
@@ -231,10 +242,12 @@ class Step(_message.Message):
     BINDINGS_FIELD_NUMBER: _builtins.int
     BEST_EFFORT_FIELD_NUMBER: _builtins.int
     name: _builtins.str
+    """Letters, digits, _ and -; not `inputs`."""
     best_effort: _builtins.bool
+    """Its failure never fails the whole under `fail_fast`."""
     @_builtins.property
     def request(self) -> Global___Call:
-        """`id` is ignored."""
+        """`id` is ignored; `timeout_ms` and `best_effort` hold for the step."""
 
     @_builtins.property
     def bindings(self) -> _containers.RepeatedCompositeFieldContainer[Global___Binding]: ...
@@ -253,6 +266,139 @@ class Step(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Step: _TypeAlias = Step  # noqa: Y015
+
+@_typing.final
+class Input(_message.Message):
+    """A value that a pipeline is called with."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TEXT_FIELD_NUMBER: _builtins.int
+    IMAGE_FIELD_NUMBER: _builtins.int
+    CHAT_FIELD_NUMBER: _builtins.int
+    TOKEN_IDS_FIELD_NUMBER: _builtins.int
+    SERIES_FIELD_NUMBER: _builtins.int
+    TEXTS_FIELD_NUMBER: _builtins.int
+    INTEGER_FIELD_NUMBER: _builtins.int
+    NUMBER_FIELD_NUMBER: _builtins.int
+    FLAG_FIELD_NUMBER: _builtins.int
+    text: _builtins.str
+    integer: _builtins.int
+    number: _builtins.float
+    flag: _builtins.bool
+    @_builtins.property
+    def image(self) -> _vision_pb2.Image: ...
+    @_builtins.property
+    def chat(self) -> _generation_pb2.Chat: ...
+    @_builtins.property
+    def token_ids(self) -> _tensor_pb2.TokenIds: ...
+    @_builtins.property
+    def series(self) -> _tensor_pb2.Series: ...
+    @_builtins.property
+    def texts(self) -> _tensor_pb2.Texts: ...
+    def __init__(
+        self,
+        *,
+        text: _builtins.str = ...,
+        image: _vision_pb2.Image | None = ...,
+        chat: _generation_pb2.Chat | None = ...,
+        token_ids: _tensor_pb2.TokenIds | None = ...,
+        series: _tensor_pb2.Series | None = ...,
+        texts: _tensor_pb2.Texts | None = ...,
+        integer: _builtins.int = ...,
+        number: _builtins.float = ...,
+        flag: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["chat", b"chat", "flag", b"flag", "image", b"image", "integer", b"integer", "number", b"number", "series", b"series", "text", b"text", "texts", b"texts", "token_ids", b"token_ids", "value", b"value"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chat", b"chat", "flag", b"flag", "image", b"image", "integer", b"integer", "number", b"number", "series", b"series", "text", b"text", "texts", b"texts", "token_ids", b"token_ids", "value", b"value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_value: _TypeAlias = _typing.Literal["text", "image", "chat", "token_ids", "series", "texts", "integer", "number", "flag"]  # noqa: Y015
+    _WhichOneofArgType_value: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_value) -> _WhichOneofReturnType_value | None: ...
+
+Global___Input: _TypeAlias = Input  # noqa: Y015
+
+@_typing.final
+class PipelineInput(_message.Message):
+    """What a stored pipeline takes under one name."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TYPE_FIELD_NUMBER: _builtins.int
+    DEFAULT_FIELD_NUMBER: _builtins.int
+    type: _builtins.str
+    """A field of Input: text, image, integer …"""
+    @_builtins.property
+    def default(self) -> Global___Input:
+        """Unset = the caller must give it."""
+
+    def __init__(
+        self,
+        *,
+        type: _builtins.str = ...,
+        default: Global___Input | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["default", b"default"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["default", b"default", "type", b"type"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PipelineInput: _TypeAlias = PipelineInput  # noqa: Y015
+
+@_typing.final
+class Pipeline(_message.Message):
+    """A pipeline that is called by its name."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class InputsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        @_builtins.property
+        def value(self) -> Global___PipelineInput: ...
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: Global___PipelineInput | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    NAME_FIELD_NUMBER: _builtins.int
+    DESCRIPTION_FIELD_NUMBER: _builtins.int
+    INPUTS_FIELD_NUMBER: _builtins.int
+    STEPS_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    description: _builtins.str
+    @_builtins.property
+    def inputs(self) -> _containers.MessageMap[_builtins.str, Global___PipelineInput]: ...
+    @_builtins.property
+    def steps(self) -> _containers.RepeatedCompositeFieldContainer[Global___Step]: ...
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        description: _builtins.str = ...,
+        inputs: _abc.Mapping[_builtins.str, Global___PipelineInput] | None = ...,
+        steps: _abc.Iterable[Global___Step] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "inputs", b"inputs", "name", b"name", "steps", b"steps"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Pipeline: _TypeAlias = Pipeline  # noqa: Y015
 
 @_typing.final
 class BackendStatus(_message.Message):

@@ -27,7 +27,7 @@ from maas.common.v1 import constraints_pb2 as maas_dot_common_dot_v1_dot_constra
 from maas.gateway.v1 import gateway_pb2 as maas_dot_gateway_dot_v1_dot_gateway__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%maas/gateway/v1/gateway_service.proto\x12\x0fmaas.gateway.v1\x1a\x1cgoogle/api/annotations.proto\x1a maas/common/v1/constraints.proto\x1a\x1dmaas/gateway/v1/gateway.proto\"\x97\x01\n\rFanOutRequest\x12/\n\x05\x63\x61lls\x18\x01 \x03(\x0b\x32\x15.maas.gateway.v1.CallB\t\xa2\xbb\x18\x05(\x01\x30\x80\x02\x12\x31\n\x0cmax_parallel\x18\x02 \x01(\rB\x16\xa2\xbb\x18\x12\t\x00\x00\x00\x00\x00\x00\xf0?\x11\x00\x00\x00\x00\x00\x00p@H\x00\x88\x01\x01\x12\x11\n\tfail_fast\x18\x03 \x01(\x08\x42\x0f\n\r_max_parallel\">\n\x0e\x46\x61nOutResponse\x12,\n\x07results\x18\x01 \x03(\x0b\x32\x1b.maas.gateway.v1.CallResult\"\x9d\x01\n\x13\x46\x61nOutStreamRequest\x12/\n\x05\x63\x61lls\x18\x01 \x03(\x0b\x32\x15.maas.gateway.v1.CallB\t\xa2\xbb\x18\x05(\x01\x30\x80\x02\x12\x31\n\x0cmax_parallel\x18\x02 \x01(\rB\x16\xa2\xbb\x18\x12\t\x00\x00\x00\x00\x00\x00\xf0?\x11\x00\x00\x00\x00\x00\x00p@H\x00\x88\x01\x01\x12\x11\n\tfail_fast\x18\x03 \x01(\x08\x42\x0f\n\r_max_parallel\"C\n\x14\x46\x61nOutStreamResponse\x12+\n\x06result\x18\x01 \x01(\x0b\x32\x1b.maas.gateway.v1.CallResult\"\xca\x01\n\x12RunPipelineRequest\x12:\n\x05steps\x18\x01 \x01(\x0b\x32).maas.gateway.v1.RunPipelineRequest.StepsH\x00\x12\x17\n\x04name\x18\x02 \x01(\tB\x07\xa2\xbb\x18\x03@\x80\x01H\x00\x12\x11\n\tfail_fast\x18\x03 \x01(\x08\x1a\x38\n\x05Steps\x12/\n\x06values\x18\x01 \x03(\x0b\x32\x15.maas.gateway.v1.StepB\x08\xa2\xbb\x18\x04(\x01\x30@B\x12\n\x08pipeline\x12\x06\xaa\xbb\x18\x02\x08\x01\"C\n\x13RunPipelineResponse\x12,\n\x07results\x18\x01 \x03(\x0b\x32\x1b.maas.gateway.v1.CallResult\"\x12\n\x10GetStatusRequest\"\xc1\x01\n\x11GetStatusResponse\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x10\n\x08uptime_s\x18\x02 \x01(\x01\x12\x30\n\x08\x62\x61\x63kends\x18\x03 \x03(\x0b\x32\x1e.maas.gateway.v1.BackendStatus\x12+\n\x05\x63\x61\x63he\x18\x04 \x01(\x0b\x32\x1c.maas.gateway.v1.CacheStatus\x12\x11\n\tin_flight\x18\x05 \x01(\x04\x12\x17\n\x0fin_flight_limit\x18\x06 \x01(\x04\"h\n\x11\x46lushCacheRequest\x12\x18\n\x05model\x18\x01 \x01(\tB\x07\xa2\xbb\x18\x03@\x80\x01H\x00\x12\x19\n\x06tenant\x18\x02 \x01(\tB\x07\xa2\xbb\x18\x03@\x80\x01H\x00\x12\r\n\x03\x61ll\x18\x03 \x01(\x08H\x00\x42\x0f\n\x05scope\x12\x06\xaa\xbb\x18\x02\x08\x01\"%\n\x12\x46lushCacheResponse\x12\x0f\n\x07removed\x18\x01 \x01(\x04\x32\xc7\x04\n\x0eGatewayService\x12h\n\x06\x46\x61nOut\x12\x1e.maas.gateway.v1.FanOutRequest\x1a\x1f.maas.gateway.v1.FanOutResponse\"\x1d\x82\xd3\xe4\x93\x02\x17\"\x12/v1/gateway:fanOut:\x01*\x12\x82\x01\n\x0c\x46\x61nOutStream\x12$.maas.gateway.v1.FanOutStreamRequest\x1a%.maas.gateway.v1.FanOutStreamResponse\"#\x82\xd3\xe4\x93\x02\x1d\"\x18/v1/gateway:fanOutStream:\x01*0\x01\x12|\n\x0bRunPipeline\x12#.maas.gateway.v1.RunPipelineRequest\x1a$.maas.gateway.v1.RunPipelineResponse\"\"\x82\xd3\xe4\x93\x02\x1c\"\x17/v1/gateway:runPipeline:\x01*\x12q\n\tGetStatus\x12!.maas.gateway.v1.GetStatusRequest\x1a\".maas.gateway.v1.GetStatusResponse\"\x1d\x82\xd3\xe4\x93\x02\x17\x12\x15/v1/gateway:getStatus\x12U\n\nFlushCache\x12\".maas.gateway.v1.FlushCacheRequest\x1a#.maas.gateway.v1.FlushCacheResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%maas/gateway/v1/gateway_service.proto\x12\x0fmaas.gateway.v1\x1a\x1cgoogle/api/annotations.proto\x1a maas/common/v1/constraints.proto\x1a\x1dmaas/gateway/v1/gateway.proto\"\x97\x01\n\rFanOutRequest\x12/\n\x05\x63\x61lls\x18\x01 \x03(\x0b\x32\x15.maas.gateway.v1.CallB\t\xa2\xbb\x18\x05(\x01\x30\x80\x02\x12\x31\n\x0cmax_parallel\x18\x02 \x01(\rB\x16\xa2\xbb\x18\x12\t\x00\x00\x00\x00\x00\x00\xf0?\x11\x00\x00\x00\x00\x00\x00p@H\x00\x88\x01\x01\x12\x11\n\tfail_fast\x18\x03 \x01(\x08\x42\x0f\n\r_max_parallel\">\n\x0e\x46\x61nOutResponse\x12,\n\x07results\x18\x01 \x03(\x0b\x32\x1b.maas.gateway.v1.CallResult\"\x9d\x01\n\x13\x46\x61nOutStreamRequest\x12/\n\x05\x63\x61lls\x18\x01 \x03(\x0b\x32\x15.maas.gateway.v1.CallB\t\xa2\xbb\x18\x05(\x01\x30\x80\x02\x12\x31\n\x0cmax_parallel\x18\x02 \x01(\rB\x16\xa2\xbb\x18\x12\t\x00\x00\x00\x00\x00\x00\xf0?\x11\x00\x00\x00\x00\x00\x00p@H\x00\x88\x01\x01\x12\x11\n\tfail_fast\x18\x03 \x01(\x08\x42\x0f\n\r_max_parallel\"C\n\x14\x46\x61nOutStreamResponse\x12+\n\x06result\x18\x01 \x01(\x0b\x32\x1b.maas.gateway.v1.CallResult\"\xda\x02\n\x12RunPipelineRequest\x12:\n\x05steps\x18\x01 \x01(\x0b\x32).maas.gateway.v1.RunPipelineRequest.StepsH\x00\x12\x17\n\x04name\x18\x02 \x01(\tB\x07\xa2\xbb\x18\x03@\x80\x01H\x00\x12\x11\n\tfail_fast\x18\x03 \x01(\x08\x12G\n\x06inputs\x18\x04 \x03(\x0b\x32/.maas.gateway.v1.RunPipelineRequest.InputsEntryB\x06\xa2\xbb\x18\x02\x30@\x1a\x45\n\x0bInputsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12%\n\x05value\x18\x02 \x01(\x0b\x32\x16.maas.gateway.v1.Input:\x02\x38\x01\x1a\x38\n\x05Steps\x12/\n\x06values\x18\x01 \x03(\x0b\x32\x15.maas.gateway.v1.StepB\x08\xa2\xbb\x18\x04(\x01\x30@B\x12\n\x08pipeline\x12\x06\xaa\xbb\x18\x02\x08\x01\"C\n\x13RunPipelineResponse\x12,\n\x07results\x18\x01 \x03(\x0b\x32\x1b.maas.gateway.v1.CallResult\"\xac\x02\n\x18RunPipelineStreamRequest\x12:\n\x05steps\x18\x01 \x01(\x0b\x32).maas.gateway.v1.RunPipelineRequest.StepsH\x00\x12\x17\n\x04name\x18\x02 \x01(\tB\x07\xa2\xbb\x18\x03@\x80\x01H\x00\x12\x11\n\tfail_fast\x18\x03 \x01(\x08\x12M\n\x06inputs\x18\x04 \x03(\x0b\x32\x35.maas.gateway.v1.RunPipelineStreamRequest.InputsEntryB\x06\xa2\xbb\x18\x02\x30@\x1a\x45\n\x0bInputsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12%\n\x05value\x18\x02 \x01(\x0b\x32\x16.maas.gateway.v1.Input:\x02\x38\x01\x42\x12\n\x08pipeline\x12\x06\xaa\xbb\x18\x02\x08\x01\"H\n\x19RunPipelineStreamResponse\x12+\n\x06result\x18\x01 \x01(\x0b\x32\x1b.maas.gateway.v1.CallResult\"\x16\n\x14ListPipelinesRequest\"E\n\x15ListPipelinesResponse\x12,\n\tpipelines\x18\x01 \x03(\x0b\x32\x19.maas.gateway.v1.Pipeline\"\x12\n\x10GetStatusRequest\"\xc1\x01\n\x11GetStatusResponse\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x10\n\x08uptime_s\x18\x02 \x01(\x01\x12\x30\n\x08\x62\x61\x63kends\x18\x03 \x03(\x0b\x32\x1e.maas.gateway.v1.BackendStatus\x12+\n\x05\x63\x61\x63he\x18\x04 \x01(\x0b\x32\x1c.maas.gateway.v1.CacheStatus\x12\x11\n\tin_flight\x18\x05 \x01(\x04\x12\x17\n\x0fin_flight_limit\x18\x06 \x01(\x04\"h\n\x11\x46lushCacheRequest\x12\x18\n\x05model\x18\x01 \x01(\tB\x07\xa2\xbb\x18\x03@\x80\x01H\x00\x12\x19\n\x06tenant\x18\x02 \x01(\tB\x07\xa2\xbb\x18\x03@\x80\x01H\x00\x12\r\n\x03\x61ll\x18\x03 \x01(\x08H\x00\x42\x0f\n\x05scope\x12\x06\xaa\xbb\x18\x02\x08\x01\"%\n\x12\x46lushCacheResponse\x12\x0f\n\x07removed\x18\x01 \x01(\x04\x32\xe4\x06\n\x0eGatewayService\x12h\n\x06\x46\x61nOut\x12\x1e.maas.gateway.v1.FanOutRequest\x1a\x1f.maas.gateway.v1.FanOutResponse\"\x1d\x82\xd3\xe4\x93\x02\x17\"\x12/v1/gateway:fanOut:\x01*\x12\x82\x01\n\x0c\x46\x61nOutStream\x12$.maas.gateway.v1.FanOutStreamRequest\x1a%.maas.gateway.v1.FanOutStreamResponse\"#\x82\xd3\xe4\x93\x02\x1d\"\x18/v1/gateway:fanOutStream:\x01*0\x01\x12|\n\x0bRunPipeline\x12#.maas.gateway.v1.RunPipelineRequest\x1a$.maas.gateway.v1.RunPipelineResponse\"\"\x82\xd3\xe4\x93\x02\x1c\"\x17/v1/gateway:runPipeline:\x01*\x12\x96\x01\n\x11RunPipelineStream\x12).maas.gateway.v1.RunPipelineStreamRequest\x1a*.maas.gateway.v1.RunPipelineStreamResponse\"(\x82\xd3\xe4\x93\x02\"\"\x1d/v1/gateway:runPipelineStream:\x01*0\x01\x12\x81\x01\n\rListPipelines\x12%.maas.gateway.v1.ListPipelinesRequest\x1a&.maas.gateway.v1.ListPipelinesResponse\"!\x82\xd3\xe4\x93\x02\x1b\x12\x19/v1/gateway:listPipelines\x12q\n\tGetStatus\x12!.maas.gateway.v1.GetStatusRequest\x1a\".maas.gateway.v1.GetStatusResponse\"\x1d\x82\xd3\xe4\x93\x02\x17\x12\x15/v1/gateway:getStatus\x12U\n\nFlushCache\x12\".maas.gateway.v1.FlushCacheRequest\x1a#.maas.gateway.v1.FlushCacheResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -42,12 +42,24 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_FANOUTSTREAMREQUEST'].fields_by_name['calls']._serialized_options = b'\242\273\030\005(\0010\200\002'
   _globals['_FANOUTSTREAMREQUEST'].fields_by_name['max_parallel']._loaded_options = None
   _globals['_FANOUTSTREAMREQUEST'].fields_by_name['max_parallel']._serialized_options = b'\242\273\030\022\t\000\000\000\000\000\000\360?\021\000\000\000\000\000\000p@'
+  _globals['_RUNPIPELINEREQUEST_INPUTSENTRY']._loaded_options = None
+  _globals['_RUNPIPELINEREQUEST_INPUTSENTRY']._serialized_options = b'8\001'
   _globals['_RUNPIPELINEREQUEST_STEPS'].fields_by_name['values']._loaded_options = None
   _globals['_RUNPIPELINEREQUEST_STEPS'].fields_by_name['values']._serialized_options = b'\242\273\030\004(\0010@'
   _globals['_RUNPIPELINEREQUEST'].oneofs_by_name['pipeline']._loaded_options = None
   _globals['_RUNPIPELINEREQUEST'].oneofs_by_name['pipeline']._serialized_options = b'\252\273\030\002\010\001'
   _globals['_RUNPIPELINEREQUEST'].fields_by_name['name']._loaded_options = None
   _globals['_RUNPIPELINEREQUEST'].fields_by_name['name']._serialized_options = b'\242\273\030\003@\200\001'
+  _globals['_RUNPIPELINEREQUEST'].fields_by_name['inputs']._loaded_options = None
+  _globals['_RUNPIPELINEREQUEST'].fields_by_name['inputs']._serialized_options = b'\242\273\030\0020@'
+  _globals['_RUNPIPELINESTREAMREQUEST_INPUTSENTRY']._loaded_options = None
+  _globals['_RUNPIPELINESTREAMREQUEST_INPUTSENTRY']._serialized_options = b'8\001'
+  _globals['_RUNPIPELINESTREAMREQUEST'].oneofs_by_name['pipeline']._loaded_options = None
+  _globals['_RUNPIPELINESTREAMREQUEST'].oneofs_by_name['pipeline']._serialized_options = b'\252\273\030\002\010\001'
+  _globals['_RUNPIPELINESTREAMREQUEST'].fields_by_name['name']._loaded_options = None
+  _globals['_RUNPIPELINESTREAMREQUEST'].fields_by_name['name']._serialized_options = b'\242\273\030\003@\200\001'
+  _globals['_RUNPIPELINESTREAMREQUEST'].fields_by_name['inputs']._loaded_options = None
+  _globals['_RUNPIPELINESTREAMREQUEST'].fields_by_name['inputs']._serialized_options = b'\242\273\030\0020@'
   _globals['_FLUSHCACHEREQUEST'].oneofs_by_name['scope']._loaded_options = None
   _globals['_FLUSHCACHEREQUEST'].oneofs_by_name['scope']._serialized_options = b'\252\273\030\002\010\001'
   _globals['_FLUSHCACHEREQUEST'].fields_by_name['model']._loaded_options = None
@@ -60,6 +72,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GATEWAYSERVICE'].methods_by_name['FanOutStream']._serialized_options = b'\202\323\344\223\002\035\"\030/v1/gateway:fanOutStream:\001*'
   _globals['_GATEWAYSERVICE'].methods_by_name['RunPipeline']._loaded_options = None
   _globals['_GATEWAYSERVICE'].methods_by_name['RunPipeline']._serialized_options = b'\202\323\344\223\002\034\"\027/v1/gateway:runPipeline:\001*'
+  _globals['_GATEWAYSERVICE'].methods_by_name['RunPipelineStream']._loaded_options = None
+  _globals['_GATEWAYSERVICE'].methods_by_name['RunPipelineStream']._serialized_options = b'\202\323\344\223\002\"\"\035/v1/gateway:runPipelineStream:\001*'
+  _globals['_GATEWAYSERVICE'].methods_by_name['ListPipelines']._loaded_options = None
+  _globals['_GATEWAYSERVICE'].methods_by_name['ListPipelines']._serialized_options = b'\202\323\344\223\002\033\022\031/v1/gateway:listPipelines'
   _globals['_GATEWAYSERVICE'].methods_by_name['GetStatus']._loaded_options = None
   _globals['_GATEWAYSERVICE'].methods_by_name['GetStatus']._serialized_options = b'\202\323\344\223\002\027\022\025/v1/gateway:getStatus'
   _globals['_FANOUTREQUEST']._serialized_start=154
@@ -71,19 +87,31 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_FANOUTSTREAMRESPONSE']._serialized_start=531
   _globals['_FANOUTSTREAMRESPONSE']._serialized_end=598
   _globals['_RUNPIPELINEREQUEST']._serialized_start=601
-  _globals['_RUNPIPELINEREQUEST']._serialized_end=803
-  _globals['_RUNPIPELINEREQUEST_STEPS']._serialized_start=727
-  _globals['_RUNPIPELINEREQUEST_STEPS']._serialized_end=783
-  _globals['_RUNPIPELINERESPONSE']._serialized_start=805
-  _globals['_RUNPIPELINERESPONSE']._serialized_end=872
-  _globals['_GETSTATUSREQUEST']._serialized_start=874
-  _globals['_GETSTATUSREQUEST']._serialized_end=892
-  _globals['_GETSTATUSRESPONSE']._serialized_start=895
-  _globals['_GETSTATUSRESPONSE']._serialized_end=1088
-  _globals['_FLUSHCACHEREQUEST']._serialized_start=1090
-  _globals['_FLUSHCACHEREQUEST']._serialized_end=1194
-  _globals['_FLUSHCACHERESPONSE']._serialized_start=1196
-  _globals['_FLUSHCACHERESPONSE']._serialized_end=1233
-  _globals['_GATEWAYSERVICE']._serialized_start=1236
-  _globals['_GATEWAYSERVICE']._serialized_end=1819
+  _globals['_RUNPIPELINEREQUEST']._serialized_end=947
+  _globals['_RUNPIPELINEREQUEST_INPUTSENTRY']._serialized_start=800
+  _globals['_RUNPIPELINEREQUEST_INPUTSENTRY']._serialized_end=869
+  _globals['_RUNPIPELINEREQUEST_STEPS']._serialized_start=871
+  _globals['_RUNPIPELINEREQUEST_STEPS']._serialized_end=927
+  _globals['_RUNPIPELINERESPONSE']._serialized_start=949
+  _globals['_RUNPIPELINERESPONSE']._serialized_end=1016
+  _globals['_RUNPIPELINESTREAMREQUEST']._serialized_start=1019
+  _globals['_RUNPIPELINESTREAMREQUEST']._serialized_end=1319
+  _globals['_RUNPIPELINESTREAMREQUEST_INPUTSENTRY']._serialized_start=800
+  _globals['_RUNPIPELINESTREAMREQUEST_INPUTSENTRY']._serialized_end=869
+  _globals['_RUNPIPELINESTREAMRESPONSE']._serialized_start=1321
+  _globals['_RUNPIPELINESTREAMRESPONSE']._serialized_end=1393
+  _globals['_LISTPIPELINESREQUEST']._serialized_start=1395
+  _globals['_LISTPIPELINESREQUEST']._serialized_end=1417
+  _globals['_LISTPIPELINESRESPONSE']._serialized_start=1419
+  _globals['_LISTPIPELINESRESPONSE']._serialized_end=1488
+  _globals['_GETSTATUSREQUEST']._serialized_start=1490
+  _globals['_GETSTATUSREQUEST']._serialized_end=1508
+  _globals['_GETSTATUSRESPONSE']._serialized_start=1511
+  _globals['_GETSTATUSRESPONSE']._serialized_end=1704
+  _globals['_FLUSHCACHEREQUEST']._serialized_start=1706
+  _globals['_FLUSHCACHEREQUEST']._serialized_end=1810
+  _globals['_FLUSHCACHERESPONSE']._serialized_start=1812
+  _globals['_FLUSHCACHERESPONSE']._serialized_end=1849
+  _globals['_GATEWAYSERVICE']._serialized_start=1852
+  _globals['_GATEWAYSERVICE']._serialized_end=2720
 # @@protoc_insertion_point(module_scope)

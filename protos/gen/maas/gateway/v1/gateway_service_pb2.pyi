@@ -124,6 +124,27 @@ class RunPipelineRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     @_typing.final
+    class InputsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        @_builtins.property
+        def value(self) -> _gateway_pb2.Input: ...
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _gateway_pb2.Input | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
     class Steps(_message.Message):
         """Steps given in the request."""
 
@@ -146,21 +167,28 @@ class RunPipelineRequest(_message.Message):
     STEPS_FIELD_NUMBER: _builtins.int
     NAME_FIELD_NUMBER: _builtins.int
     FAIL_FAST_FIELD_NUMBER: _builtins.int
+    INPUTS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """A pipeline stored at the gateway."""
     fail_fast: _builtins.bool
+    """End with the first failure of a step that is not best_effort."""
     @_builtins.property
     def steps(self) -> Global___RunPipelineRequest.Steps: ...
+    @_builtins.property
+    def inputs(self) -> _containers.MessageMap[_builtins.str, _gateway_pb2.Input]:
+        """By name: what bindings take from `inputs.NAME`."""
+
     def __init__(
         self,
         *,
         steps: Global___RunPipelineRequest.Steps | None = ...,
         name: _builtins.str = ...,
         fail_fast: _builtins.bool = ...,
+        inputs: _abc.Mapping[_builtins.str, _gateway_pb2.Input] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "pipeline", b"pipeline", "steps", b"steps"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["fail_fast", b"fail_fast", "name", b"name", "pipeline", b"pipeline", "steps", b"steps"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fail_fast", b"fail_fast", "inputs", b"inputs", "name", b"name", "pipeline", b"pipeline", "steps", b"steps"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_pipeline: _TypeAlias = _typing.Literal["steps", "name"]  # noqa: Y015
     _WhichOneofArgType_pipeline: _TypeAlias = _typing.Literal["pipeline", b"pipeline"]  # noqa: Y015
@@ -175,7 +203,7 @@ class RunPipelineResponse(_message.Message):
     RESULTS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def results(self) -> _containers.RepeatedCompositeFieldContainer[_gateway_pb2.CallResult]:
-        """One a step, `id` is the step's name."""
+        """One a step, in the order of the steps; `id` is the step's name."""
 
     def __init__(
         self,
@@ -189,6 +217,114 @@ class RunPipelineResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RunPipelineResponse: _TypeAlias = RunPipelineResponse  # noqa: Y015
+
+@_typing.final
+class RunPipelineStreamRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class InputsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        @_builtins.property
+        def value(self) -> _gateway_pb2.Input: ...
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _gateway_pb2.Input | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    STEPS_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    FAIL_FAST_FIELD_NUMBER: _builtins.int
+    INPUTS_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    fail_fast: _builtins.bool
+    @_builtins.property
+    def steps(self) -> Global___RunPipelineRequest.Steps: ...
+    @_builtins.property
+    def inputs(self) -> _containers.MessageMap[_builtins.str, _gateway_pb2.Input]: ...
+    def __init__(
+        self,
+        *,
+        steps: Global___RunPipelineRequest.Steps | None = ...,
+        name: _builtins.str = ...,
+        fail_fast: _builtins.bool = ...,
+        inputs: _abc.Mapping[_builtins.str, _gateway_pb2.Input] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "pipeline", b"pipeline", "steps", b"steps"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fail_fast", b"fail_fast", "inputs", b"inputs", "name", b"name", "pipeline", b"pipeline", "steps", b"steps"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_pipeline: _TypeAlias = _typing.Literal["steps", "name"]  # noqa: Y015
+    _WhichOneofArgType_pipeline: _TypeAlias = _typing.Literal["pipeline", b"pipeline"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_pipeline) -> _WhichOneofReturnType_pipeline | None: ...
+
+Global___RunPipelineStreamRequest: _TypeAlias = RunPipelineStreamRequest  # noqa: Y015
+
+@_typing.final
+class RunPipelineStreamResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESULT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def result(self) -> _gateway_pb2.CallResult: ...
+    def __init__(
+        self,
+        *,
+        result: _gateway_pb2.CallResult | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["result", b"result"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["result", b"result"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RunPipelineStreamResponse: _TypeAlias = RunPipelineStreamResponse  # noqa: Y015
+
+@_typing.final
+class ListPipelinesRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListPipelinesRequest: _TypeAlias = ListPipelinesRequest  # noqa: Y015
+
+@_typing.final
+class ListPipelinesResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PIPELINES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def pipelines(self) -> _containers.RepeatedCompositeFieldContainer[_gateway_pb2.Pipeline]: ...
+    def __init__(
+        self,
+        *,
+        pipelines: _abc.Iterable[_gateway_pb2.Pipeline] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["pipelines", b"pipelines"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListPipelinesResponse: _TypeAlias = ListPipelinesResponse  # noqa: Y015
 
 @_typing.final
 class GetStatusRequest(_message.Message):

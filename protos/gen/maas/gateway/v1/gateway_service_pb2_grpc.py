@@ -50,6 +50,16 @@ class GatewayServiceStub:
                 request_serializer=maas_dot_gateway_dot_v1_dot_gateway__service__pb2.RunPipelineRequest.SerializeToString,
                 response_deserializer=maas_dot_gateway_dot_v1_dot_gateway__service__pb2.RunPipelineResponse.FromString,
                 _registered_method=True)
+        self.RunPipelineStream = channel.unary_stream(
+                '/maas.gateway.v1.GatewayService/RunPipelineStream',
+                request_serializer=maas_dot_gateway_dot_v1_dot_gateway__service__pb2.RunPipelineStreamRequest.SerializeToString,
+                response_deserializer=maas_dot_gateway_dot_v1_dot_gateway__service__pb2.RunPipelineStreamResponse.FromString,
+                _registered_method=True)
+        self.ListPipelines = channel.unary_unary(
+                '/maas.gateway.v1.GatewayService/ListPipelines',
+                request_serializer=maas_dot_gateway_dot_v1_dot_gateway__service__pb2.ListPipelinesRequest.SerializeToString,
+                response_deserializer=maas_dot_gateway_dot_v1_dot_gateway__service__pb2.ListPipelinesResponse.FromString,
+                _registered_method=True)
         self.GetStatus = channel.unary_unary(
                 '/maas.gateway.v1.GatewayService/GetStatus',
                 request_serializer=maas_dot_gateway_dot_v1_dot_gateway__service__pb2.GetStatusRequest.SerializeToString,
@@ -82,7 +92,24 @@ class GatewayServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RunPipeline(self, request, context):
-        """Runs steps whose inputs come from earlier steps. UNIMPLEMENTED until pipelines are served.
+        """Runs steps whose inputs come from other steps, each as soon as those have replied.
+        INVALID_ARGUMENT, before anything runs, names the step and binding that cannot work; NOT_FOUND the pipelines that
+        are stored. OK unless a step that is not best_effort failed under fail_fast: then that step's status. A step that
+        needs one without a reply is skipped: FAILED_PRECONDITION; so is one whose source_path leads to nothing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RunPipelineStream(self, request, context):
+        """The same, each result as its step ends.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListPipelines(self, request, context):
+        """The pipelines stored at the gateway, with their inputs and steps.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -119,6 +146,16 @@ def add_GatewayServiceServicer_to_server(servicer, server):
                     servicer.RunPipeline,
                     request_deserializer=maas_dot_gateway_dot_v1_dot_gateway__service__pb2.RunPipelineRequest.FromString,
                     response_serializer=maas_dot_gateway_dot_v1_dot_gateway__service__pb2.RunPipelineResponse.SerializeToString,
+            ),
+            'RunPipelineStream': grpc.unary_stream_rpc_method_handler(
+                    servicer.RunPipelineStream,
+                    request_deserializer=maas_dot_gateway_dot_v1_dot_gateway__service__pb2.RunPipelineStreamRequest.FromString,
+                    response_serializer=maas_dot_gateway_dot_v1_dot_gateway__service__pb2.RunPipelineStreamResponse.SerializeToString,
+            ),
+            'ListPipelines': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListPipelines,
+                    request_deserializer=maas_dot_gateway_dot_v1_dot_gateway__service__pb2.ListPipelinesRequest.FromString,
+                    response_serializer=maas_dot_gateway_dot_v1_dot_gateway__service__pb2.ListPipelinesResponse.SerializeToString,
             ),
             'GetStatus': grpc.unary_unary_rpc_method_handler(
                     servicer.GetStatus,
@@ -213,6 +250,60 @@ class GatewayService:
             '/maas.gateway.v1.GatewayService/RunPipeline',
             maas_dot_gateway_dot_v1_dot_gateway__service__pb2.RunPipelineRequest.SerializeToString,
             maas_dot_gateway_dot_v1_dot_gateway__service__pb2.RunPipelineResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RunPipelineStream(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/maas.gateway.v1.GatewayService/RunPipelineStream',
+            maas_dot_gateway_dot_v1_dot_gateway__service__pb2.RunPipelineStreamRequest.SerializeToString,
+            maas_dot_gateway_dot_v1_dot_gateway__service__pb2.RunPipelineStreamResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListPipelines(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/maas.gateway.v1.GatewayService/ListPipelines',
+            maas_dot_gateway_dot_v1_dot_gateway__service__pb2.ListPipelinesRequest.SerializeToString,
+            maas_dot_gateway_dot_v1_dot_gateway__service__pb2.ListPipelinesResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -40,7 +40,15 @@ class GatewayServiceStub:
     FanOutStream: _grpc.UnaryStreamMultiCallable[_gateway_service_pb2.FanOutStreamRequest, _gateway_service_pb2.FanOutStreamResponse]
     """The same, each result as it finishes."""
     RunPipeline: _grpc.UnaryUnaryMultiCallable[_gateway_service_pb2.RunPipelineRequest, _gateway_service_pb2.RunPipelineResponse]
-    """Runs steps whose inputs come from earlier steps. UNIMPLEMENTED until pipelines are served."""
+    """Runs steps whose inputs come from other steps, each as soon as those have replied.
+    INVALID_ARGUMENT, before anything runs, names the step and binding that cannot work; NOT_FOUND the pipelines that
+    are stored. OK unless a step that is not best_effort failed under fail_fast: then that step's status. A step that
+    needs one without a reply is skipped: FAILED_PRECONDITION; so is one whose source_path leads to nothing.
+    """
+    RunPipelineStream: _grpc.UnaryStreamMultiCallable[_gateway_service_pb2.RunPipelineStreamRequest, _gateway_service_pb2.RunPipelineStreamResponse]
+    """The same, each result as its step ends."""
+    ListPipelines: _grpc.UnaryUnaryMultiCallable[_gateway_service_pb2.ListPipelinesRequest, _gateway_service_pb2.ListPipelinesResponse]
+    """The pipelines stored at the gateway, with their inputs and steps."""
     GetStatus: _grpc.UnaryUnaryMultiCallable[_gateway_service_pb2.GetStatusRequest, _gateway_service_pb2.GetStatusResponse]
     """Backends, cache, limits, version."""
     FlushCache: _grpc.UnaryUnaryMultiCallable[_gateway_service_pb2.FlushCacheRequest, _gateway_service_pb2.FlushCacheResponse]
@@ -58,7 +66,15 @@ class GatewayServiceAsyncStub(GatewayServiceStub):
     FanOutStream: _aio.UnaryStreamMultiCallable[_gateway_service_pb2.FanOutStreamRequest, _gateway_service_pb2.FanOutStreamResponse]  # type: ignore[assignment]
     """The same, each result as it finishes."""
     RunPipeline: _aio.UnaryUnaryMultiCallable[_gateway_service_pb2.RunPipelineRequest, _gateway_service_pb2.RunPipelineResponse]  # type: ignore[assignment]
-    """Runs steps whose inputs come from earlier steps. UNIMPLEMENTED until pipelines are served."""
+    """Runs steps whose inputs come from other steps, each as soon as those have replied.
+    INVALID_ARGUMENT, before anything runs, names the step and binding that cannot work; NOT_FOUND the pipelines that
+    are stored. OK unless a step that is not best_effort failed under fail_fast: then that step's status. A step that
+    needs one without a reply is skipped: FAILED_PRECONDITION; so is one whose source_path leads to nothing.
+    """
+    RunPipelineStream: _aio.UnaryStreamMultiCallable[_gateway_service_pb2.RunPipelineStreamRequest, _gateway_service_pb2.RunPipelineStreamResponse]  # type: ignore[assignment]
+    """The same, each result as its step ends."""
+    ListPipelines: _aio.UnaryUnaryMultiCallable[_gateway_service_pb2.ListPipelinesRequest, _gateway_service_pb2.ListPipelinesResponse]  # type: ignore[assignment]
+    """The pipelines stored at the gateway, with their inputs and steps."""
     GetStatus: _aio.UnaryUnaryMultiCallable[_gateway_service_pb2.GetStatusRequest, _gateway_service_pb2.GetStatusResponse]  # type: ignore[assignment]
     """Backends, cache, limits, version."""
     FlushCache: _aio.UnaryUnaryMultiCallable[_gateway_service_pb2.FlushCacheRequest, _gateway_service_pb2.FlushCacheResponse]  # type: ignore[assignment]
@@ -91,7 +107,27 @@ class GatewayServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _gateway_service_pb2.RunPipelineRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_gateway_service_pb2.RunPipelineResponse, _abc.Awaitable[_gateway_service_pb2.RunPipelineResponse]]:
-        """Runs steps whose inputs come from earlier steps. UNIMPLEMENTED until pipelines are served."""
+        """Runs steps whose inputs come from other steps, each as soon as those have replied.
+        INVALID_ARGUMENT, before anything runs, names the step and binding that cannot work; NOT_FOUND the pipelines that
+        are stored. OK unless a step that is not best_effort failed under fail_fast: then that step's status. A step that
+        needs one without a reply is skipped: FAILED_PRECONDITION; so is one whose source_path leads to nothing.
+        """
+
+    @_abc_1.abstractmethod
+    def RunPipelineStream(
+        self,
+        request: _gateway_service_pb2.RunPipelineStreamRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_gateway_service_pb2.RunPipelineStreamResponse], _abc.AsyncIterator[_gateway_service_pb2.RunPipelineStreamResponse]]:
+        """The same, each result as its step ends."""
+
+    @_abc_1.abstractmethod
+    def ListPipelines(
+        self,
+        request: _gateway_service_pb2.ListPipelinesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_gateway_service_pb2.ListPipelinesResponse, _abc.Awaitable[_gateway_service_pb2.ListPipelinesResponse]]:
+        """The pipelines stored at the gateway, with their inputs and steps."""
 
     @_abc_1.abstractmethod
     def GetStatus(
