@@ -1,7 +1,6 @@
 """Bounded admission: how much may be inside at once, and how much of it is one tenant's. Refuses, never queues."""
 
 import time
-from collections import Counter
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 
@@ -25,7 +24,7 @@ class Admission:
         self.refused = 0
         self._what = what
         self._clock = clock
-        self._held: Counter[str] = Counter()  # places by tenant, none with zero
+        self._held: dict[str, int] = {}  # places by tenant, none with zero
         self._turned_away: dict[str, float] = {}  # until when each is remembered
 
     def admit(self, tenant: str = "", count: int = 1) -> AbstractContextManager[None]:
@@ -36,7 +35,7 @@ class Admission:
         """`count` places for `tenant`, until they are given back. Raises Overloaded when there are not so many."""
         self._check(tenant, count)
         self.inside += count
-        self._held[tenant] += count
+        self._held[tenant] = self._held.get(tenant, 0) + count
 
     def give_back(self, tenant: str, count: int) -> None:
         self.inside -= count
@@ -45,7 +44,7 @@ class Admission:
             del self._held[tenant]
 
     def _check(self, tenant: str, count: int) -> None:
-        wanted = self._held[tenant] + count
+        wanted = self._held.get(tenant, 0) + count
         if self.inside + count > self.limit:
             self._remember(tenant, wanted)
             raise self._overloaded(f"{self.inside} {self._what}, the limit is {self.limit}", "QUEUE_FULL")

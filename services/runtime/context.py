@@ -49,12 +49,19 @@ class RequestContext:
     request_id: str = ""
     deadline: float | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
-    trace: Trace | None = None
     tenant: str = ""
     started: float = field(default_factory=time.monotonic)
     # What a unary reply says ahead of its message, and what any reply says after it.
     initial: list[tuple[str, str]] = field(default_factory=list)
     trailing: list[tuple[str, str]] = field(default_factory=list)
+    _trace: Trace | None = None
+
+    @property
+    def trace(self) -> Trace | None:
+        """Our place in the caller's trace, made when first asked for: many a call ends here, untold."""
+        if self._trace is None and self.request_id:
+            self._trace = Trace.of(self.metadata)
+        return self._trace
 
     def remaining_s(self) -> float | None:
         """Seconds the caller still waits; None without a deadline, never negative."""

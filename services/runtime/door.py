@@ -212,7 +212,6 @@ def _context_of(method: str, context: aio.ServicerContext) -> calls.RequestConte
         request_id=calls.request_id_from(metadata),
         deadline=None if remaining is None else time.monotonic() + remaining,
         metadata=metadata,
-        trace=calls.Trace.of(metadata),
     )
 
 

@@ -11,10 +11,13 @@ PARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 
 
 def test_a_trace_goes_on_with_a_span_of_our_own() -> None:
-    trace = Trace.of({"traceparent": PARENT, "tracestate": "vendor=1"})
+    call = RequestContext(request_id="r", metadata={"traceparent": PARENT, "tracestate": "vendor=1"})
+    trace = call.trace
+    assert trace is not None
     assert trace.trace_id == "4bf92f3577b34da6a3ce929d0e0e4736"
     assert trace.span_id != "00f067aa0ba902b7"
-    carried = dict(RequestContext(request_id="r", trace=trace).outgoing())
+    carried = dict(call.outgoing())
+    assert call.trace is trace
     assert carried["traceparent"] == f"00-{trace.trace_id}-{trace.span_id}-01"
     assert carried["tracestate"] == "vendor=1"
     assert carried["x-request-id"] == "r"
