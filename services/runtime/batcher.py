@@ -77,7 +77,7 @@ class MicroBatcher(Generic[T, R]):
         self._observer = observer
         self._waiting: deque[Entry[T, R]] = deque()
         self._running: set[asyncio.Future[Sequence[R | Exception]]] = set()
-        self._closed = False
+        self._closed, self._told = False, 0
 
     async def submit(self, item: T, deadline: float | None = None) -> Outcome[R]:
         """Result of `item`. Raises Overloaded when the queue is full, DeadlinePassed, or the item's own error."""
@@ -108,6 +108,7 @@ class MicroBatcher(Generic[T, R]):
             self._cut()
             if self._running:
                 await asyncio.wait(self._running)
+        self._tell_depth()
 
     def _accept(self, items: Sequence[T], deadline: float | None) -> list[Entry[T, R]]:
         if self._closed:
@@ -123,8 +124,8 @@ class MicroBatcher(Generic[T, R]):
             Entry(item, self._cost(item), self._group(item), deadline, loop.create_future()) for item in items
         ]
         self._waiting.extend(entries)
-        self._tell_depth()
         self._cut()
+        self._tell_depth()
         return entries
 
     def _is_full(self, more: int) -> bool:
@@ -137,7 +138,7 @@ class MicroBatcher(Generic[T, R]):
 
     def _cut(self) -> None:
         """Starts a batch for every free place on the device."""
-        while (free := self._parallel - len(self._running)) > 0:
+        while self._waiting and (free := self._parallel - len(self._running)) > 0:
             batch = self._take(self._share(free))
             if not batch:
                 return
@@ -157,6 +158,7 @@ class MicroBatcher(Generic[T, R]):
         self._running.discard(running)
         # Before the answers go out: the device has its next batch meanwhile.
         self._cut()
+        self._tell_depth()
         for entry, result in zip(batch, _results(running, len(batch)), strict=True):
             _deliver(entry, result, began, spent, len(batch))
         if self._observer and not running.cancelled():
@@ -187,7 +189,6 @@ class MicroBatcher(Generic[T, R]):
             batch.append(entry)
             spent += entry.cost
         self._waiting.extendleft(reversed(kept))
-        self._tell_depth()
         return batch
 
     def _alive(self, entry: Entry[T, R]) -> bool:
@@ -201,8 +202,11 @@ class MicroBatcher(Generic[T, R]):
         return True
 
     def _tell_depth(self) -> None:
-        if self._observer:
-            self._observer.queued(len(self._waiting))
+        """Once all that is free has been given out, and if it is news: telling costs as much as queueing."""
+        depth = len(self._waiting)
+        if self._observer and depth != self._told:
+            self._told = depth
+            self._observer.queued(depth)
 
     def _skip(self, why: str) -> None:
         if self._observer:

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from maas.common.v1 import tensor_pb2
 from services.runtime.errors import InvalidInput
+from services.runtime.wire import varint
 
 Array = npt.NDArray[Any]
 
@@ -153,16 +154,7 @@ def _listed(message: tensor_pb2.Series) -> Array:
     the field has the lowest number. Reading them one by one takes 20 times as long.
     """
     count = len(message.values)
-    wire, head = message.SerializeToString(), b"\x0a" + _varint(4 * count)
+    wire, head = message.SerializeToString(), b"\x0a" + varint(4 * count)
     if wire.startswith(head):
         return np.frombuffer(wire, "<f4", count, len(head))
     return np.asarray(message.values, dtype=np.float32)
-
-
-def _varint(number: int) -> bytes:
-    """Protobuf's form of a length."""
-    found = bytearray()
-    while number > 0x7F:
-        found.append(number & 0x7F | 0x80)
-        number >>= 7
-    return bytes((*found, number))

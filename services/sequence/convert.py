@@ -1,11 +1,12 @@
 """maas.sequence.v1 ↔ plain values. Checks what the proto's limits cannot; computes nothing."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from maas.common.v1 import tensor_pb2
-from maas.sequence.v1 import sequence_pb2, sequence_service_pb2
+from maas.sequence.v1 import sequence_service_pb2
 from services.runtime import tensors
 from services.runtime.batcher import Outcome
 from services.runtime.errors import InvalidInput
@@ -20,8 +21,6 @@ from services.sequence.models.encode import Floats, Ids
 from services.sequence.models.predict import unit_length
 
 TextRequest = sequence_service_pb2.ClassifyRequest | sequence_service_pb2.EmbedRequest
-# Classes that plain Python puts in order sooner than numpy does.
-FEW = 64
 
 
 def rows(model: SequenceModel, request: TextRequest, cut: bool = False) -> list[Ids]:
@@ -84,37 +83,30 @@ def words(model: SequenceModel, texts: Sequence[str]) -> list[list[Ids]]:
 
 def check_asked(model: SequenceModel, request: sequence_service_pb2.ClassifyRequest) -> None:
     """InvalidInput: more labels than there are classes, or scores of steps where a net gives none."""
-    name, width = model.manifest.name, model.manifest.outputs[0].shape[-1]
-    stepwise = bool(model.net.state_specs) and width == 1
-    if request.step_scores and not stepwise:
+    name = model.manifest.name
+    if request.step_scores and not model.stepwise:
         raise InvalidInput("step_scores", f"{name} gives no score a step; leave it unset")
-    classes = 2 if stepwise else width
-    if request.top_k > classes:
-        raise InvalidInput("top_k", f"is {request.top_k}; {name} has {classes} classes")
+    if request.top_k > model.classes:
+        raise InvalidInput("top_k", f"is {request.top_k}; {name} has {model.classes} classes")
 
 
 def classified_rows(
     model: SequenceModel, request: sequence_service_pb2.ClassifyRequest, outcome: Outcome[list[Array]]
 ) -> sequence_service_pb2.ClassifyResponse:
     """Class probabilities [K] of each row → labels, best first."""
-    results = _classifications(model, outcome.value, request)
-    return sequence_service_pb2.ClassifyResponse(
-        results=results, served_by=served_by(model.manifest), timing=timing(outcome)
-    )
+    return _classified(model, outcome.value, request, outcome)
 
 
 def classified_streams(
     model: SequenceModel, request: sequence_service_pb2.ClassifyRequest, outcome: Outcome[list[Floats]]
 ) -> sequence_service_pb2.ClassifyResponse:
     """Scores [T, K] of each series → labels by their mean over its steps, and the steps' own if asked for."""
-    results = _classifications(model, [_mean_classes(scores) for scores in outcome.value], request)
+    reply = _classified(model, [_mean_classes(scores) for scores in outcome.value], request, outcome)
     if request.step_scores:
-        for result, scores in zip(results, outcome.value, strict=True):
+        for result, scores in zip(reply.results, outcome.value, strict=True):
             result.step_scores.extend(scores[:, 0].tolist())
             result.step_ms = step_ms(model.manifest)
-    return sequence_service_pb2.ClassifyResponse(
-        results=results, served_by=served_by(model.manifest), timing=timing(outcome)
-    )
+    return reply
 
 
 def _mean_classes(scores: Floats) -> Floats:
@@ -123,30 +115,17 @@ def _mean_classes(scores: Floats) -> Floats:
     return means if len(means) > 1 else np.array([1 - means[0], means[0]], np.float32)
 
 
-def _classifications(
-    model: SequenceModel, rows: Sequence[Array], request: sequence_service_pb2.ClassifyRequest
-) -> list[sequence_pb2.Classification]:
+def _classified(
+    model: SequenceModel,
+    rows: Sequence[Array],
+    request: sequence_service_pb2.ClassifyRequest,
+    outcome: Outcome[Any],
+) -> sequence_service_pb2.ClassifyResponse:
     """Scores [K] of each row → its best labels."""
-    classes = len(rows[0])
-    top_k = request.top_k if request.HasField("top_k") else classes
-    names = [*model.labels, *map(str, range(len(model.labels), classes))]
-    label = sequence_pb2.Label
-    return [
-        sequence_pb2.Classification(
-            labels=[label(index=i, name=names[i], score=score) for i, score in best_first(row, top_k)]
-        )
-        for row in rows
-    ]
-
-
-def best_first(scores: Array, count: int) -> list[tuple[int, float]]:
-    """Index and value of the `count` largest of [K]; equals stand in the order of their index."""
-    values = scores.tolist()
-    if len(values) > FEW:
-        order = np.argsort(-scores, kind="stable")[:count].tolist()
-    else:
-        order = sorted(range(len(values)), key=values.__getitem__, reverse=True)[:count]
-    return [(index, values[index]) for index in order]
+    reply = sequence_service_pb2.ClassifyResponse(served_by=served_by(model.manifest), timing=timing(outcome))
+    scores = np.concatenate(rows).reshape(len(rows), -1)
+    reply.MergeFromString(model.ranking.results(scores, request.top_k or model.classes))
+    return reply
 
 
 def step_ms(manifest: Manifest) -> float:

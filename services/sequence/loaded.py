@@ -2,13 +2,14 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 from services.runtime.batcher import MicroBatcher, Observer, Outcome
 from services.runtime.context import current
 from services.runtime.device import DeviceThread
 from services.runtime.errors import InvalidInput, Unimplemented
+from services.runtime.ranking import Ranking
 from services.runtime.store.manifest import Manifest
 from services.runtime.text.tokenizer import Tokenizer
 from services.sequence.explain import Explainer, Explanation, Question, Steps, Tokens
@@ -83,6 +84,21 @@ class SequenceModel:
     def manifest(self) -> Manifest:
         """As served: a forced runner is named in it."""
         return self.net.manifest
+
+    @cached_property
+    def stepwise(self) -> bool:
+        """Whether it gives one score a step, the probability of the second of two classes."""
+        return bool(self.net.state_specs) and self.manifest.outputs[0].shape[-1] == 1
+
+    @cached_property
+    def classes(self) -> int:
+        """Of a classifier."""
+        return 2 if self.stepwise else self.manifest.outputs[0].shape[-1]
+
+    @cached_property
+    def ranking(self) -> Ranking:
+        """Its labels; the number of a class that has none."""
+        return Ranking([*self.labels, *map(str, range(len(self.labels), self.classes))])
 
     def tokenizer(self, field: str) -> Tokenizer:
         """InvalidInput, naming the `field` that was filled, if this model reads no text."""

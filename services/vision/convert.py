@@ -1,6 +1,6 @@
 """Protos ↔ the service's plain values. Computes nothing but the order of labels."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -18,8 +18,6 @@ from services.vision.prepare import Picture
 
 DEFAULT_TOP_K = 5
 DEFAULT_STEPS = 50
-# Classes that plain Python puts in order sooner than numpy does.
-FEW = 64
 METHODS = {
     vision_pb2.EXPLAIN_METHOD_UNSPECIFIED: Method.INTEGRATED_GRADIENTS,
     vision_pb2.EXPLAIN_METHOD_INTEGRATED_GRADIENTS: Method.INTEGRATED_GRADIENTS,
@@ -51,7 +49,7 @@ def top_k(request: vision_service_pb2.ClassifyRequest, model: VisionModel, prefi
 
 def classified(answers: Answers, model: VisionModel, count: int) -> vision_service_pb2.ClassifyResponse:
     """The `count` best labels of each picture."""
-    return _classified([answer.value.scores for answer in answers], slowest(answers), model, count)
+    return _classified(np.stack([answer.value.scores for answer in answers]), slowest(answers), model, count)
 
 
 def classified_rows(
@@ -62,13 +60,11 @@ def classified_rows(
 
 
 def _classified(
-    scores: Iterable[Array], outcome: Outcome[Any], model: VisionModel, count: int
+    scores: Array, outcome: Outcome[Any], model: VisionModel, count: int
 ) -> vision_service_pb2.ClassifyResponse:
-    return vision_service_pb2.ClassifyResponse(
-        results=[_classification(row, model.labels, count) for row in scores],
-        served_by=served_by(model.manifest),
-        timing=timing(outcome),
-    )
+    reply = vision_service_pb2.ClassifyResponse(served_by=served_by(model.manifest), timing=timing(outcome))
+    reply.MergeFromString(model.ranking.results(scores, count))
+    return reply
 
 
 def embedded(
@@ -119,27 +115,8 @@ def slowest(answers: Answers) -> Outcome[object]:
     )
 
 
-def best(scores: Array, count: int) -> list[int]:
-    """Indices of the `count` largest scores, best first; equals stand in the order of their index."""
-    if scores.size <= FEW:
-        values = scores.tolist()
-        return sorted(range(len(values)), key=values.__getitem__, reverse=True)[:count]
-    least = np.partition(scores, scores.size - count)[scores.size - count]
-    candidates = np.flatnonzero(scores >= least)
-    chosen: list[int] = candidates[np.lexsort((candidates, -scores[candidates]))][:count].tolist()
-    return chosen
-
-
 def picture(image: vision_pb2.Image, field: str) -> Picture:
     """Its pixels or its file; errors name it by `field`."""
     if image.HasField("pixels"):
         return Picture(f"{field}.pixels", to_numpy(image.pixels, f"{field}.pixels"))
     return Picture(f"{field}.encoded", image.encoded)
-
-
-def _classification(scores: Array, labels: Sequence[str], count: int) -> vision_pb2.Classification:
-    chosen, label = best(scores, count), vision_pb2.Label
-    values = scores[chosen].tolist()
-    return vision_pb2.Classification(
-        labels=[label(index=i, name=labels[i], score=value) for i, value in zip(chosen, values, strict=True)]
-    )

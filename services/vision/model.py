@@ -15,6 +15,7 @@ from services.runtime.device import DeviceThread
 from services.runtime.errors import InvalidInput, PreconditionFailed
 from services.runtime.lanes import Lanes
 from services.runtime.pictures.preprocess import ImagePreprocessing
+from services.runtime.ranking import Ranking
 from services.runtime.runners.base import Array
 from services.runtime.runners.open import effective, open_runner
 from services.runtime.runners.samples import concrete_shape, synthesise
@@ -65,7 +66,7 @@ class VisionModel:
         settings: VisionSettings,
         observer: Observer | None,
     ) -> None:
-        self.manifest, self.labels = manifest, labels
+        self.manifest, self.labels, self.ranking = manifest, labels, Ranking(labels)
         self._explainer = explainer
         self.recipe = Recipe(ImagePreprocessing.of(manifest), manifest.inputs[0].shape[1:])
         self._predictor, self._preparer, self._lanes = predictor, means.preparer, means.lanes

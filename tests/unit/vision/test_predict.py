@@ -1,14 +1,11 @@
-"""Batches are stacked and split in order; what is not finite fails alone; labels are ordered."""
+"""Batches are stacked and split in order; what is not finite fails alone."""
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from services.runtime.errors import InvalidInput
 from services.runtime.runners.base import Array, Arrays
 from services.runtime.store.manifest import Manifest, TensorSpec
-from services.vision.convert import best
 from services.vision.predict import Prediction, Predictor, softmax
 from services.vision.prepare import Prepared
 
@@ -55,13 +52,6 @@ def test_what_is_not_finite_fails_alone(broken: float) -> None:
 def test_softmax_is_stable() -> None:
     scores = softmax(np.array([[1000.0, 1000.0], [-1000.0, 0.0]], np.float32))
     np.testing.assert_allclose(scores, [[0.5, 0.5], [0.0, 1.0]])
-
-
-@given(st.lists(st.sampled_from([0.0, 0.1, 0.25, 0.5]), min_size=1, max_size=30), st.data())
-def test_best_is_the_head_of_a_stable_sort(scores: list[float], data: st.DataObject) -> None:
-    count = data.draw(st.integers(1, len(scores)))
-    got = best(np.array(scores, np.float32), count)
-    assert got == sorted(range(len(scores)), key=lambda index: (-scores[index], index))[:count]
 
 
 def block(*values: float) -> Prepared:
