@@ -9,8 +9,11 @@ from dataclasses import dataclass, field
 from grpc import aio
 
 from gateway.relay import unreachable
+from gateway.retry_budget import RetryBudget
+from gateway.standing import Standing
 
 SERVING, UNREACHABLE, CONNECTING = "SERVING", "UNREACHABLE", "CONNECTING"
+EJECTED = "EJECTED"  # serves by its own word, but keeps failing
 
 
 @dataclass(slots=True, eq=False)
@@ -25,6 +28,7 @@ class Replica:
     failures: int = 0
     # Monotonic seconds of the last call's start.
     used_at: float = 0.0
+    standing: Standing = field(default_factory=Standing)
     # Told by the watch at least once.
     known: asyncio.Event = field(default_factory=asyncio.Event)
     # Set while nobody holds the channel.
@@ -65,6 +69,7 @@ class Backend:
     def __init__(self, name: str, on_change: Callable[["Backend"], None] = lambda _: None) -> None:
         self.name = name
         self.replicas: tuple[Replica, ...] = ()
+        self.budget = RetryBudget()
         # Set when a replica was lost: its name may stand for others by now.
         self.lost = asyncio.Event()
         self._on_change = on_change
@@ -74,14 +79,22 @@ class Backend:
     def healthy(self) -> list[Replica]:
         return [replica for replica in self.replicas if replica.health == SERVING]
 
+    @property
+    def trusted(self) -> list[Replica]:
+        """The healthy without those that keep failing; all where more than half do: then it is not they."""
+        healthy = self.healthy
+        kept = [replica for replica in healthy if not replica.standing.out]
+        return kept if 2 * len(kept) >= len(healthy) else healthy
+
     def pick(self, tried: Collection[Replica] = ()) -> Replica:
-        """The healthy replica with the least in flight. Raises Unavailable naming the service if there is none."""
-        fit = [replica for replica in self.healthy if replica not in tried]
+        """The healthy replica with the least in flight for its share. Raises Unavailable if there is none."""
+        fit = [replica for replica in self.trusted if replica not in tried]
+        fit = fit or [replica for replica in self.healthy if replica not in tried]
         if not fit:
             states = ", ".join(f"{r.address} {r.health}" for r in self.replicas) or "no address is set"
             raise unreachable(self.name, states)
         # The longest idle breaks ties: they take turns, and one that returns has nothing to catch up on.
-        return min(fit, key=lambda replica: (replica.in_flight, replica.used_at))
+        return min(fit, key=lambda replica: ((replica.in_flight + 1) / replica.standing.share, replica.used_at))
 
     def another(self, tried: Collection[Replica]) -> bool:
         """Whether a healthy replica is left that was not tried."""
@@ -107,6 +120,8 @@ class Backend:
     def told(self, replica: Replica, health: str) -> None:
         """Takes news of a replica's health."""
         changed = replica.health != health
+        if changed and health == SERVING:
+            replica.standing.begin()
         replica.health = health
         replica.known.set()
         if changed and health == UNREACHABLE:

@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from gateway.backends import Backend
+from gateway.backends import EJECTED, SERVING, Backend
 from gateway.cache import Cache
 from gateway.cache_stats import BYPASS, COALESCED, HIT_L1, HIT_L2, MISS, CacheStats
 from gateway.pipeline import Answer
@@ -60,7 +60,7 @@ def backend_statuses(backends: Iterable[Backend]) -> list[gateway_pb2.BackendSta
         gateway_pb2.BackendStatus(
             service=backend.name,
             address=replica.address,
-            health=replica.health,
+            health=EJECTED if replica.health == SERVING and replica.standing.out else replica.health,
             in_flight=replica.in_flight,
             calls=replica.calls,
             failures=replica.failures,

@@ -24,6 +24,20 @@ class Relayed(ServiceError):
         self.relayed = rich
 
 
+def blames(error: aio.AioRpcError) -> bool:
+    """Whether it speaks against the replica. UNAVAILABLE with details is an answer: the service refuses for a
+    reason of its own, as one that loads a model does."""
+    if error.code() in (StatusCode.UNAVAILABLE, StatusCode.DEADLINE_EXCEEDED):
+        return DETAILS_KEY not in dict(error.trailing_metadata() or ())
+    return error.code() in FAULTS
+
+
+def forbids_retries(error: aio.AioRpcError) -> bool:
+    """A pushback that is no number means never (gRFC A6); how long to wait is said of that replica alone."""
+    pushback = dict(error.trailing_metadata() or ()).get(PUSHBACK_KEY)
+    return pushback is not None and not str(pushback).isdigit()
+
+
 def relay(error: aio.AioRpcError, service: str, address: str) -> ServiceError:
     """The error to raise for `error`; what the transport alone said is put in our words."""
     trailing = dict(error.trailing_metadata() or ())

@@ -1,7 +1,7 @@
 """One call to a service: a replica is chosen, deadline, request id, trace and cancellation go along.
 
-Bytes in, bytes out. UNAVAILABLE is tried once more on another healthy replica, never after a
-first reply, and never where sending twice would be two steps.
+Bytes in, bytes out. UNAVAILABLE is tried again on other healthy replicas while the budget lasts, never after a
+first reply, never where sending twice would be two steps, and not where the service forbids it (gRFC A6).
 """
 
 import asyncio
@@ -13,13 +13,14 @@ from typing import Any
 from grpc import StatusCode, aio
 
 from gateway.backends import Backend, Replica
-from gateway.relay import FAULTS, Metadata, carried, relay
+from gateway.relay import FAULTS, Metadata, blames, carried, forbids_retries, relay
 from services.runtime.context import current
 from services.runtime.errors import ServiceError
 
 # What grpc.aio says of a call that it could not write to, when that comes before the status that explains it.
 LOST = StatusCode.INTERNAL, "Internal error from Core"
 LOST_TRIES, LOST_WAIT_S = 100, 0.005
+MOST_TRIES = 3
 
 Announce = Callable[[Metadata], Awaitable[None]]
 
@@ -39,6 +40,7 @@ async def call(backend: Backend, path: str, body: bytes, once: bool = False) -> 
     Raises the service's own error, or Unavailable naming the service.
     """
     tried: list[Replica] = []
+    backend.budget.earn()
     while True:
         replica = backend.pick(tried)
         tried.append(replica)
@@ -54,6 +56,7 @@ async def server_stream(
 ) -> AsyncGenerator[bytes, None]:
     """A server-streaming call; `announce` gets the initial metadata with the first message."""
     tried: list[Replica] = []
+    backend.budget.earn()
     while True:
         replica = backend.pick(tried)
         tried.append(replica)
@@ -65,9 +68,10 @@ async def server_stream(
                     async for message in messages:
                         begun = True
                         yield message
+            replica.standing.good()
             return
         except aio.AioRpcError as error:
-            _judge(replica, error)
+            _judge(replica, error, begun)
             if begun or not _again(error, backend, tried):
                 raise relay(error, backend.name, replica.address) from error
 
@@ -76,15 +80,17 @@ async def bidi_stream(
     backend: Backend, path: str, requests: AsyncIterator[bytes], announce: Announce, more: Metadata = ()
 ) -> AsyncGenerator[bytes, None]:
     """A bidi call, on one replica only: what was sent cannot be taken back. `more` metadata goes along."""
-    replica = backend.pick()
+    replica, begun = backend.pick(), False
     try:
         with replica.carrying() as channel:
             stream = channel.stream_stream(path)(requests, **_along(more))
             async with aclosing(_messages(stream, announce)) as messages:
                 async for message in messages:
+                    begun = True
                     yield message
+        replica.standing.good()
     except aio.AioRpcError as error:
-        _judge(replica, error)
+        _judge(replica, error, begun)
         raise relay(error, backend.name, replica.address) from error
 
 
@@ -112,6 +118,7 @@ async def _one(replica: Replica, path: str, body: bytes) -> Reply:
         except aio.AioRpcError as error:
             _judge(replica, error)
             raise
+        replica.standing.good()
         return Reply(reply, carried(await pending.initial_metadata()), carried(await pending.trailing_metadata()))
 
 
@@ -171,9 +178,16 @@ def _along(more: Metadata = ()) -> dict[str, Any]:
     return {"timeout": context.remaining_s(), "metadata": (*context.outgoing(), *more)}
 
 
-def _judge(replica: Replica, error: aio.AioRpcError) -> None:
+def _judge(replica: Replica, error: aio.AioRpcError, begun: bool = False) -> None:
+    """`begun`: it answered in part, so that a deadline that passed meanwhile is not its fault."""
     replica.failures += error.code() in FAULTS
+    if blames(error) and not (begun and error.code() is StatusCode.DEADLINE_EXCEEDED):
+        replica.standing.fault()
+    else:
+        replica.standing.good()
 
 
 def _again(error: aio.AioRpcError, backend: Backend, tried: list[Replica]) -> bool:
-    return error.code() is StatusCode.UNAVAILABLE and len(tried) == 1 and backend.another(tried)
+    """Whether to try another one; then the budget paid for it."""
+    wanted = error.code() is StatusCode.UNAVAILABLE and not forbids_retries(error)
+    return wanted and len(tried) < MOST_TRIES and backend.another(tried) and backend.budget.spend()

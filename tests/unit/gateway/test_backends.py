@@ -1,8 +1,10 @@
 """Which replica takes the next call."""
 
+from contextlib import ExitStack
 from unittest.mock import Mock
 
 from gateway.backends import SERVING, UNREACHABLE, Backend, Replica
+from gateway.standing import FAULTS_IN_A_ROW, Standing
 
 
 def backend(*names: str) -> Backend:
@@ -21,6 +23,11 @@ def carry(found: Backend, count: int) -> str:
     return "".join(taken)
 
 
+def leave_out(replica: Replica) -> None:
+    for _ in range(FAULTS_IN_A_ROW):
+        replica.standing.fault()
+
+
 def test_idle_replicas_take_turns():
     assert carry(backend("a", "b", "c"), 6) == "abcabc"
 
@@ -31,7 +38,32 @@ def test_a_replica_that_returns_has_nothing_to_catch_up_on():
     found.told(first, UNREACHABLE)
     assert carry(found, 100) == "b" * 100
     found.told(first, SERVING)
+    first.standing = Standing()
     assert carry(found, 6) == "ababab"
+
+
+def test_a_fresh_replica_takes_its_share_of_what_is_in_flight():
+    found = backend("a", "b")
+    found.told(found.replicas[0], UNREACHABLE)
+    found.told(found.replicas[0], SERVING)
+    with ExitStack() as calls:
+        for _ in range(22):
+            calls.enter_context(found.pick().carrying())
+        assert [replica.in_flight for replica in found.replicas] == [2, 20]
+
+
+def test_who_keeps_failing_gets_no_calls_while_others_can():
+    found = backend("a", "b", "c")
+    leave_out(found.replicas[0])
+    assert carry(found, 4) == "bcbc"
+    assert found.pick(found.replicas[1:]).address == "a"
+
+
+def test_where_most_keep_failing_it_is_not_they():
+    found = backend("a", "b", "c")
+    for replica in found.replicas[:2]:
+        leave_out(replica)
+    assert carry(found, 6) == "abcabc"
 
 
 def test_least_in_flight_comes_before_longest_idle():

@@ -415,7 +415,7 @@ class BackendStatus(_message.Message):
     service: _builtins.str
     address: _builtins.str
     health: _builtins.str
-    """SERVING, NOT_SERVING, UNREACHABLE …"""
+    """SERVING, NOT_SERVING, UNREACHABLE …, or EJECTED: left out for a while, as it keeps failing."""
     in_flight: _builtins.int
     calls: _builtins.int
     failures: _builtins.int

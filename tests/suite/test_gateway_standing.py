@@ -1,0 +1,59 @@
+"""Replicas that fail though they say they serve: how few calls that costs."""
+
+from collections import Counter
+
+import pytest
+from grpc import StatusCode, aio
+
+from gateway.backends import EJECTED
+from gateway.standing import FAULTS_IN_A_ROW
+from maas.gateway.v1.gateway_service_pb2 import GetStatusRequest
+from maas.gateway.v1.gateway_service_pb2_grpc import GatewayServiceStub
+from maas.vision.v1.vision_service_pb2 import ClassifyRequest
+from maas.vision.v1.vision_service_pb2_grpc import VisionServiceStub
+from services.runtime.errors import InvalidInput, Overloaded, ServiceError, Unavailable
+from tests.suite.gateway_fakes import behind, gateway
+
+FRESH = (("cache-control", "no-store"),)
+
+
+async def ends(channel: aio.Channel, count: int) -> Counter[StatusCode]:
+    """How `count` calls end, one after another."""
+    found: Counter[StatusCode] = Counter()
+    for _ in range(count):
+        call = VisionServiceStub(channel).Classify(ClassifyRequest(images=[{"encoded": b"x"}]), metadata=FRESH)
+        found[await call.code()] += 1
+    return found
+
+
+async def healths(channel: aio.Channel) -> list[str]:
+    status = await GatewayServiceStub(channel).GetStatus(GetStatusRequest())
+    return [one.health for one in status.backends]
+
+
+async def test_one_that_keeps_failing_is_left_out_and_shown() -> None:
+    broken, sound = behind("vision"), behind("vision")
+    broken.failure = RuntimeError("a broken disk")
+    async with gateway(broken, sound) as (channel, _):
+        found = await ends(channel, 40)
+        assert found == {StatusCode.INTERNAL: FAULTS_IN_A_ROW, StatusCode.OK: 40 - FAULTS_IN_A_ROW}
+        assert await healths(channel) == [EJECTED, "SERVING"]
+
+
+@pytest.mark.parametrize("error", [InvalidInput("images", "too dark"), Overloaded("full", retry_after_s=1)])
+async def test_one_that_refuses_for_a_reason_stays(error: ServiceError) -> None:
+    strict, other = behind("vision"), behind("vision")
+    strict.failure = error
+    async with gateway(strict, other) as (channel, _):
+        assert (await ends(channel, 40))[StatusCode.OK] == 20
+        assert await healths(channel) == ["SERVING", "SERVING"]
+
+
+async def test_a_call_finds_the_one_of_three_that_can() -> None:
+    services = [behind("vision") for _ in range(3)]
+    for service in services[:2]:
+        service.failure = Unavailable("loading", retry_after_s=60)
+    async with gateway(*services) as (channel, _):
+        assert await ends(channel, 6) == {StatusCode.OK: 6}
+        assert services[2].calls["Classify"] == 6 and all(one.calls["Classify"] for one in services)
+        assert await healths(channel) == ["SERVING"] * 3
