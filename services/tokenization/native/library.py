@@ -9,7 +9,7 @@ from typing import NamedTuple
 from weakref import finalize
 
 from services.runtime.compiled import Project
-from services.tokenization.native.rules import ByteLevel, Numbers, WordPiece, address
+from services.tokenization.native.rules import ByteLevel, Numbers, Tokens, WordPiece
 
 WORDS = Project(
     "maas-words",
@@ -30,6 +30,13 @@ class Hole(NamedTuple):
     part: str
 
 
+class _Vocabulary(ctypes.Structure):
+    _fields_ = (
+        *(("kinds", ctypes.c_char_p), ("kind_count", I64), ("letters", ctypes.c_char_p)),
+        *(("sizes", POINTER), ("ids", POINTER), ("tokens", I64)),
+    )
+
+
 class _Answer(ctypes.Structure):
     _fields_ = (("ids", POINTER), ("holes", POINTER), ("hole_count", I64))
 
@@ -39,7 +46,7 @@ class Encoder:
 
     def __init__(self, library: Path, rules: ByteLevel | WordPiece) -> None:
         self._library = _opened(library)
-        self._model = POINTER(rules.make(self._library))
+        self._model = POINTER(_made(self._library, rules))
         if not self._model:
             raise MemoryError("no memory for the words of a tokenizer")
         finalize(self, self._library.maas_model_end, self._model)
@@ -60,13 +67,34 @@ class Encoder:
 
 def _opened(path: Path) -> ctypes.CDLL:
     library = ctypes.CDLL(str(path))
-    library.maas_byte_level.argtypes = [POINTER, POINTER, POINTER, I64, POINTER, I64, POINTER, ctypes.c_int]
-    library.maas_word_piece.argtypes = [*[POINTER] * 3, I64, POINTER, ctypes.c_uint32, I64, ctypes.c_int]
+    library.maas_byte_level.argtypes = [POINTER, POINTER, I64, POINTER, ctypes.c_int]
+    library.maas_word_piece.argtypes = [POINTER, POINTER, ctypes.c_uint32, I64, ctypes.c_int]
     library.maas_byte_level.restype = library.maas_word_piece.restype = POINTER
     library.maas_encode.argtypes = [POINTER, POINTER, POINTER, I64, POINTER, POINTER]
     library.maas_model_end.argtypes = library.maas_answer_end.argtypes = [POINTER]
     library.maas_model_end.restype = library.maas_answer_end.restype = None
     return library
+
+
+def _vocabulary(kinds: bytes, tokens: Tokens) -> _Vocabulary:
+    numbers = address(tokens.sizes), address(tokens.ids), len(tokens.ids)
+    return _Vocabulary(kinds, len(kinds), tokens.letters, *numbers)
+
+
+def _made(library: ctypes.CDLL, rules: ByteLevel | WordPiece) -> int | None:
+    vocabulary = ctypes.byref(_vocabulary(rules.kinds, rules.tokens))
+    made: int | None
+    if isinstance(rules, ByteLevel):
+        merges, count = address(rules.merges), len(rules.merges) // 3
+        made = library.maas_byte_level(vocabulary, merges, count, address(rules.bytes), rules.digits)
+    else:
+        made = library.maas_word_piece(vocabulary, rules.later, rules.unknown, rules.most, rules.lower)
+    return made
+
+
+def address(numbers: Numbers) -> int:
+    """Where the numbers lie, as long as they do."""
+    return numbers.buffer_info()[0]
 
 
 def _rows(answer: _Answer, told: Numbers) -> list[bytes]:

@@ -9,12 +9,13 @@ from pathlib import Path
 from services.runtime.compiled import NoCompiler
 from services.runtime.text.tokenizer import Tokenizer
 from services.tokenization.memo import Rows
+from services.tokenization.native.kinds import ASCII
 from services.tokenization.native.library import ID_BYTES, WORDS, Encoder, Hole
-from services.tokenization.native.rules import READ, of_document
+from services.tokenization.native.rules import of_document
 
 log = logging.getLogger(__name__)
 
-LETTERS = READ.decode()
+LETTERS = "".join(ASCII)
 PAIRS = "".join(first + second for first in LETTERS for second in LETTERS)
 
 
@@ -22,7 +23,7 @@ class NativeRows:
     """A tokenizer's ids; any number of threads may ask."""
 
     def __init__(self, encoder: Encoder, barred: re.Pattern[str] | None, below: Rows) -> None:
-        """`below` answers for texts that match `barred`, and for parts that are not ASCII."""
+        """`below` answers for texts that match `barred`, and for parts with characters of unknown kind."""
         self._encoder, self._barred, self._below = encoder, barred, below
 
     def rows(self, texts: Sequence[str]) -> list[bytes]:

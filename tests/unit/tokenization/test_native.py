@@ -1,4 +1,4 @@
-"""Native models: the library's ids on every text, and the library asked for all that is not ASCII."""
+"""Native models: the library's ids on every text, and the library asked for all that they do not know."""
 
 import itertools
 import random
@@ -20,6 +20,7 @@ from services.runtime.store.store import ModelStore
 from services.runtime.text import tokenizer
 from services.runtime.text.tokenizer import Tokenizer
 from services.tokenization.native import rows
+from services.tokenization.native.kinds import COUNT, LETTERS, MARKS, PUNCTUATION
 from services.tokenization.native.rows import native
 from services.tokenization.native.rules import of_document
 from services.tokenization.words import Words
@@ -33,6 +34,9 @@ REAL = ("smollm2-135m-instruct", "gpt2-bpe", "minilm-l6-v2")
 # Characters of every kind that GPT-2's and BERT's expressions tell apart.
 TELLING = "aS1'. \n\x0bé"
 ascii_texts = st.text(st.sampled_from(string.printable), max_size=60)
+
+
+EDGES = [chr(at + step) for r in (*LETTERS, *MARKS, *PUNCTUATION) for at in r for step in (-1, 0, 1)]
 
 
 class Below:
@@ -80,8 +84,16 @@ def test_any_four_telling_characters_and_any_two_neighbours(name: str) -> None:
     check(family(name), ["".join(four) for four in itertools.product(TELLING, repeat=4)])
     check(family(name), [first + second for first in PIECES for second in PIECES])
     check(family(name), list(map(AROUND.format, [*CODE_POINTS[:0x300], *CODE_POINTS[0x300::1000]])))
+    check(family(name), list(map(AROUND.format, EDGES)))
     contractions = itertools.product(" x'1", "strevlmdSx", "strevlmdSx", " a'")
     check(family(name), [f"{before}'{first}{second}{after}" for before, first, second, after in contractions])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FAMILIES)
+def test_every_character_that_has_a_kind(name: str) -> None:
+    for start in range(0, COUNT, 1 << 14):
+        check(family(name), list(map(AROUND.format, CODE_POINTS[start : start + (1 << 14)])))
 
 
 @pytest.mark.parametrize("name", FAMILIES)
@@ -107,16 +119,16 @@ def test_real_models_give_the_librarys_ids(model_store: ModelStore, model: str) 
     check(tested, ["".join(noise.choices(string.printable, k=noise.randrange(300))) for _ in range(2000)])
 
 
-def test_ascii_is_never_asked_for_and_only_the_words_that_are_not() -> None:
+def test_only_parts_with_unknown_characters_are_asked_for() -> None:
     found, below = family("byte_level")
     below.asked.clear()
     found(["The fox's den, 24 x", ""])
     assert below.asked == []
-    found(["The naïve fox, and the café."])
-    assert below.asked == [" naïve", " café."]
+    found(["The\xa0fox sees the Devil, देव, and the naïve dog sleeps; it is \u2003 late. " + "The fox. " * 9])
+    assert below.asked == ["The\xa0fox", " देव,", " \u2003 late."]
 
 
-@pytest.mark.parametrize("text", ["das ist über çöü", "a<|im_end|>b c d e f", "日本語"])
+@pytest.mark.parametrize("text", ["x देव देव", "a<|im_end|>b c d e f", "e\u0301\u0301 e\u0301"])
 def test_what_is_mostly_foreign_or_spells_a_special_token_is_asked_for_whole(text: str) -> None:
     found, below = family("byte_level")
     below.asked.clear()

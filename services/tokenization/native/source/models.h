@@ -1,4 +1,5 @@
-// The two models, for words of ASCII alone: byte-level BPE behind GPT-2's expression, WordPiece behind BERT's.
+// The two models, for words of characters whose kind is known: byte-level BPE behind GPT-2's expression, WordPiece
+// behind BERT's.
 #pragma once
 #include <algorithm>
 
@@ -8,25 +9,40 @@ namespace maas {
 
 constexpr size_t LONGEST = 128;  // bytes of a word; the library takes pieces with longer ones
 
-inline bool is_blank(Byte c) { return c == ' ' || c == '\t' || c == '\n' || c == '\r'; }
-inline bool is_printable(Byte c) { return c > 0x20 && c < 0x7f; }
-inline bool is_digit(Byte c) { return c >= '0' && c <= '9'; }
-inline bool is_letter(Byte c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z'); }
-inline int class_of(Byte c) { return is_letter(c) ? 1 : is_digit(c) ? 2 : 3; }
+enum Kind : Byte { UNKNOWN, LETTER, DIGIT, MARK, BLANK };
+struct Character {
+  Kind kind;
+  int size;  // in bytes
+};
 
-// A piece is white space (BLANK) and then printable ASCII, between two borders that nothing reaches across.
+// A piece is white space (BLANK) and then what is known and no white space, between two borders that nothing
+// reaches across.
 class Model {
  public:
+  // kinds: of each code point below their count.
+  explicit Model(std::vector<Byte> kinds) : kinds_(std::move(kinds)) {}
   virtual ~Model() = default;
+
+  // Of valid UTF-8.
+  Character character(const Byte* at) const {
+    if (*at < 0x80) return {Kind(kinds_[*at]), 1};
+    const int size = *at < 0xe0 ? 2 : *at < 0xf0 ? 3 : 4;
+    size_t code = *at & (0x7f >> size);
+    for (int i = 1; i < size; i++) code = code << 6 | (at[i] & 0x3f);
+    return {code < kinds_.size() ? Kind(kinds_[code]) : UNKNOWN, size};
+  }
   // Appends the ids of a piece; null, with anything behind `out`, if the library must take it.
   virtual uint32_t* piece(const Byte* begin, const Byte* solid, const Byte* end, uint32_t* out) const = 0;
+
+ private:
+  std::vector<Byte> kinds_;
 };
 
 class ByteLevel : public Model {
  public:
   // bytes: ids of the 256 bytes. digits: 0 = of GPT-2's expression, 1 = runs alone, 2 = each alone.
-  ByteLevel(const uint32_t* bytes, size_t merges, size_t tokens, int digits)
-      : digits_(digits), ranks_(merges), whole_(tokens) {
+  ByteLevel(std::vector<Byte> kinds, const uint32_t* bytes, size_t merges, size_t tokens, int digits)
+      : Model(std::move(kinds)), digits_(digits), ranks_(merges), whole_(tokens) {
     std::copy(bytes, bytes + 256, bytes_);
   }
 
@@ -44,7 +60,7 @@ class ByteLevel : public Model {
 
   uint32_t* piece(const Byte* begin, const Byte* solid, const Byte* end, uint32_t* out) const override {
     const Byte* at = solid;
-    if (solid == end || (digits_ && is_digit(*solid))) {  // white space at the end of what the expression sees
+    if (solid == end || (digits_ && character(solid).kind == DIGIT)) {  // white space at the end of what the expression sees
       if (begin < solid) out = word(begin, solid, out);
     } else if (begin < solid) {  // its last character stands alone, and before others if it is a space
       if (solid - begin > 1) out = word(begin, solid - 1, out);
@@ -66,10 +82,14 @@ class ByteLevel : public Model {
     const Byte* first = at + (*at == ' ');
     if (*at == '\'')
       if (const int size = contraction(at + 1, end)) return at + 1 + size;
-    const int kind = class_of(*first);
-    const Byte* stop = first + 1;
-    if (kind == 2 && digits_ == 2) return stop;
-    while (stop < end && class_of(*stop) == kind) stop++;
+    const auto [kind, size] = character(first);
+    const Byte* stop = first + size;
+    if (kind == DIGIT && digits_ == 2) return stop;
+    while (stop < end) {
+      const Character next = character(stop);
+      if (next.kind != kind) break;
+      stop += next.size;
+    }
     return stop;
   }
 
@@ -116,16 +136,16 @@ class ByteLevel : public Model {
 
 class WordPiece : public Model {
  public:
-  WordPiece(size_t tokens, uint32_t unknown, size_t most, bool lower)
-      : unknown_(unknown), most_(most), lower_(lower), first_(tokens), later_(tokens) {}
+  WordPiece(std::vector<Byte> kinds, size_t tokens, uint32_t unknown, size_t most, bool lower)
+      : Model(std::move(kinds)), unknown_(unknown), most_(most), lower_(lower), first_(tokens), later_(tokens) {}
 
   void token(const Byte* text, size_t size, uint32_t id, bool later) { (later ? later_ : first_).put(text, size, id); }
 
   uint32_t* piece(const Byte*, const Byte* solid, const Byte* end, uint32_t* out) const override {
     for (const Byte* at = solid; out && at < end;) {
-      const Byte* stop = at + 1;
-      if (class_of(*at) != 3)
-        while (stop < end && class_of(*stop) != 3) stop++;
+      const auto [kind, size] = character(at);
+      const Byte* stop = at + size;
+      while (kind != MARK && stop < end && character(stop).kind != MARK) stop += character(stop).size;
       out = word(at, stop, out);
       at = stop;
     }
@@ -139,7 +159,7 @@ class WordPiece : public Model {
     if (size > LONGEST && size <= most_) return nullptr;
     Byte text[LONGEST];
     uint32_t* ids = out;
-    for (size_t i = 0; i < size && size <= most_; i++) text[i] = lower_ && is_letter(begin[i]) ? begin[i] | 0x20 : begin[i];
+    for (size_t i = 0; i < size && size <= most_; i++) text[i] = lower_ && begin[i] >= 'A' && begin[i] <= 'Z' ? begin[i] | 0x20 : begin[i];
     for (size_t at = 0; at < size;) {
       const size_t taken = size <= most_ ? longest(text + at, size - at, at ? later_ : first_, ids) : 0;
       if (!taken) return *out = unknown_, out + 1;

@@ -1,4 +1,4 @@
-// Texts → ids where they are ASCII, and places of what is not; the C face. Knows no library.
+// Texts → ids where their characters are known, and places of what is not; the C face.
 #include <cstdlib>
 #include <memory>
 
@@ -6,6 +6,23 @@
 
 namespace {
 using namespace maas;
+
+constexpr int HOLE_COST = 32;  // bytes that are cheaper left to the library with their neighbours than filled in
+
+// kinds: of each code point below kind_count. letters: the tokens one behind the other; the bytes and the id of each.
+struct Vocabulary {
+  const Byte* kinds;
+  int64_t kind_count;
+  const Byte* letters;
+  const uint32_t *sizes, *ids;
+  int64_t tokens;
+
+  std::vector<Byte> known() const { return {kinds, kinds + kind_count}; }
+  void each(auto take) const {
+    const Byte* at = letters;
+    for (int64_t i = 0; i < tokens; at += sizes[i++]) take(at, sizes[i], ids[i]);
+  }
+};
 
 // Bytes begin … end of the blob belong before ids[at]; the library knows their ids.
 struct Hole {
@@ -28,24 +45,28 @@ struct Writer {
   void text(const Byte* begin, const Byte* end) {
     uint32_t* const before = out;
     Hole* const start = hole;
-    int64_t foreign = 0;
-    for (const Byte* at = begin; at < end;) {
+    int64_t cost = 0;
+    for (const Byte* at = begin; at < end && cost <= end - begin;) {
       const Byte* solid = at;
-      while (solid < end && is_blank(*solid)) solid++;
+      while (solid < end && model.character(solid).kind == BLANK) solid++;
       const Byte* stop = solid;
       bool ours = true;
-      // Sure border: printable ASCII | white space.
-      for (; stop < end && !(stop > solid && is_blank(*stop) && is_printable(stop[-1])); stop++)
-        ours &= is_printable(*stop);
+      for (bool sure = false; stop < end;) {
+        const auto [kind, size] = model.character(stop);
+        if (sure && kind == BLANK) break;  // known and no white space | white space
+        sure = kind != UNKNOWN && kind != BLANK;
+        ours &= sure;
+        stop += size;
+      }
       if (uint32_t* next = ours ? model.piece(at, solid, stop, out) : nullptr) {
         out = next;
       } else {
-        foreign += stop - at;
+        cost += stop - at + HOLE_COST;
         leave(at, stop, start);
       }
       at = stop;
     }
-    if (2 * foreign > end - begin) out = before, hole = start, leave(begin, end, start);
+    if (cost > end - begin) out = before, hole = start, leave(begin, end, start);
   }
 
   void leave(const Byte* begin, const Byte* end, Hole* start) {
@@ -59,22 +80,21 @@ struct Writer {
 
 #pragma GCC visibility push(default)
 extern "C" {
-// `letters` holds the tokens one behind the other, `sizes` their bytes, `ids` their ids; null without memory.
-void* maas_byte_level(const Byte* letters, const uint32_t* sizes, const uint32_t* ids, int64_t tokens,
-                      const uint32_t* merges, int64_t merge_count, const uint32_t* bytes, int digits) try {
-  auto model = std::make_unique<ByteLevel>(bytes, merge_count, tokens, digits);
+// Null without memory.
+void* maas_byte_level(const Vocabulary* of, const uint32_t* merges, int64_t merge_count, const uint32_t* bytes,
+                      int digits) try {
+  auto model = std::make_unique<ByteLevel>(of->known(), bytes, merge_count, of->tokens, digits);
   for (int64_t i = 0; i < merge_count; i++) model->merge(merges[3 * i], merges[3 * i + 1], merges[3 * i + 2]);
-  for (int64_t i = 0; i < tokens; letters += sizes[i++]) model->token(letters, sizes[i], ids[i]);
+  of->each([&](auto... token) { model->token(token...); });
   return static_cast<Model*>(model.release());
 } catch (const std::bad_alloc&) {
   return nullptr;
 }
 
 // later: 1 for tokens that go on with a word, without their prefix.
-void* maas_word_piece(const Byte* letters, const uint32_t* sizes, const uint32_t* ids, int64_t tokens,
-                      const Byte* later, uint32_t unknown, int64_t most, int lower) try {
-  auto model = std::make_unique<WordPiece>(tokens, unknown, most, lower);
-  for (int64_t i = 0; i < tokens; letters += sizes[i++]) model->token(letters, sizes[i], ids[i], later[i]);
+void* maas_word_piece(const Vocabulary* of, const Byte* later, uint32_t unknown, int64_t most, int lower) try {
+  auto model = std::make_unique<WordPiece>(of->known(), of->tokens, unknown, most, lower);
+  of->each([&](auto... token) { model->token(token..., *later++); });
   return static_cast<Model*>(model.release());
 } catch (const std::bad_alloc&) {
   return nullptr;
