@@ -1,4 +1,4 @@
-"""Which runner computes a version: eight-bit kernels where they can be had and cost little, else torch in fp32."""
+"""Which runner computes a version: eight-bit kernels where they can be had and cost little, else torch."""
 
 import logging
 from collections.abc import Mapping
@@ -9,6 +9,8 @@ from typing import Any
 import torch
 
 from services.generation import eight_bits, figures
+from services.generation.engine import device
+from services.generation.engine.graphs import OnCuda
 from services.generation.engine.kv_cache import KVCache, blocks_in
 from services.generation.engine.runner import ModelRunner, Runner
 from services.generation.kernels.native import BLOCK
@@ -41,25 +43,36 @@ class Prepared:
 
 
 def prepare(manifest: Manifest, directory: Path, settings: GenerationSettings) -> Prepared:
-    """Reads the weights, or what was packed of them. PreconditionFailed if int8 is demanded and cannot be."""
+    """Reads the weights, or what was packed of them. PreconditionFailed if int8 is demanded and cannot be, if
+    there is no such device, or if it has not the memory."""
     torch.set_num_threads(settings.threads)  # those that wait for others' cores cost minutes
-    if settings.precision != "fp32":
+    found = device.reached(settings.device)
+    if found.type == "cpu" and settings.precision in ("auto", "int8"):
         try:
             return _int8(manifest, directory, settings)
         except (NoCompiler, PreconditionFailed, OSError) as error:
             if settings.precision == "int8":
                 raise PreconditionFailed(f"int8 cannot be had: {error}") from error
             log.warning("computing in fp32: %s", error, extra={"model": manifest.name})
-    return _fp32(manifest, directory, settings)
+    try:
+        return _floats(manifest, directory, settings, found)
+    except torch.OutOfMemoryError as error:
+        raise PreconditionFailed(
+            f"{found} has no room for the weights and MAAS_KV_CACHE_MIB={settings.kv_cache_mib}; lower it, "
+            "or load fewer models"
+        ) from error
 
 
-def _fp32(manifest: Manifest, directory: Path, settings: GenerationSettings) -> Prepared:
-    net, size = registry.load(manifest, directory), settings.kv_block_tokens
-    blocks = blocks_in(settings.kv_cache_mib << 20, net.config, size)
-    runner = ModelRunner(net, KVCache(net.config, blocks, size))
-    return Prepared(
-        runner, manifest.model_copy(update={"precision": "fp32"}), net.config, blocks, size, settings.threads
-    )
+def _floats(manifest: Manifest, directory: Path, settings: GenerationSettings, place: torch.device) -> Prepared:
+    """By torch, in one number format throughout. Its bits are the CPU's or CUDA's, so the digest is."""
+    name = device.natural(place) if settings.precision == "auto" else settings.precision
+    dtype, size = device.DTYPES[name], settings.kv_block_tokens
+    net = registry.load(manifest, directory).to(place, dtype)
+    blocks = blocks_in(settings.kv_cache_mib << 20, net.config, size, dtype)
+    record = OnCuda(place) if place.type == "cuda" and settings.cuda_graphs else None
+    runner = ModelRunner(net, KVCache(net.config, blocks, size, dtype, place), record)
+    served = {"precision": name, "packed": "" if place.type == "cpu" else place.type}
+    return Prepared(runner, manifest.model_copy(update=served), net.config, blocks, size, settings.threads)
 
 
 def _int8(manifest: Manifest, directory: Path, settings: GenerationSettings) -> Prepared:

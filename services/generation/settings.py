@@ -1,5 +1,6 @@
 """Settings of the generation service. Knows no model."""
 
+import re
 from pathlib import Path
 from typing import Literal
 
@@ -9,6 +10,9 @@ from services.generation.backends.vllm.settings import VLLMSettings
 from services.generation.models.config import CHUNK
 from services.runtime.compiled import FOLDER
 from services.runtime.redis_settings import RedisSettings, RedisUrl
+
+# By backend: what the device may be called, and that in words.
+DEVICES = {"engine": (r"cpu|cuda(:\d+)?", "cpu, cuda, cuda:1 …"), "vllm": ("cpu|cuda", "cpu or cuda")}
 
 
 class GenerationSettings(VLLMSettings, RedisSettings):
@@ -20,12 +24,14 @@ class GenerationSettings(VLLMSettings, RedisSettings):
         "engine",
         description="what generates: the suite's own engine, or vLLM where that is installed",
     )
-    precision: Literal["auto", "int8", "fp32"] = Field(
-        "auto", description="of weights and KV cache; auto = int8 where it can be had and costs under 1 %"
+    precision: Literal["auto", "int8", "bf16", "fp16", "fp32"] = Field(
+        "auto",
+        description="of weights and KV cache; auto = int8 where it can be had and costs under 1 %, bf16 on CUDA",
     )
+    cuda_graphs: bool = Field(True, description="record the passes that only decode, and replay them; on CUDA")
     kernels: Path = Field(FOLDER, description="where the int8 kernels are kept once they are built")
     kv_cache_mib: int = Field(1024, ge=16, description="memory for keys and values of each model, MiB")
-    kv_block_tokens: int = Field(16, ge=1, le=64, description=f"tokens a KV block of fp32; divides {CHUNK}")
+    kv_block_tokens: int = Field(16, ge=1, le=64, description=f"tokens a KV block of floats; divides {CHUNK}")
     batch_tokens: int = Field(256, ge=1, description="prompt tokens computed a step, beside the decodes")
     batch_sequences: int = Field(64, ge=1, description="sequences that run at once")
     priority_step_s: float = Field(
@@ -52,9 +58,19 @@ class GenerationSettings(VLLMSettings, RedisSettings):
     @field_validator("backend")
     @classmethod
     def _has_device(cls, value: str, info: ValidationInfo) -> str:
-        device, known = info.data.get("device"), ("cpu", "cuda") if value == "vllm" else ("cpu",)
-        if device not in known:
-            raise ValueError(f"this backend does not run on MAAS_DEVICE={device}, but on {' or '.join(known)}")
+        device, (names, known) = info.data.get("device", ""), DEVICES[value]
+        if not re.fullmatch(names, device):
+            raise ValueError(f"this backend does not run on MAAS_DEVICE={device}, but on {known}")
+        return value
+
+    @field_validator("precision")
+    @classmethod
+    def _has_kernels(cls, value: str, info: ValidationInfo) -> str:
+        device = info.data.get("device", "")
+        if value == "int8" and info.data.get("backend") == "engine" and device != "cpu":
+            raise ValueError(
+                f"the eight-bit kernels are for CPUs; on MAAS_DEVICE={device} take bf16, fp16 or fp32"
+            )
         return value
 
     @property

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from services.generation.engine.device import sent
 from services.generation.engine.step import Chunk
 from services.generation.models.attention import ROW_MULTIPLE
 from services.generation.models.causal_lm import CausalLM
@@ -31,15 +32,15 @@ class Rows:
 class AdaptedLayers:
     """The hooks of one net, set at the first adapter: until then they cost nothing. One thread computes."""
 
-    def __init__(self, net: CausalLM) -> None:
-        self._net = net
+    def __init__(self, net: CausalLM, device: torch.device) -> None:
+        self._net, self._device = net, device
         self._hooked = False
         self._rows: Sequence[Rows] = ()
 
     @contextmanager
     def serving(self, chunks: Sequence[Chunk]) -> Iterator[None]:
         """Within the block the net's rows are those of these chunks, one behind the other."""
-        self._rows = _rows(chunks)
+        self._rows = _rows(chunks, self._device)
         if self._rows and not self._hooked:
             self._hooked = True
             for name, layer in linear_layers(self._net):
@@ -57,7 +58,7 @@ class AdaptedLayers:
                 output.index_add_(0, rows.places[: rows.count], change[: rows.count])
 
 
-def _rows(chunks: Sequence[Chunk]) -> list[Rows]:
+def _rows(chunks: Sequence[Chunk], device: torch.device) -> list[Rows]:
     places: dict[int, list[int]] = {}
     changes: dict[int, Any] = {}
     start = 0
@@ -67,7 +68,7 @@ def _rows(chunks: Sequence[Chunk]) -> list[Rows]:
             changes[id(adapter)] = adapter.weights
             places.setdefault(id(adapter), []).extend(range(start, start + chunk.count))
         start += chunk.count
-    return [Rows(changes[key], _padded(own), len(own)) for key, own in places.items()]
+    return [Rows(changes[key], sent(_padded(own), device), len(own)) for key, own in places.items()]
 
 
 def _padded(places: list[int]) -> Tensor:

@@ -4,33 +4,40 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from services.generation.engine.device import CPU
 from services.generation.models.config import ModelConfig
 
-FLOAT_BYTES = 4
+
+def bytes_per_token(config: ModelConfig, dtype: torch.dtype = torch.float32) -> int:
+    """Keys and values of one token in all layers."""
+    return 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim * dtype.itemsize
 
 
-def bytes_per_token(config: ModelConfig) -> int:
-    """Keys and values of one token in all layers, float32."""
-    return 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim * FLOAT_BYTES
-
-
-def blocks_in(budget_bytes: int, config: ModelConfig, block_size: int) -> int:
+def blocks_in(budget_bytes: int, config: ModelConfig, block_size: int, dtype: torch.dtype = torch.float32) -> int:
     """Blocks that fit the budget; more than the model's context of a few sequences is for the caller to ask."""
-    return budget_bytes // (bytes_per_token(config) * block_size)
+    return budget_bytes // (bytes_per_token(config, dtype) * block_size)
 
 
 class KVCache:
-    """Keys and values a layer: [num_blocks · kv heads, block_size, head_dim] float32, zero at first.
+    """Keys and values a layer: [num_blocks · kv heads, block_size, head_dim], zero at first.
 
     Row b · kv_heads + h is head h of block b, so one gather gives contiguous keys a head.
     """
 
-    def __init__(self, config: ModelConfig, num_blocks: int, block_size: int) -> None:
+    def __init__(
+        self,
+        config: ModelConfig,
+        num_blocks: int,
+        block_size: int,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device = CPU,
+    ) -> None:
         shape = (num_blocks * config.num_key_value_heads, block_size, config.head_dim)
         self.kv_heads = config.num_key_value_heads
         self.block_size = block_size
-        self.keys = [_untouched(shape) for _ in range(config.num_hidden_layers)]
-        self.values = [_untouched(shape) for _ in range(config.num_hidden_layers)]
+        self.device = device
+        self.keys = [_zeros(shape, dtype, device) for _ in range(config.num_hidden_layers)]
+        self.values = [_zeros(shape, dtype, device) for _ in range(config.num_hidden_layers)]
 
     def slots(self, blocks: Tensor, offsets: Tensor) -> Tensor:
         """Where tokens go: [tokens] block numbers and offsets in them → [tokens · kv heads] flat rows."""
@@ -39,11 +46,14 @@ class KVCache:
 
     def rows(self, blocks: Tensor) -> Tensor:
         """[n] block numbers → [n · kv heads] rows of `keys` and `values`, block by block."""
-        return (blocks.unsqueeze(-1) * self.kv_heads + torch.arange(self.kv_heads)).flatten()
+        return (blocks.unsqueeze(-1) * self.kv_heads + self._heads(blocks)).flatten()
 
     def table_rows(self, tables: Tensor) -> Tensor:
         """[batch, n] block tables → [batch · kv heads · n] rows, head by head, for `gather`."""
-        return (tables.unsqueeze(1) * self.kv_heads + torch.arange(self.kv_heads).view(-1, 1)).flatten()
+        return (tables.unsqueeze(1) * self.kv_heads + self._heads(tables).view(-1, 1)).flatten()
+
+    def _heads(self, like: Tensor) -> Tensor:
+        return torch.arange(self.kv_heads, device=like.device)
 
     def write(self, layer: int, slots: Tensor, key: Tensor, value: Tensor) -> None:
         """key, value: [tokens, kv heads, head_dim] into their slots."""
@@ -66,6 +76,8 @@ class KVCache:
         )
 
 
-def _untouched(shape: tuple[int, ...]) -> Tensor:
-    """Zeros whose memory comes with use: numpy's are pages nobody has written, torch's are written."""
-    return torch.from_numpy(np.zeros(shape, np.float32))
+def _zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """On the CPU memory comes with use: numpy's zeros are pages nobody has written, torch's are written."""
+    if device.type != "cpu":
+        return torch.zeros(shape, dtype=dtype, device=device)
+    return torch.from_numpy(np.zeros((*shape[:-1], shape[-1] * dtype.itemsize), np.uint8)).view(dtype)

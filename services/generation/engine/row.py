@@ -6,7 +6,8 @@ from torch import Tensor
 
 
 class Row(NamedTuple):
-    """One row of logits, valid until the next call for logits: `table` [rows, vocab] float32 has it at `place`.
+    """One row of logits, valid until the next call for logits: `table` [rows, vocab] float32 has it at `place`,
+    on the device that computed it.
 
     best: the place of the largest logit, the first of several; peak: that logit; log_sum: ln Σ e^logit.
     """
@@ -19,8 +20,8 @@ class Row(NamedTuple):
 
     @property
     def logits(self) -> Tensor:
-        """[vocab] float32."""
-        return self.table[self.place]
+        """[vocab] float32, on the CPU."""
+        return self.table[self.place].cpu()
 
     def log_probabilities(self) -> Tensor:
         """[vocab]: the natural log of the model's own distribution."""

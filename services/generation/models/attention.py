@@ -2,7 +2,7 @@
 
 Block attention works in pieces of fixed shape (`CHUNK` keys, query rows in multiples of `ROW_MULTIPLE`) that
 are added up in order, so a query's bits depend neither on its batch mates nor on how long their contexts
-are: pieces that are masked out add exact zeros.
+are: pieces that are masked out add exact zeros. That is float32's; narrower numbers are added up in one product.
 """
 
 from collections.abc import Callable
@@ -60,14 +60,14 @@ def block_attention(query: Tensor, keys: Tensor, values: Tensor, hidden: Tensor)
     """softmax(q·kᵀ/√d)·v over gathered KV blocks.
 
     query: [batch, queries, heads, d]; keys, values: [batch · kv heads, length, d] with length a multiple of
-    CHUNK; hidden: from `hidden_keys`. Returns [batch, queries, heads, d].
+    CHUNK; hidden: from `hidden_keys`. Returns [batch, queries, heads, d]. Exponentials and their sums are float32.
     """
     batch, queries, _, width = query.shape
     kv_heads, rows, length = keys.shape[0] // batch, hidden.shape[1], keys.shape[1]
     grouped = query.view(batch, queries, kv_heads, -1, width).transpose(1, 2).reshape(batch * kv_heads, -1, width)
     used = grouped.shape[1]
     grouped = F.pad(grouped * width**-0.5, (0, 0, 0, rows - used))
-    scores = torch.bmm(grouped, keys.transpose(1, 2)).view(batch, kv_heads, rows, length)
+    scores = torch.bmm(grouped, keys.transpose(1, 2)).float().view(batch, kv_heads, rows, length)
     scores = scores.masked_fill_(hidden.unsqueeze(1), -torch.inf).view(-1, rows, length)
     out = _weighted_mean(scores.sub_(scores.amax(-1, keepdim=True)).exp_(), values)[:, :used]
     return out.reshape(batch, kv_heads, queries, -1, width).transpose(1, 2).reshape(query.shape)
@@ -76,6 +76,8 @@ def block_attention(query: Tensor, keys: Tensor, values: Tensor, hidden: Tensor)
 def _weighted_mean(weights: Tensor, values: Tensor) -> Tensor:
     """Σ weights · values / Σ weights, chunk after chunk: trailing zero chunks change no bit."""
     sums = weights.view(*weights.shape[:2], -1, CHUNK).sum(-1).cumsum(-1)[..., -1:]
+    if values.dtype is not torch.float32:
+        return torch.bmm((weights / sums).to(values.dtype), values)
     total = weights.new_zeros(*weights.shape[:2], values.shape[-1])
     for start in range(0, values.shape[1], CHUNK):
         total.baddbmm_(weights[..., start : start + CHUNK], values[:, start : start + CHUNK])

@@ -45,17 +45,31 @@ class GatedMlp(nn.Module):
         return gated
 
 
-def rope_angles(positions: Tensor, head_dim: int, rope: Rope) -> tuple[Tensor, Tensor]:
-    """cos and sin of the rotary angles, each [tokens, 1, head_dim / 2] float32 (Su et al. 2021)."""
-    exponents = torch.arange(0, head_dim, 2, device=positions.device, dtype=torch.float32) / head_dim
-    pace = rope.theta**exponents
-    if rope.divisors:
-        pace *= torch.tensor(rope.divisors, device=positions.device)
-    angles = (positions.to(torch.float32).unsqueeze(-1) / pace).unsqueeze(-2)
-    return angles.cos() * rope.amplitude, angles.sin() * rope.amplitude
+class RotaryAngles:
+    """Of rotary positions (Su et al. 2021). What all positions share is made once for a device."""
+
+    def __init__(self, head_dim: int, rope: Rope) -> None:
+        self._head_dim, self._rope = head_dim, rope
+        self._pace: Tensor | None = None
+
+    def __call__(self, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """positions: int64 [tokens] → cos and sin, each [tokens, 1, head_dim / 2] float32."""
+        if self._pace is None or self._pace.device != positions.device:
+            self._pace = _pace(self._head_dim, self._rope).to(positions.device)
+        angles = (positions.to(torch.float32).unsqueeze(-1) / self._pace).unsqueeze(-2)
+        return angles.cos() * self._rope.amplitude, angles.sin() * self._rope.amplitude
+
+
+def _pace(head_dim: int, rope: Rope) -> Tensor:
+    """[head_dim / 2] float32: a position turns each pair by itself over this, in radians."""
+    pace = rope.theta ** (torch.arange(0, head_dim, 2, dtype=torch.float32) / head_dim)
+    return pace * torch.tensor(rope.divisors) if rope.divisors else pace
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Turn each pair (i, i + head_dim / 2) of x [tokens, heads, head_dim] by its angle (half-split form)."""
+    """Turn each pair (i, i + head_dim / 2) of x [tokens, heads, head_dim] by its angle (half-split form).
+
+    cos, sin: float32; of a narrower x only the result is rounded.
+    """
     first, second = x.chunk(2, dim=-1)
-    return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)
+    return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1).to(x.dtype)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from services.generation.models.attention import Attend
 from services.generation.models.causal_lm import CausalLM
 from services.generation.models.config import ModelConfig
-from services.generation.models.layers import GatedMlp, RMSNorm, rope_angles, rotate
+from services.generation.models.layers import GatedMlp, RMSNorm, RotaryAngles, rotate
 
 RENAME: Mapping[str, str] = {r"^model\.": ""}
 
@@ -60,6 +60,7 @@ class LlamaForCausalLM(CausalLM):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
+        self._angles = RotaryAngles(config.head_dim, config.rope)
         self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
         self.layers = nn.ModuleList(Block(config) for _ in range(config.num_hidden_layers))
         self.norm = RMSNorm(config.hidden_size, config.norm_eps)
@@ -67,7 +68,7 @@ class LlamaForCausalLM(CausalLM):
         self.lm_head = None if tied else nn.Linear(config.hidden_size, config.vocab_size, bias=False)
 
     def hidden(self, tokens: Tensor, positions: Tensor, attend: Attend) -> Tensor:
-        angles = rope_angles(positions, self.config.head_dim, self.config.rope)
+        angles = self._angles(positions)
         x = self.embed_tokens(tokens)
         for layer, block in enumerate(self.layers):
             x = block(x, angles, layer, attend)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from services.generation.models.causal_lm import CausalLM
 from services.generation.models.config import ModelConfig
 from services.generation.models.gpt2 import GPT2LMHeadModel
-from services.generation.models.layers import rope_angles
+from services.generation.models.layers import RotaryAngles
 from services.generation.models.llama import LlamaForCausalLM
 from services.runtime.errors import PreconditionFailed
 
@@ -102,7 +102,7 @@ class PlainLM:
         if not self._parts.rotary:
             return None
         every = torch.arange(self.config.max_position_embeddings)
-        cosine, sine = rope_angles(every, self.config.head_dim, self.config.rope)
+        cosine, sine = RotaryAngles(self.config.head_dim, self.config.rope)(every)
         return cosine.squeeze(1), sine.squeeze(1)
 
     def layers(self) -> Iterator[PlainLayer]:

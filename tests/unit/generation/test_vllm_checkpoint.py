@@ -5,10 +5,8 @@ import shutil
 from pathlib import Path
 
 import pytest
-from pydantic import ValidationError
 
 from services.generation.backends.vllm.checkpoint import FOLDERS, prepare
-from services.generation.settings import GenerationSettings
 from services.runtime.errors import PreconditionFailed
 from services.runtime.store.manifest import Manifest
 from services.runtime.store.store import ModelStore
@@ -50,12 +48,3 @@ def test_an_architecture_it_does_not_have_is_refused(tmp_path: Path) -> None:
     manifest = published(store, "odd", "OddForCausalLM")
     with pytest.raises(PreconditionFailed, match="OddForCausalLM"):
         prepare(manifest, store.directory(manifest), store)
-
-
-def test_the_device_must_be_one_of_the_backends() -> None:
-    assert GenerationSettings(backend="vllm", device="cuda").device == "cuda"
-    for backend, device in (("engine", "cuda"), ("vllm", "cuda:1"), ("engine", "mps")):
-        with pytest.raises(ValidationError, match=f"MAAS_DEVICE={device}"):
-            GenerationSettings(backend=backend, device=device)
-    with pytest.raises(ValidationError, match="does not run on MAAS_DEVICE=cuda"):
-        GenerationSettings(device="cuda")
