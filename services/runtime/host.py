@@ -2,8 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
@@ -35,9 +35,20 @@ M = TypeVar("M", bound=Loaded)
 
 @dataclass(slots=True)
 class _Slot(Generic[M]):
+    """A model and how many use it. Each use is a block; a generator would cost every call twice as much."""
+
     model: M
     users: int = 0
     idle: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def __enter__(self) -> M:
+        self.users += 1
+        return self.model
+
+    def __exit__(self, *error: object) -> None:
+        self.users -= 1
+        if not self.users:
+            self.idle.set()
 
 
 class ModelHost(Generic[M]):
@@ -66,8 +77,7 @@ class ModelHost(Generic[M]):
         # False until the store was followed once: what is not there yet may be about to load.
         self.settled = False
 
-    @contextmanager
-    def lease(self, model: str, version: str, task: str) -> Iterator[M]:
+    def lease(self, model: str, version: str, task: str) -> AbstractContextManager[M]:
         """The model for the length of a call; it is not closed meanwhile.
 
         `model` empty = the default of `task` (itself empty = any); `version` empty = the one that was pointed
@@ -79,13 +89,7 @@ class ModelHost(Generic[M]):
         if task and task not in slot.model.manifest.tasks:
             have = ", ".join(slot.model.manifest.tasks)
             raise InvalidInput("model", f"{slot.model.manifest.name} does not serve {task}; it serves {have}")
-        slot.users += 1
-        try:
-            yield slot.model
-        finally:
-            slot.users -= 1
-            if not slot.users:
-                slot.idle.set()
+        return slot
 
     async def load(self, name: str, version: str = "") -> Manifest:
         """Verifies, builds and warms up a version beside what is loaded; a model's first answers for it at once.

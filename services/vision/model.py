@@ -3,7 +3,7 @@
 import asyncio
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -97,7 +97,7 @@ class VisionModel:
         """One answer for all rows of a block. Raises as `predict` does."""
         async with self._preparer.places.hold(len(whole.pixels), patient):
             done = await self._batcher.submit(whole, deadline)
-        return replace(done, batch_size=done.value.together)
+        return Outcome(done.value, done.queue_ms, done.compute_ms, done.value.together)
 
     def _execute(self, run: Callable[..., Answered], batch: list[Prepared]) -> "asyncio.Future[Answered]":
         return self._lanes.run(run, batch, self._lanes.idle and self._batcher.idle)
