@@ -101,6 +101,10 @@ class MicroBatcher(Generic[T, R]):
         """Whether nothing runs and nothing waits: seen by `execute`, its batch may have the whole device."""
         return not self._running and not self._waiting
 
+    def narrow(self) -> None:
+        """From now on one batch runs at a time, however many places the device has."""
+        self._parallel = 1
+
     async def close(self) -> None:
         """Refuses new items and returns when every accepted one has ended."""
         self._closed = True

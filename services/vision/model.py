@@ -70,10 +70,11 @@ class VisionModel:
         self._explainer = explainer
         self.recipe = Recipe(ImagePreprocessing.of(manifest), manifest.inputs[0].shape[1:])
         self._predictor, self._preparer, self._lanes = predictor, means.preparer, means.lanes
+        self._budget = max(settings.batch_images, MOST_TOGETHER // math.prod(self.recipe.shape))
         self._batcher: MicroBatcher[Prepared, Prediction] = MicroBatcher(
             predictor.run,
             execute=self._execute,
-            budget=max(settings.batch_images, MOST_TOGETHER // math.prod(self.recipe.shape)),
+            budget=self._budget,
             cost=lambda item: len(item.rows),
             queue_limit=settings.image_queue_limit,
             parallel=means.lanes.count,
@@ -140,12 +141,18 @@ class VisionModel:
         }
 
     async def warm_up(self) -> None:
-        """Runs noise through the net; raises PreconditionFailed unless the answer is finite and as declared."""
+        """Runs noise through the net; raises PreconditionFailed unless the answer is finite and as declared.
+
+        Batches of a net that is done at once are computed one after another: on threads beside each other they
+        would do little but take the interpreter from each other, and from the loop.
+        """
         (sample,) = synthesise(self.manifest, [1])
         item = Prepared("warm-up", next(iter(sample.values()))[0])
         for alone in (False, True):
             (answer,) = await self._lanes.run(self._predictor.run, [item], alone)
             self._check_answer(answer)
+        if await self._lanes.run(self._predictor.is_brief, self._budget):
+            self._batcher.narrow()
 
     def _check_answer(self, answer: Prediction | Exception) -> None:
         if isinstance(answer, Exception):

@@ -8,8 +8,12 @@ import numpy as np
 
 from services.runtime.errors import InvalidInput
 from services.runtime.runners.base import Array, Runner
+from services.runtime.runners.samples import synthesise
+from services.runtime.runners.stopwatch import times
 from services.runtime.store.manifest import Manifest
 from services.vision.prepare import Prepared
+
+BRIEF_MS = 0.2
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -29,7 +33,7 @@ class Predictor:
     """Runs batches of prepared pictures of one model, beside each other unless one is alone."""
 
     def __init__(self, runner: Runner, manifest: Manifest) -> None:
-        self._runner = runner
+        self._runner, self._manifest = runner, manifest
         self._input = manifest.inputs[0].name
 
     def run(self, batch: Sequence[Prepared], alone: bool = True) -> list[Prediction | Exception]:
@@ -41,6 +45,11 @@ class Predictor:
         found = Prediction(scores, logits, features, len(scores))
         ends = accumulate(len(item.rows) for item in batch)
         return [_answer(item, found, finite, end - len(item.rows)) for item, end in zip(batch, ends, strict=True)]
+
+    def is_brief(self, most: int) -> bool:
+        """Whether even `most` pictures take no longer than handing them to a thread and back. Blocking."""
+        counts = (1, most) if most > 1 else (1,)
+        return all(times(self._runner, synthesise(self._manifest, [count]))[0] < BRIEF_MS for count in counts)
 
     def close(self) -> None:
         """Let go of the runner."""

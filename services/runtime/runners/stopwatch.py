@@ -1,4 +1,4 @@
-"""How long a runner takes for inputs, one call after another. Runs at publish time only."""
+"""How long a runner takes for inputs, one call after another. Knows no service."""
 
 import statistics
 import time

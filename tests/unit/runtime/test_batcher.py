@@ -271,6 +271,16 @@ async def test_a_share_never_exceeds_the_budget_and_a_free_place_takes_what_wait
     assert [o.value for o in await tasks[0]] == [n * 2 for n in range(20)] and (await tasks[1]).value == 40
 
 
+async def test_once_narrow_it_runs_one_batch_at_a_time() -> None:
+    gate = Gate()
+    b = batcher(gate, budget=1, parallel=2)
+    b.narrow()
+    tasks = await started(b.submit(1), b.submit(2))
+    assert gate.batches == [[1]]
+    gate.open.set()
+    assert [outcome.value for outcome in await asyncio.gather(*tasks)] == [2, 4]
+
+
 async def test_no_place_stays_free_while_work_waits() -> None:
     """Whatever comes and ends in whatever order, a place is free only when nothing waits."""
     running: dict[int, asyncio.Event] = {}

@@ -1,5 +1,7 @@
 """Batches are stacked and split in order; what is not finite fails alone."""
 
+import time
+
 import numpy as np
 import pytest
 
@@ -70,3 +72,14 @@ def test_a_block_s_row_that_is_not_finite_is_named_and_harms_no_neighbour() -> N
     first, whole, last = Predictor(Sums(), MANIFEST).run([prepared(7), block(1, 2, np.inf), prepared(9)])
     assert isinstance(first, Prediction) and isinstance(last, Prediction)
     assert isinstance(whole, InvalidInput) and whole.violations[0].field == "images[2].pixels"
+
+
+@pytest.mark.parametrize(("slow_from", "brief"), [(1, False), (5, False), (9, True)])
+def test_a_net_is_brief_if_its_largest_batch_is(slow_from: int, brief: bool) -> None:
+    class Slow(Sums):
+        def run(self, inputs: Arrays, alone: bool = True) -> dict[str, Array]:
+            if len(inputs["images"]) >= slow_from:
+                time.sleep(0.01)
+            return super().run(inputs, alone)
+
+    assert Predictor(Slow(), MANIFEST).is_brief(8) is brief
