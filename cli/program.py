@@ -15,6 +15,9 @@ GATEWAY = "gateway"
 METRICS_OFFSET = 4000
 # A process whose threads share the cores with four others must not spin while it waits.
 SHARED_MACHINE = {"OMP_WAIT_POLICY": "PASSIVE"}
+# Servers read their sockets on the thread that waits for calls: as gRPC has it by default, a call passes two more
+# threads, which costs a sixth of its CPU. A later gRPC that does not know the name says so and does as it likes.
+READING = {"GRPC_EXPERIMENTS": "-event_engine_listener"}
 # torch frees memory only to ask for it again at the next batch. ONNX Runtime keeps its own; of the rest, a large
 # picture's goes back when it is freed, which glibc would keep in the arena of the thread that decoded it.
 KEEPING = {
@@ -64,7 +67,7 @@ def _service(name: str, host: str, port: int, store: Path, shared: Mapping[str, 
     address = f"{reachable(host)}:{port}"
     flags = ["--host", host, "--port", str(port), *([] if name == GATEWAY else ["--store", str(store)])]
     command = (sys.executable, "-m", module, *flags)
-    environment = {**ONE_MACHINE, **_threads(name), **shared}
+    environment = {**ONE_MACHINE, **READING, **_threads(name), **shared}
     return Program(name, command, address, lambda: grpc_serving(address), environment, int(name != GATEWAY))
 
 
