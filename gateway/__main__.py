@@ -3,6 +3,7 @@
 from gateway.cache import Cache, Far
 from gateway.cache_stats import CacheStats
 from gateway.fanout import FanOut
+from gateway.flush import Flusher
 from gateway.forward import Forwarder
 from gateway.lru import ByteLRU
 from gateway.methods import SERVICES, by_request, methods_of
@@ -43,7 +44,10 @@ async def build(floor: Floor[GatewaySettings]) -> None:
     floor.on_start(lambda: shelf.start(settings.store_poll_s))
     floor.on_close(shelf.close)
     pipelines = Pipelines(caller, shelf, settings.max_message_bytes)
-    front = GatewayService(FanOut(caller), pipelines, backends, cache, stats, floor.admission)
+    flusher = Flusher(cache, index)
+    floor.on_start(flusher.start)
+    floor.on_close(flusher.close)
+    front = GatewayService(FanOut(caller), pipelines, flusher, backends, cache, stats, floor.admission)
     floor.add(gateway_service_pb2_grpc.add_GatewayServiceServicer_to_server, front)
     models = ModelService(backends, index)
     floor.add(add_oip, OipService(pipeline, backends, index, models))

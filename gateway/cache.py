@@ -31,6 +31,12 @@ class Far(Protocol):
 
     async def set(self, key: str, value: bytes, life_s: float) -> None: ...
 
+    async def flush(self, pattern: str) -> int: ...
+
+    async def epoch(self) -> int: ...
+
+    async def advance(self) -> int: ...
+
     async def close(self) -> None: ...
 
 
@@ -45,6 +51,8 @@ class Cache:
     clock: Callable[[], float] = time.time
     uniform: Callable[[float, float], float] = random.uniform
     _writes: set[asyncio.Task[None]] = field(default_factory=set)
+    # How often something was dropped from `l1`.
+    _drops: int = 0
 
     def near(self, key: str, control: CacheControl) -> Entry | None:
         """From this process, without waiting."""
@@ -56,12 +64,14 @@ class Cache:
 
     async def far(self, key: str, control: CacheControl) -> Entry | None:
         """From Redis, within its time bound; kept near from then on."""
+        drops = self._drops
         data = await self.l2.get(key) if self.l2 is not None else None
         entry = unpack(key, data, self.value_bytes) if data is not None else None
         if entry is None or entry.expires_at <= self.clock():
             return None
         taken = self._taken(entry, control)
-        if taken is not None:
+        # What was read before a flush and arrives after it must not be kept again.
+        if taken is not None and drops == self._drops:
             self.l1.put(key, taken)
         return taken
 
@@ -78,13 +88,22 @@ class Cache:
             self._writes.add(task)
             task.add_done_callback(self._writes.discard)
 
+    def drop(self, covered: Callable[[str], bool]) -> int:
+        """Forgets what this process keeps under such keys; how many answers that were."""
+        self._drops += 1
+        return self.l1.drop(covered)
+
+    async def written(self) -> None:
+        """Returns once the writes under way have ended."""
+        if self._writes:
+            await asyncio.wait(set(self._writes))
+
     def age_s(self, entry: Entry) -> float:
         return max(0.0, self.clock() - entry.stored_at)
 
     async def close(self) -> None:
         """Ends the writes under way, then the connection."""
-        if self._writes:
-            await asyncio.wait(set(self._writes))
+        await self.written()
         if self.l2 is not None:
             await self.l2.close()
 

@@ -1,5 +1,6 @@
 """Names an answer: equal keys if and only if the answers must be equal. Pure: no gRPC, no Redis."""
 
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Any
 
@@ -11,7 +12,9 @@ from gateway.methods import Method
 
 # Changes whenever keys or stored values change their meaning.
 SCHEMA = b"2"
-KEY_BYTES = 24
+KEY_BYTES, TAG_BYTES = 24, 6
+# Sessions and streams have theirs beside it.
+PREFIX = "maas:v1:answer"
 
 
 def deterministic(method: Method, request: Any) -> bool:
@@ -39,4 +42,10 @@ def cache_key(method: str, model: str, digest: str, tenant: str, content: bytes)
     parts = (SCHEMA, method.encode(), model.encode(), digest.encode(), tenant.encode(), content)
     # Lengths in front, so that no two splits of the same bytes are alike.
     told = b"".join(len(part).to_bytes(8, "little") + part for part in parts)
-    return f"maas:v1:{{{blake2b(told, digest_size=KEY_BYTES).hexdigest()}}}"
+    return f"{PREFIX}:{tag(tenant)}:{tag(model)}:{{{blake2b(told, digest_size=KEY_BYTES).hexdigest()}}}"
+
+
+@lru_cache(maxsize=1024)
+def tag(name: str) -> str:
+    """Stands for a tenant or a model in the keys of its answers, so that they can be flushed together."""
+    return blake2b(name.encode(), digest_size=TAG_BYTES).hexdigest()

@@ -1,6 +1,7 @@
 """Least recently used entries, bounded by bytes. Pure, one event loop."""
 
 from collections import OrderedDict
+from collections.abc import Callable
 
 from gateway.entry import Entry
 
@@ -33,6 +34,13 @@ class ByteLRU:
         while self.bytes > self._limit:
             _, oldest = self._entries.popitem(last=False)
             self.bytes -= oldest.size
+
+    def drop(self, covered: Callable[[str], bool]) -> int:
+        """Forgets every entry whose key is covered; how many those were."""
+        gone = [key for key in self._entries if covered(key)]
+        for key in gone:
+            self.remove(key)
+        return len(gone)
 
     def remove(self, key: str) -> None:
         entry = self._entries.pop(key, None)

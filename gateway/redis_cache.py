@@ -4,6 +4,10 @@ from typing import cast
 
 from services.runtime.redis_link import NoAnswer, RedisLink
 
+EPOCH = "maas:flushes"
+# Keys that Redis looks at in one step.
+SCAN_COUNT = 512
+
 
 class RedisCache:
     """Bytes by key, with a life. Never raises for Redis' sake."""
@@ -28,6 +32,29 @@ class RedisCache:
             await self._link.ask(lambda redis: redis.set(key, value, px=max(1, round(life_s * 1000))))
         except NoAnswer:
             return
+
+    async def flush(self, pattern: str) -> int:
+        """Removes every key of `pattern`, some at a time, so that Redis serves others in between; how many.
+
+        Raises NoAnswer, with some removed, when Redis does not say in time.
+        """
+        cursor, removed = 0, 0
+        while True:
+            cursor, keys = await self._link.ask(
+                lambda redis, at=cursor: redis.scan(at, match=pattern, count=SCAN_COUNT)  # type: ignore[misc]
+            )
+            if keys:
+                removed += await self._link.ask(lambda redis, some=keys: redis.unlink(*some))  # type: ignore[misc]
+            if cursor == 0:
+                return removed
+
+    async def epoch(self) -> int:
+        """How often caches on this Redis were flushed. Raises NoAnswer."""
+        return int(await self._link.ask(lambda redis: redis.get(EPOCH)) or 0)
+
+    async def advance(self) -> int:
+        """One flush more; the new epoch. Raises NoAnswer."""
+        return int(await self._link.ask(lambda redis: redis.incr(EPOCH)))
 
     async def close(self) -> None:
         await self._link.close()

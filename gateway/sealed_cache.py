@@ -30,5 +30,14 @@ class SealedCache:
         """Keeps the sealed value."""
         await self._far.set(key, self._sealer.seal(key, value), life_s)
 
+    async def flush(self, pattern: str) -> int:
+        return await self._far.flush(pattern)
+
+    async def epoch(self) -> int:
+        return await self._far.epoch()
+
+    async def advance(self) -> int:
+        return await self._far.advance()
+
     async def close(self) -> None:
         await self._far.close()

@@ -12,11 +12,12 @@ from gateway.cache import Cache
 from gateway.cache_stats import CacheStats
 from gateway.convert import backend_statuses, cache_status
 from gateway.fanout import FanOut
+from gateway.flush import Flusher
 from gateway.one_call import Finished
 from gateway.steps.pipelines import Pipelines
 from maas.gateway.v1 import gateway_pb2, gateway_service_pb2, gateway_service_pb2_grpc
 from services.runtime.admission import Admission
-from services.runtime.errors import Unimplemented
+from services.runtime.model_service import administrators_only
 
 
 class GatewayService(gateway_service_pb2_grpc.GatewayServiceServicer):
@@ -26,12 +27,13 @@ class GatewayService(gateway_service_pb2_grpc.GatewayServiceServicer):
         self,
         fanout: FanOut,
         pipelines: Pipelines,
+        flusher: Flusher,
         backends: Backends,
         cache: Cache,
         stats: CacheStats,
         admission: Admission,
     ) -> None:
-        self._fanout, self._pipelines, self._backends = fanout, pipelines, backends
+        self._fanout, self._pipelines, self._flusher, self._backends = fanout, pipelines, flusher, backends
         self._cache, self._stats, self._admission = cache, stats, admission
         self._started = time.monotonic()
 
@@ -83,9 +85,8 @@ class GatewayService(gateway_service_pb2_grpc.GatewayServiceServicer):
     async def FlushCache(
         self, request: gateway_service_pb2.FlushCacheRequest, context: aio.ServicerContext
     ) -> gateway_service_pb2.FlushCacheResponse:
-        raise Unimplemented(
-            "FlushCache is not served yet; send cache-control: no-cache to replace a single answer"
-        )
+        administrators_only(context)
+        return await self._flusher.flush(request)
 
 
 def _ordered(finished: Iterable[Finished]) -> list[gateway_pb2.CallResult]:

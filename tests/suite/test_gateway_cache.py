@@ -322,7 +322,7 @@ async def test_a_restarted_gateway_finds_the_answers_in_redis(valkey: ValkeyServ
             assert (found_status.redis, found_status.hits_l2, found_status.faults) == ("connected", 1, 0)
         with valkey.client() as client:
             keys = client.keys("*")
-            assert len(keys) == 1 and keys[0].startswith(b"maas:v1:{")
+            assert len(keys) == 1 and keys[0].startswith(b"maas:v1:answer:")
             assert 3200_000 < client.pttl(keys[0]) < 4000_000
     assert service.calls["Classify"] == 1
 

@@ -191,12 +191,3 @@ async def test_a_malformed_call_fails_fast_unless_best_effort():
             await fan_out(channel, wanted, fail_fast=True)
         assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
         assert caught.value.details().startswith("texts")
-
-
-async def test_what_is_not_served_says_so():
-    async with gateway(behind("vision")) as (channel, _):
-        stub = gateway_service_pb2_grpc.GatewayServiceStub(channel)
-        with pytest.raises(aio.AioRpcError) as caught:
-            await stub.FlushCache(gateway_service_pb2.FlushCacheRequest(all=True))
-        assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
-        assert b"UNIMPLEMENTED" in dict(caught.value.trailing_metadata())["grpc-status-details-bin"]

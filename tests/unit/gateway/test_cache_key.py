@@ -1,6 +1,9 @@
 """Equal keys if and only if the requests mean the same to the same model."""
 
+import re
 from array import array
+from fnmatch import fnmatchcase
+from itertools import product
 from typing import Any
 
 import pytest
@@ -9,6 +12,7 @@ from hypothesis import strategies as st
 
 from gateway.cache_key import cache_key, deterministic, fingerprint
 from gateway.canonical import canonical
+from gateway.flush import Scope
 from gateway.methods import SERVICES, Method, methods_of
 from maas.common.v1 import tensor_pb2
 from maas.generation.v1 import generation_service_pb2
@@ -149,8 +153,17 @@ def test_fields_this_build_does_not_know_are_part_of_the_key():
 
 def test_the_key_is_a_namespaced_hash_and_a_cluster_slot():
     name = key(vision_service_pb2.ClassifyRequest(images=[{"encoded": b"secret"}]))
-    assert name.startswith("maas:v1:{") and name.endswith("}")
-    assert len(name) == len("maas:v1:{}") + 48
+    assert re.fullmatch(r"maas:v1:answer:[0-9a-f]{12}:[0-9a-f]{12}:\{[0-9a-f]{48}\}", name)
+
+
+def test_flushing_covers_the_answers_of_a_tenant_or_a_model_and_no_others():
+    keys = {(t, m): cache_key("/s/M", m, "d", t, b"c") for t in ("", "t") for m in ("m", "n")}
+    for tenant, model in product((None, "", "t", "u"), (None, "m", "n", "o")):
+        scope = Scope(tenant, model)
+        meant = {k for (t, m), k in keys.items() if tenant in (None, t) and model in (None, m)}
+        assert {key for key in keys.values() if scope.covers(key)} == meant
+        # Redis' patterns are the shell's, but for braces, which mean themselves.
+        assert {key for key in keys.values() if fnmatchcase(key, scope.pattern)} == meant
 
 
 @pytest.mark.parametrize(

@@ -384,21 +384,27 @@ class FlushCacheRequest(_message.Message):
     MODEL_FIELD_NUMBER: _builtins.int
     TENANT_FIELD_NUMBER: _builtins.int
     ALL_FIELD_NUMBER: _builtins.int
+    TASK_FIELD_NUMBER: _builtins.int
     model: _builtins.str
+    """Of every version of the model."""
     tenant: _builtins.str
+    """Of callers of one tenant; empty: of those that have none."""
     all: _builtins.bool
+    task: _builtins.str
+    """Of every model that serves the task: vision.classify, generation.generate …"""
     def __init__(
         self,
         *,
         model: _builtins.str = ...,
         tenant: _builtins.str = ...,
         all: _builtins.bool = ...,
+        task: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["all", b"all", "model", b"model", "scope", b"scope", "tenant", b"tenant"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["all", b"all", "model", b"model", "scope", b"scope", "task", b"task", "tenant", b"tenant"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["all", b"all", "model", b"model", "scope", b"scope", "tenant", b"tenant"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["all", b"all", "model", b"model", "scope", b"scope", "task", b"task", "tenant", b"tenant"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_scope: _TypeAlias = _typing.Literal["model", "tenant", "all"]  # noqa: Y015
+    _WhichOneofReturnType_scope: _TypeAlias = _typing.Literal["model", "tenant", "all", "task"]  # noqa: Y015
     _WhichOneofArgType_scope: _TypeAlias = _typing.Literal["scope", b"scope"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_scope) -> _WhichOneofReturnType_scope | None: ...
 
@@ -409,15 +415,24 @@ class FlushCacheResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     REMOVED_FIELD_NUMBER: _builtins.int
+    REMOVED_L1_FIELD_NUMBER: _builtins.int
+    REMOVED_L2_FIELD_NUMBER: _builtins.int
     removed: _builtins.int
+    """In both tiers: an answer that was in both counts twice."""
+    removed_l1: _builtins.int
+    """In the process that was asked."""
+    removed_l2: _builtins.int
+    """In Redis."""
     def __init__(
         self,
         *,
         removed: _builtins.int = ...,
+        removed_l1: _builtins.int = ...,
+        removed_l2: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["removed", b"removed"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["removed", b"removed", "removed_l1", b"removed_l1", "removed_l2", b"removed_l2"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

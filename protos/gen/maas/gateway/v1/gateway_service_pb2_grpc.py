@@ -123,7 +123,9 @@ class GatewayServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def FlushCache(self, request, context):
-        """Drops cached answers. UNIMPLEMENTED until flushing is served.
+        """Drops cached answers, here and in Redis; other gateways on it drop what they keep in their processes within some
+        seconds. What is being computed meanwhile may be remembered after. PERMISSION_DENIED: not an administrator;
+        NOT_FOUND: no answers, and no such model or task; UNAVAILABLE: Redis did not answer, and may keep some.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -52,7 +52,10 @@ class GatewayServiceStub:
     GetStatus: _grpc.UnaryUnaryMultiCallable[_gateway_service_pb2.GetStatusRequest, _gateway_service_pb2.GetStatusResponse]
     """Backends, cache, limits, version."""
     FlushCache: _grpc.UnaryUnaryMultiCallable[_gateway_service_pb2.FlushCacheRequest, _gateway_service_pb2.FlushCacheResponse]
-    """Drops cached answers. UNIMPLEMENTED until flushing is served."""
+    """Drops cached answers, here and in Redis; other gateways on it drop what they keep in their processes within some
+    seconds. What is being computed meanwhile may be remembered after. PERMISSION_DENIED: not an administrator;
+    NOT_FOUND: no answers, and no such model or task; UNAVAILABLE: Redis did not answer, and may keep some.
+    """
 
 @_typing.type_check_only
 class GatewayServiceAsyncStub(GatewayServiceStub):
@@ -78,7 +81,10 @@ class GatewayServiceAsyncStub(GatewayServiceStub):
     GetStatus: _aio.UnaryUnaryMultiCallable[_gateway_service_pb2.GetStatusRequest, _gateway_service_pb2.GetStatusResponse]  # type: ignore[assignment]
     """Backends, cache, limits, version."""
     FlushCache: _aio.UnaryUnaryMultiCallable[_gateway_service_pb2.FlushCacheRequest, _gateway_service_pb2.FlushCacheResponse]  # type: ignore[assignment]
-    """Drops cached answers. UNIMPLEMENTED until flushing is served."""
+    """Drops cached answers, here and in Redis; other gateways on it drop what they keep in their processes within some
+    seconds. What is being computed meanwhile may be remembered after. PERMISSION_DENIED: not an administrator;
+    NOT_FOUND: no answers, and no such model or task; UNAVAILABLE: Redis did not answer, and may keep some.
+    """
 
 class GatewayServiceServicer(metaclass=_abc_1.ABCMeta):
     """What only the front door can do. It also serves the four services' own contracts under their own names."""
@@ -143,6 +149,9 @@ class GatewayServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _gateway_service_pb2.FlushCacheRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_gateway_service_pb2.FlushCacheResponse, _abc.Awaitable[_gateway_service_pb2.FlushCacheResponse]]:
-        """Drops cached answers. UNIMPLEMENTED until flushing is served."""
+        """Drops cached answers, here and in Redis; other gateways on it drop what they keep in their processes within some
+        seconds. What is being computed meanwhile may be remembered after. PERMISSION_DENIED: not an administrator;
+        NOT_FOUND: no answers, and no such model or task; UNAVAILABLE: Redis did not answer, and may keep some.
+        """
 
 def add_GatewayServiceServicer_to_server(servicer: GatewayServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
