@@ -46,11 +46,13 @@ class Streamed(Unary):
 
 
 class InProcess:
-    """An engine in a process of its own, asked a burst at a time. `start_s`: from start to the first answer."""
+    """An engine in a process of its own, asked a burst at a time. `start_s`: from start to the first answer;
+    `release`: its package and version.
+    """
 
     def __init__(self, behind: Worker, start_s: float) -> None:
         self._behind = behind
-        self.start_s, self.peak_mib = start_s, 0.0
+        self.start_s, self.peak_mib, self.release = start_s, 0.0, ""
 
     async def play(self, burst: Burst) -> Outcome:
         prompts = [[one.ids, one.new_tokens] for one in burst.prompts]
@@ -80,6 +82,7 @@ async def peer(ready: Ready, threads: int, options: Options) -> AsyncIterator[In
     log = options.logs / f"peer-{ready.name.replace(' ', '-')}.log"
     arguments = (str(ready.model), str(threads))
     async with _started(ready.module, *arguments, environment=pinned, log=log, python=ready.python) as engine:
+        engine.release = ready.release
         yield engine
 
 

@@ -55,7 +55,7 @@ def states(ours: tuple[float, float], peers: Iterable[tuple[str, InProcess]], mi
     table = Table("generation: the processes", ("engine", "start s", "peak MiB", "state"))
     table.add([], OURS, *ours, "measured")
     for name, engine in peers:
-        table.add([], name, engine.start_s, engine.peak_mib, "measured")
+        table.add([], name, engine.start_s, engine.peak_mib, f"measured, {engine.release}")
     for one in missing:
         table.add([], one.name, None, None, one.reason)
     return table

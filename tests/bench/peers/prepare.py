@@ -5,6 +5,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 
 from services.runtime.store.manifest import Manifest
@@ -19,9 +20,10 @@ SPECIAL = {"bos_token", "eos_token", "pad_token", "unk_token"}
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """An engine that can be started: `python -m module *arguments threads`."""
+    """An engine that can be started: `python -m module model threads`. `release`: its package and version."""
 
     name: str
+    release: str
     python: Path
     module: str
     model: Path
@@ -66,7 +68,7 @@ class Workshop:
     short: str
 
     def has(self, peer: Peer) -> bool:
-        return peer.home or environments.made(self.root, peer.module)
+        return bool(peer.home) or environments.made(self.root, peer.module)
 
     async def make(self, name: str, peer: Peer) -> list[Ready]:
         """The peer in each of its precisions. NotInstalled if any step fails."""
@@ -74,14 +76,15 @@ class Workshop:
         if not peer.home:
             await environments.make(self.root, peer.module, log)
         python = Path(sys.executable) if peer.home else environments.python(self.root, peer.module)
+        release = f"{peer.home} {version(peer.home)}" if peer.home else environments.release(peer.module)
         return [
-            Ready(f"{name} {precision}", python, peer.program, await self._model(peer, precision, log))
+            Ready(f"{name} {precision}", release, python, peer.program, await self._model(peer, precision, log))
             for precision in peer.precisions
         ]
 
     async def _model(self, peer: Peer, precision: str, log: Path) -> Path:
         """The checkpoint, or the engine's own format of it, which is moved to its place when it is whole."""
-        if not peer.exported:
+        if precision in peer.as_is:
             return self.checkpoint
         place, half = self._places(peer, precision)
         if half is None:
