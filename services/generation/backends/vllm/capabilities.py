@@ -1,6 +1,8 @@
 """The fields of a request that vLLM honours as the contract means them. Knows no vLLM.
 
-Left out: typical_p, which it does not have; bad_words, of which it forbids one way of cutting into tokens only.
+Left out: typical_p, which it does not have; bad_words, of which it forbids one way of cutting into tokens only;
+constraints, for which it wants a tokenizer of its own, whose one end token it allows; adapters, which it reads
+from folders of its own.
 """
 
 from services.generation.capabilities import EVERYTHING
