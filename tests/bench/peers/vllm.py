@@ -15,6 +15,8 @@ ENVIRONMENT = {
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
     "VLLM_CPU_KVCACHE_SPACE": CACHE_GIB,
     "VLLM_NO_USAGE_STATS": "1",
+    # What it compiles ahead of time 0.32 cannot load again, and so compiles at each start.
+    "VLLM_USE_AOT_COMPILE": "0",
 }
 
 
