@@ -47,7 +47,7 @@ class Forwarder:
             # At start, not in a call: whoever adds such a method to a contract must write its way here.
             raise NotImplementedError(f"{method.path}: no contract of ours has this shape")
         if method.remembers:
-            return grpc.unary_unary_rpc_method_handler(self._remembering(method), _unread(method))
+            return grpc.unary_unary_rpc_method_handler(self._remembering(method), unread(method))
         return grpc.unary_unary_rpc_method_handler(self._passing(method))
 
     def _remembering(self, method: Method) -> Callable[..., Any]:
@@ -86,7 +86,8 @@ class Forwarder:
         return handle
 
 
-def _unread(method: Method) -> Callable[[bytes], Unread]:
+def unread(method: Method) -> Callable[[bytes], Unread]:
+    """Stands in for a deserializer: a request stays as it came and is parsed where it is read."""
     return partial(Unread, method.path, method.request)
 
 

@@ -12,7 +12,7 @@ from grpc import aio
 
 from gateway import upstream
 from gateway.backends import Backends
-from gateway.forward import tell
+from gateway.forward import tell, unread
 from gateway.methods import method_of
 from gateway.oip_statistics import added
 from gateway.oip_stream import Lines, Open
@@ -24,6 +24,7 @@ from services.runtime import oip_names
 from services.runtime.errors import ModelNotFound, ServiceError
 from services.runtime.oip_repository import Administration, Repository, check_repository
 from services.runtime.oip_stream import STRICT, answered, is_strict
+from services.runtime.unread import Unread
 
 AREAS = ("vision", "sequence")
 # A service that hangs must not hide the other.
@@ -57,7 +58,7 @@ class OipService:
                 self._stream, kind.request.FromString, kind.response.SerializeToString
             )
         if method.name in _PASSED:
-            return grpc.unary_unary_rpc_method_handler(self._passing(method.name), kind.request.FromString)
+            return grpc.unary_unary_rpc_method_handler(self._passing(method.name), unread(kind))
         return grpc.unary_unary_rpc_method_handler(
             self._own[method.name], kind.request.FromString, kind.response.SerializeToString
         )
@@ -125,12 +126,13 @@ class OipService:
         return [oip_names.entry(model.name, model.version, "UNLOADED", why) for model in known]
 
     def _passing(self, name: str) -> Any:
-        async def handle(request: Any, context: aio.ServicerContext) -> bytes:
+        async def handle(came: Unread, context: aio.ServicerContext) -> bytes:
+            request: Any = came.message()
             model = request.model_name if name == "ModelInfer" else request.name
             # A step of a sequence that was sent twice would be two steps.
             once = name == "ModelInfer" and "sequence_id" in request.parameters
-            body = request.SerializeToString()
-            return tell(await self._pipeline.forward(self.area_of(model), _PATH + name, body, once))
+            # As it came: a large tensor is not written anew.
+            return tell(await self._pipeline.forward(self.area_of(model), _PATH + name, came.data, once))
 
         return handle
 
