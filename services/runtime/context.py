@@ -63,6 +63,11 @@ class RequestContext:
             self._trace = Trace.of(self.metadata)
         return self._trace
 
+    def part(self) -> "RequestContext":
+        """The same call, for one message of its stream: its time begins now."""
+        begun = (self.tenant, time.monotonic(), self.initial, self.trailing, self._trace)
+        return RequestContext(self.method, self.request_id, self.deadline, self.metadata, *begun)
+
     def remaining_s(self) -> float | None:
         """Seconds the caller still waits; None without a deadline, never negative."""
         return None if self.deadline is None else max(0.0, self.deadline - time.monotonic())

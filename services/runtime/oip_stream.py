@@ -2,10 +2,8 @@
 
 import asyncio
 import logging
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
-from dataclasses import replace
 
 from maas.oip.v1 import grpc_service_pb2 as pb
 from services.runtime.context import current, enter
@@ -39,7 +37,7 @@ async def answered(
 
     async def one(request: pb.ModelInferRequest) -> pb.ModelStreamInferResponse:
         # What is told of the time counts from this request, not from the stream.
-        enter(replace(current(), started=time.monotonic()))
+        enter(current().part())
         try:
             return await answer(request)
         except Exception as error:

@@ -33,11 +33,12 @@ async def _begin_all(
     begun: "asyncio.Queue[Awaitable[R] | None]",
     running: set[asyncio.Task[Any]],
 ) -> None:
+    forget = _forget(running)
     try:
         async for item in items:
             task = asyncio.create_task(handle(item))
             running.add(task)
-            task.add_done_callback(_forget(running))
+            task.add_done_callback(forget)
             await begun.put(task)
     except Exception as error:
         failed: asyncio.Future[R] = asyncio.get_running_loop().create_future()

@@ -27,13 +27,14 @@ class Ranking:
 
     def results(self, scores: Array, count: int) -> bytes:
         """The `count` best labels of each row of float32 [N, K]: to be merged into a reply without results."""
-        order = best(scores, count)
-        values = scores[np.arange(len(scores))[:, np.newaxis], order].astype("<f4", copy=False).tobytes()
-        places = range(0, len(values), SCORE_BYTES)
-        labels = [
-            self._heads[index] + values[at : at + SCORE_BYTES]
-            for index, at in zip(order.ravel().tolist(), places, strict=True)
+        wire, width = scores.astype("<f4", copy=False).tobytes(), SCORE_BYTES * scores.shape[1]
+        order, heads = best(scores, count).tolist(), self._heads
+        places = [
+            (index, at + SCORE_BYTES * index)
+            for at, row in zip(range(0, len(wire), width), order, strict=True)
+            for index in row
         ]
+        labels = [heads[index] + wire[place : place + SCORE_BYTES] for index, place in places]
         rows = labels if count == 1 else [b"".join(labels[at : at + count]) for at in range(0, len(labels), count)]
         return b"".join([framed(INNER, row) for row in rows])
 
@@ -41,8 +42,8 @@ class Ranking:
 def best(scores: Array, count: int) -> Array:
     """Indices int [N, count] of the largest of each row of [N, K]; equals stand in the order of their index."""
     if count == 1:
-        first: Array = np.argmax(scores, axis=1, keepdims=True)
-        return first
+        first: Array = scores.argmax(axis=1)
+        return first[:, np.newaxis]
     if scores.shape[1] > FEW:
         return np.stack([_largest(row, count) for row in scores])
     if len(scores) > 1:

@@ -3,6 +3,8 @@
 
 def varint(number: int) -> bytes:
     """A length, seven bits a byte, least first (protobuf encoding, "Base 128 Varints")."""
+    if number < 0x80:
+        return bytes((number,))
     found = bytearray()
     while number > 0x7F:
         found.append(number & 0x7F | 0x80)

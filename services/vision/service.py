@@ -1,9 +1,7 @@
 """maas.vision.v1.VisionService: convert → predict → convert. Knows no array and no queue."""
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import replace
 from functools import partial
 
 from grpc import aio
@@ -61,7 +59,7 @@ class VisionService(vision_service_pb2_grpc.VisionServiceServicer):
     async def _classify_next(
         self, places: Places, message: vision_service_pb2.ClassifyStreamRequest
     ) -> vision_service_pb2.ClassifyResponse:
-        enter(replace(current(), started=time.monotonic()))  # total_ms counts from this request, not the stream
+        enter(current().part())  # total_ms counts from this request, not the stream
         async with places.hold(len(message.request.images), patient=True):
             return await self._classify(message.request, "request.", patient=True)
 
