@@ -9,11 +9,11 @@ import numpy as np
 from services.runtime.errors import InvalidInput
 from services.runtime.runners.base import Array, Runner
 from services.runtime.runners.samples import synthesise
-from services.runtime.runners.stopwatch import times
+from services.runtime.runners.stopwatch import once, times
 from services.runtime.store.manifest import Manifest
 from services.vision.prepare import Prepared
 
-BRIEF_MS = 0.2
+BRIEF_MS, FAR_FROM_BRIEF = 0.2, 10
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -47,9 +47,15 @@ class Predictor:
         return [_answer(item, found, finite, end - len(item.rows)) for item, end in zip(batch, ends, strict=True)]
 
     def is_brief(self, most: int) -> bool:
-        """Whether even `most` pictures take no longer than handing them to a thread and back. Blocking."""
-        counts = (1, most) if most > 1 else (1,)
-        return all(times(self._runner, synthesise(self._manifest, [count]))[0] < BRIEF_MS for count in counts)
+        """Whether even `most` pictures take no longer than handing them to a thread and back. Blocking.
+
+        A net of usual size is found out by its first run, as a start should not wait for five more.
+        """
+        one, many = synthesise(self._manifest, [1, most])
+        return (
+            once(self._runner, one) < FAR_FROM_BRIEF * BRIEF_MS
+            and max(times(self._runner, [one, many])) < BRIEF_MS
+        )
 
     def close(self) -> None:
         """Let go of the runner."""

@@ -15,9 +15,12 @@ def times(runner: Runner, samples: Sequence[Arrays]) -> list[float]:
 
 
 def _median_ms(runner: Runner, sample: Arrays) -> float:
-    taken = []
-    for _ in range(REPEATS + 1):  # the first run warms up and is dropped
-        started = time.perf_counter()
-        runner.run(sample)
-        taken.append((time.perf_counter() - started) * 1000)
-    return statistics.median(taken[1:])
+    taken = [once(runner, sample) for _ in range(REPEATS + 1)]
+    return statistics.median(taken[1:])  # the first run warms up and is dropped
+
+
+def once(runner: Runner, sample: Arrays) -> float:
+    """Milliseconds of a single call."""
+    started = time.perf_counter()
+    runner.run(sample)
+    return (time.perf_counter() - started) * 1000
