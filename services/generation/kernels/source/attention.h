@@ -16,6 +16,7 @@ namespace MAAS_ISA {
 
 constexpr int QUERIES = 12;  // query heads that share one reading of the keys
 constexpr int WIDEST = 256;  // head_dim at most
+constexpr int NEXT_CACHE = 2;  // the second, in GCC's words: the first fetches too few lines at once to keep memory busy
 
 constexpr int64_t cell_size(int head_dim) { return (2 * LANES * (head_dim + sizeof(float)) + 63) / 64 * 64; }
 constexpr int key_at(int token, int d) { return (d / 4 * LANES + token) * 4 + d % 4; }
@@ -25,6 +26,13 @@ constexpr int value_at(int head_dim, int token, int d) {
 template <class Byte>
 auto scales_at(Byte* cell, int head_dim) {  // of the keys, then of the values
   return reinterpret_cast<std::conditional_t<std::is_const_v<Byte>, const float, float>*>(cell + 2 * LANES * head_dim);
+}
+
+// The lines of a cell that take a token, long before it is written.
+inline void fetch_slot(const int8_t* cell, int head_dim, int token) {
+  for (int d = 0; d < head_dim; d += 4) __builtin_prefetch(cell + key_at(token, d), 1);
+  for (int d = 0; d < head_dim; d += LANES) __builtin_prefetch(cell + value_at(head_dim, token, d), 1);
+  __builtin_prefetch(scales_at(cell, head_dim), 1), __builtin_prefetch(scales_at(cell, head_dim) + LANES, 1);
 }
 
 // One KV head of one sequence, seen by up to QUERIES query heads at places first + [0, …].
@@ -46,7 +54,7 @@ struct Glance {
 // A query in 32639 steps of its largest value as upper and lower bytes, both signed, and what keys + 128 add too much.
 struct Query {
   int32_t four[2][WIDEST / 4];  // four bytes each
-  int32_t offset[2] = {0, 0};
+  int32_t offset[2];
   float scale;  // of a step, with 1 / √d
 };
 
@@ -54,15 +62,18 @@ inline void cut(const float* x, int size, Query& to) {
   F peak{};
   for (int d = 0; d < size; d += LANES) peak = max(peak, absolute(load(x + d)));
   const float most = largest(peak), factor = most > 0 ? 32639.0f / most : 0.0f;
+  I total[2]{};
   int8_t bytes[2][WIDEST];
   for (int d = 0; d < size; d += LANES) {
     const I value = __builtin_convertvector(nearest(load(x + d) * factor), I), upper = (value + 128) >> 8;
+    const I lower = value - upper * 256;
+    total[0] += upper, total[1] += lower;
     *reinterpret_cast<BMem*>(bytes[0] + d) = __builtin_convertvector(upper, BMem);
-    *reinterpret_cast<BMem*>(bytes[1] + d) = __builtin_convertvector(value - upper * 256, BMem);
+    *reinterpret_cast<BMem*>(bytes[1] + d) = __builtin_convertvector(lower, BMem);
   }
   for (int part = 0; part < 2; part++) {
-    std::memcpy(to.four[part], bytes[part], sizeof bytes[part]);
-    for (int d = 0; d < size; d++) to.offset[part] -= 128 * bytes[part][d];
+    std::memcpy(to.four[part], bytes[part], size);
+    to.offset[part] = -128 * sum(total[part]);
   }
   to.scale = most / 32639.0f / __builtin_sqrtf(static_cast<float>(size));
 }
@@ -78,7 +89,7 @@ void scores_of(const Glance& g) {
     for (int n = 0; n < N; n++) upper[n] = all(queries[n].offset[0]), lower[n] = all(queries[n].offset[1]);
     for (int d = 0; d < g.head_dim / 4; d++) {
       __builtin_prefetch(next + d * 4 * LANES);
-      __builtin_prefetch(cell + (d + g.head_dim / 4) * 4 * LANES);
+      __builtin_prefetch(cell + (d + g.head_dim / 4) * 4 * LANES, 0, NEXT_CACHE);
       const I keys = load(reinterpret_cast<const int32_t*>(cell) + d * LANES);
 #pragma GCC unroll 12
       for (int n = 0; n < N; n++) {
@@ -138,7 +149,7 @@ void mix(const Glance& g, const float* worth) {
       const uint8_t* steps = g.steps + int64_t(block - g.from) * N * 2 * LANES;
       const int8_t* next = g.next_cells + g.next_table[block] * g.stride + 4 * LANES * d;
       for (int four = 0; four < LANES / 4; four++, values += 4 * g.head_dim, steps += 4) {
-        for (int i = 0; i < AT_ONCE; i++) __builtin_prefetch(next + 64 * (four * AT_ONCE + i));
+        for (int i = 0; i < AT_ONCE; i++) __builtin_prefetch(next + 64 * (four * AT_ONCE + i), 0, NEXT_CACHE);
 #pragma GCC unroll 2
         for (int i = 0; i < AT_ONCE; i++) {
           const I value = load(reinterpret_cast<const int32_t*>(values) + i * LANES);

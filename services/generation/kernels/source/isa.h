@@ -94,19 +94,21 @@ inline I four_bytes(const uint8_t* p) {
   return all(four);
 }
 
-inline float sum(F x) {
-  float v[LANES];
-  store(v, x);
-  for (int step = LANES / 2; step; step /= 2)
-    for (int i = 0; i < step; i++) v[i] += v[i + step];
-  return v[0];
+// Each lane gets what the lane `APART` away holds, a power of two.
+template <int APART, class V>
+inline V swapped(V x) {
+  constexpr I lanes = {0 ^ APART, 1 ^ APART, 2 ^ APART,  3 ^ APART,  4 ^ APART,  5 ^ APART,  6 ^ APART,  7 ^ APART,
+                       8 ^ APART, 9 ^ APART, 10 ^ APART, 11 ^ APART, 12 ^ APART, 13 ^ APART, 14 ^ APART, 15 ^ APART};
+  return __builtin_shuffle(x, lanes);
+}
+template <class V>
+inline auto sum(V x) {
+  x += swapped<8>(x), x += swapped<4>(x), x += swapped<2>(x), x += swapped<1>(x);
+  return x[0];
 }
 inline float largest(F x) {
-  float v[LANES];
-  store(v, x);
-  for (int step = LANES / 2; step; step /= 2)
-    for (int i = 0; i < step; i++) v[i] = v[i] > v[i + step] ? v[i] : v[i + step];
-  return v[0];
+  x = max(x, swapped<8>(x)), x = max(x, swapped<4>(x)), x = max(x, swapped<2>(x)), x = max(x, swapped<1>(x));
+  return x[0];
 }
 inline F absolute(F x) { return (F)((U)x & 0x7fffffffu); }
 

@@ -63,8 +63,7 @@ class Pass {
       multiply(walker, l.out, layer, &Change::out, wide, [&](int row, int at, F low, F high) { add(row, at, low, high); });
       normalise(walker);
       multiply(walker, l.up, layer, &Change::up, m.hidden, [&](int row, int at, F low, F high) { activate(row, at, low, high); });
-      walker.each(b.rows, 4, [&](int row) { spread(mixed + int64_t(row) * m.inner, m.inner, m.spread); });
-      narrow(walker, mixed, m.inner);
+      walker.each(b.rows, 4, [&](int row) { squeeze(row); });
       multiply(walker, l.down, layer, &Change::down, m.inner, [&](int row, int at, F low, F high) { add(row, at, low, high); });
     }
   }
@@ -101,6 +100,12 @@ class Pass {
     walker.each(b.rows, 4, [&, from, size](int row) {
       scales[row] = quantise(from + int64_t(row) * size, size, bytes + int64_t(row) * size);
     });
+  }
+
+  void squeeze(int row) {
+    float* x = mixed + int64_t(row) * m.inner;
+    spread(x, m.inner, m.spread);
+    scales[row] = quantise(x, m.inner, bytes + int64_t(row) * m.inner);
   }
 
   // `part`: what adapters add to this product.
@@ -172,6 +177,7 @@ class Pass {
   void place(int row, int layer) {
     float* query = mixed + int64_t(row) * width;
     float* key = query + wide;
+    for (int head = 0; head < m.kv_heads; head++) fetch_slot(cell(row, layer, head), m.head_dim, b.positions[row] % LANES);
     for (int head = 0; head < m.heads; head++) turn(query + head * m.head_dim, m.layer[layer].q_norm, row);
     for (int head = 0; head < m.kv_heads; head++) turn(key + head * m.head_dim, m.layer[layer].k_norm, row);
     keep(key, key + m.kv_heads * m.head_dim, row, layer);
@@ -183,23 +189,28 @@ class Pass {
     const int half = m.head_dim / 2;
     const float* cosine = m.cosine + int64_t(b.positions[row]) * half;
     const float* sine = m.sine + int64_t(b.positions[row]) * half;
-    for (int i = 0; i < half; i++) {
-      const float first = head[i], second = head[i + half];
-      head[i] = first * cosine[i] - second * sine[i];
-      head[i + half] = second * cosine[i] + first * sine[i];
+    for (int i = 0; i < half; i += LANES) {
+      const F first = load(head + i), second = load(head + half + i);
+      store(head + i, first * load(cosine + i) - second * load(sine + i));
+      store(head + half + i, second * load(cosine + i) + first * load(sine + i));
     }
   }
 
+  int8_t* cell(int row, int layer, int head) const {
+    const int64_t block = table(row)[b.positions[row] / LANES];
+    return b.cells[layer] + (block * m.kv_heads + head) * cell_size(m.head_dim);
+  }
+
   void keep(const float* key, const float* value, int row, int layer) {
-    const int place = b.positions[row], token = place % LANES, size = m.head_dim;
+    const int token = b.positions[row] % LANES, size = m.head_dim;
     for (int head = 0; head < m.kv_heads; head++) {
-      int8_t* cell = b.cells[layer] + (int64_t(table(row)[place / LANES]) * m.kv_heads + head) * cell_size(size);
-      float* scales = scales_at(cell, size);
+      int8_t* to = cell(row, layer, head);
+      float* scales = scales_at(to, size);
       alignas(64) uint8_t narrow[WIDEST];
       scales[token] = quantise(key + head * size, size, narrow);
-      for (int i = 0; i < size; i++) cell[key_at(token, i)] = int8_t(narrow[i]);
+      for (int i = 0; i < size; i += 4) std::memcpy(to + key_at(token, i), narrow + i, 4);
       scales[LANES + token] = quantise(value + head * size, size, narrow);
-      for (int i = 0; i < size; i++) cell[value_at(size, token, i)] = int8_t(narrow[i] - 128);
+      for (int i = 0; i < size; i++) to[value_at(size, token, i)] = int8_t(narrow[i] - 128);
     }
   }
 

@@ -19,28 +19,44 @@ inline float quantise(const float* x, int size, uint8_t* out) {
   return most / 127.0f;
 }
 
+// One stage of a Hadamard matrix within a vector.
+template <int APART>
+inline F stage(F x) {
+  constexpr I ramp = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+  return fma(x, (ramp & APART) != 0 ? all(-1.0f) : all(1.0f), swapped<APART>(x));
+}
+
+// All stages among N vectors that lie `apart` floats from each other; within them too if `inside`.
+template <int N, bool INSIDE>
+inline void stages(float* x, int apart) {
+  F y[N];
+#pragma GCC unroll 8
+  for (int i = 0; i < N; i++) {
+    y[i] = load(x + i * apart);
+    if (INSIDE) y[i] = stage<8>(stage<4>(stage<2>(stage<1>(y[i]))));
+  }
+#pragma GCC unroll 3
+  for (int half = 1; half < N; half *= 2)
+#pragma GCC unroll 8
+    for (int i = 0; i < N; i++)
+      if (!(i & half)) {
+        const F first = y[i], second = y[i + half];
+        y[i] = first + second, y[i + half] = first - second;
+      }
+#pragma GCC unroll 8
+  for (int i = 0; i < N; i++) store(x + i * apart, y[i]);
+}
+
 // In place: each block of `block` floats, a power of two from 16 to 512, by Sylvester's Hadamard matrix of ±1. Outliers,
 // which one scale a row holds badly, are spread over their block.
+template <int NEAR = 8>
 inline void spread(float* x, int size, int block) {
-  constexpr I swaps[] = {{1, 0, 3, 2, 5, 4, 7, 6, 9, 8, 11, 10, 13, 12, 15, 14},
-                         {2, 3, 0, 1, 6, 7, 4, 5, 10, 11, 8, 9, 14, 15, 12, 13},
-                         {4, 5, 6, 7, 0, 1, 2, 3, 12, 13, 14, 15, 8, 9, 10, 11},
-                         {8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7}};
-  constexpr I ramp = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
-  for (int i = 0; i < size; i += LANES) {
-    F y = load(x + i);
-    for (int stage = 0; stage < 4; stage++) {
-      const F other = __builtin_shuffle(y, swaps[stage]);
-      y = (ramp & (1 << stage)) != 0 ? other - y : other + y;
-    }
-    store(x + i, y);
-  }
-  for (int half = LANES; half < block; half *= 2)
-    for (int start = 0; start < size; start += 2 * half)
-      for (int i = start; i < start + half; i += LANES) {
-        const F first = load(x + i), second = load(x + i + half);
-        store(x + i, first + second), store(x + i + half, first - second);
-      }
+  if constexpr (NEAR > 1)
+    if (block < NEAR * LANES) return spread<NEAR / 2>(x, size, block);
+  for (int i = 0; i < size; i += NEAR * LANES) stages<NEAR, true>(x + i, LANES);
+  for (int start = 0; start < size && block > NEAR * LANES; start += block)
+    for (int i = start; i < start + NEAR * LANES; i += LANES)
+      block == 4 * NEAR * LANES ? stages<4, false>(x + i, NEAR * LANES) : stages<2, false>(x + i, NEAR * LANES);
 }
 
 // x / sqrt(mean(x²) + eps) in bytes. Its largest value scales like x, so x itself is cut into steps.

@@ -1,5 +1,6 @@
 // What a row of logits says at a glance.
 #pragma once
+#include <algorithm>
 #include <cmath>
 
 #include "isa.h"
@@ -10,11 +11,19 @@ namespace MAAS_ISA {
 inline float survey(const float* x, int size, int32_t* best, float* peak) {
   const int whole = size / LANES * LANES;
   F tops = all(x[0]);
-  for (int i = 0; i < whole; i += LANES) tops = max(tops, load(x + i));
+  I places{};
+  for (int i = 0; i < whole; i += LANES) {
+    const F here = load(x + i);
+    places = here > tops ? all(i) : places;
+    tops = here > tops ? here : tops;
+  }
   float most = largest(tops);
-  for (int i = whole; i < size; i++) most = x[i] > most ? x[i] : most;
-  *best = 0, *peak = most;
-  while (*best < size - 1 && x[*best] != most) ++*best;
+  *best = size - 1;
+  for (int lane = 0; lane < LANES; lane++)
+    if (tops[lane] == most) *best = std::min(*best, places[lane] + lane);
+  for (int i = whole; i < size; i++)
+    if (x[i] > most) most = x[i], *best = i;
+  *peak = most;
   F total{};
   for (int i = 0; i < whole; i += LANES) total += exp(load(x + i) - most);
   float rest = sum(total);
