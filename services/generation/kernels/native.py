@@ -102,7 +102,8 @@ class Kernels:
     def logits(
         self, model: Model, hidden: int, rows: Sequence[int], vocab: int, out: int
     ) -> tuple[list[int], list[float], list[float]]:
-        """These rows of float32 [any, hidden] at the address `hidden` → float32 [rows, head.outputs] at `out`.
+        """These rows of float32 [any, hidden] at the address `hidden` → float32 [rows, head.outputs] at `out`,
+        a multiple of 64.
 
         Returns, of the first `vocab` of each row, the place of the largest, the largest, and ln Σ e^logit.
         """

@@ -24,6 +24,18 @@ inline F load(const float* p) { return *reinterpret_cast<const FMem*>(p); }
 inline I load(const int32_t* p) { return *reinterpret_cast<const IMem*>(p); }
 inline void store(float* p, F x) { *reinterpret_cast<FMem*>(p) = x; }
 inline void store(int32_t* p, I x) { *reinterpret_cast<IMem*>(p) = x; }
+// Past the caches, for whole lines that are read much later; the next locked instruction, as in a barrier, orders it.
+inline void store_away(float* p, F x) {
+#if defined(__AVX512F__)
+  _mm512_stream_ps(p, (__m512)x);
+#elif defined(__AVX2__)
+  __m256 half[2];
+  std::memcpy(half, &x, sizeof half);
+  _mm256_stream_ps(p, half[0]), _mm256_stream_ps(p + LANES / 2, half[1]);
+#else
+  store(p, x);
+#endif
+}
 inline F all(float x) { return x - F{}; }
 inline I all(int32_t x) { return x - I{}; }
 inline F to_float(I x) { return __builtin_convertvector(x, F); }

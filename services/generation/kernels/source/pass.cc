@@ -279,7 +279,7 @@ void logits(maas::Pool& pool, maas::Workspace& room, const Model& model, const f
     walker.each(model.head.outputs / PANEL, 8, [&](int panel) {
       product(model.head, panel, x, [&](int row, F low, F high) {
         float* p = out + row * stride + panel * PANEL;
-        store(p, low), store(p + LANES, high);
+        store_away(p, low), store_away(p + LANES, high);
       });
     });
     walker.each(count, 1, [&](int row) { log_sum[row] = survey(out + row * stride, vocab, best + row, peak + row); });

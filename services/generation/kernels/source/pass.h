@@ -39,8 +39,8 @@ namespace MAAS_ISA {
 // Hidden states of the rows; their keys and values are in their blocks afterwards.
 void forward(maas::Pool& pool, maas::Workspace& room, const maas::Model& model, const maas::Batch& batch);
 
-// Of hidden states [any, hidden] the `count` rows `rows` → logits [count, head.outputs]; of the first `vocab` of each
-// the place of the largest (the first of several), that logit, and ln Σ e^logit.
+// Of hidden states [any, hidden] the `count` rows `rows` → logits [count, head.outputs], on whole cache lines; of the
+// first `vocab` of each the place of the largest (the first of several), that logit, and ln Σ e^logit.
 void logits(maas::Pool& pool, maas::Workspace& room, const maas::Model& model, const float* hidden,
             const int32_t* rows, int count, int vocab, float* out, int32_t* best, float* peak, float* log_sum);
 
