@@ -82,7 +82,7 @@ def test_all_breaches_are_told_at_once() -> None:
 def test_what_is_deferred_is_not_looked_into() -> None:
     calls = [
         gateway_pb2.Call(id="a", count_tokens={}),
-        gateway_pb2.Call(id="", count_tokens={}),
+        gateway_pb2.Call(id="b" * 129, count_tokens={}),
         gateway_pb2.Call(id="c"),
     ]
     validate(gateway_service_pb2.FanOutRequest(calls=calls[:1]))
