@@ -1,6 +1,7 @@
 """Micro-batching: a batch is cut when the device is free, not on a clock. Knows no tensors, protos or models.
 
 One batch runs in each place of the device, one forms; what waits for several free places is shared out among them.
+A full batch gains nothing by waiting: a device that keeps a line of its own may have some ahead of time.
 Items of one batch share a group; the budget counts cost, not rows. What does not fit stays in front. Items whose
 caller left or whose deadline passed are skipped before compute, and counted.
 """
@@ -9,11 +10,12 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Hashable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Generic, Protocol, TypeVar
 
 from services.runtime.errors import DeadlinePassed, Overloaded, Unavailable
+from services.runtime.handed_over import Entry, HandedOver, Why
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -27,18 +29,6 @@ class Outcome(Generic[R]):
     queue_ms: float
     compute_ms: float
     batch_size: int
-
-
-@dataclass(slots=True)
-class Entry(Generic[T, R]):
-    """One waiting item. The future belongs to the entry: no shared table of ids."""
-
-    item: T
-    cost: int
-    group: Hashable
-    deadline: float | None
-    future: "asyncio.Future[Outcome[R]]"
-    arrived: float = field(default_factory=time.monotonic)
 
 
 class Observer(Protocol):
@@ -55,7 +45,8 @@ class MicroBatcher(Generic[T, R]):
     """`run` gets a list of items and returns one result or exception for each, in order.
 
     `execute` runs it on the device; it raises nothing before it is awaited. A cost up to `least` is not shared
-    out among free places: handing over would take longer.
+    out among free places: handing over would take longer. `ahead`: full batches that wait in the device's own
+    line, so that a place that is free again need not ask.
     """
 
     def __init__(
@@ -69,11 +60,13 @@ class MicroBatcher(Generic[T, R]):
         queue_limit: int = 512,
         parallel: int = 1,
         least: int = 1,
+        ahead: int = 0,
         observer: Observer | None = None,
     ) -> None:
         self._run, self._execute = run, execute
         self._cost, self._group, self._budget = cost, group, budget
         self._queue_limit, self._parallel, self._least = queue_limit, parallel, least
+        self._ahead = ahead
         self._observer = observer
         self._waiting: deque[Entry[T, R]] = deque()
         self._running: set[asyncio.Future[Sequence[R | Exception]]] = set()
@@ -102,8 +95,8 @@ class MicroBatcher(Generic[T, R]):
         return not self._running and not self._waiting
 
     def narrow(self) -> None:
-        """From now on one batch runs at a time, however many places the device has."""
-        self._parallel = 1
+        """From now on one batch runs at a time, however many places the device has, and none waits in its line."""
+        self._parallel, self._ahead = 1, 0
 
     async def close(self) -> None:
         """Refuses new items and returns when every accepted one has ended."""
@@ -141,32 +134,40 @@ class MicroBatcher(Generic[T, R]):
         return len(self._waiting) + more > self._queue_limit
 
     def _cut(self) -> None:
-        """Starts a batch for every free place on the device."""
+        """Starts a batch for every free place on the device, then the full ones that it may have ahead of time."""
         while self._waiting and (free := self._parallel - len(self._running)) > 0:
             batch = self._take(self._share(free))
             if not batch:
                 return
             self._start(batch)
+        while self._waiting and len(self._running) < self._parallel + self._ahead:
+            if sum(entry.cost for entry in self._waiting) < self._budget:
+                return
+            if batch := self._take(self._budget):
+                self._start(batch)
 
     def _start(self, batch: list[Entry[T, R]]) -> None:
-        began = time.monotonic()
-        running = asyncio.ensure_future(self._execute(self._run, [entry.item for entry in batch]))
+        handed = HandedOver(batch, self._run)
+        running = asyncio.ensure_future(self._execute(handed.compute, [entry.item for entry in batch]))
         self._running.add(running)
-        running.add_done_callback(partial(self._ended, batch, began))
+        running.add_done_callback(partial(self._ended, handed))
 
-    def _ended(
-        self, batch: list[Entry[T, R]], began: float, running: "asyncio.Future[Sequence[R | Exception]]"
-    ) -> None:
+    def _ended(self, handed: HandedOver[T, R], running: "asyncio.Future[Sequence[R | Exception]]") -> None:
         """Whatever ended the batch (its device may have been closed under it), nobody is left waiting."""
-        spent = time.monotonic() - began
+        spent = time.monotonic() - handed.began
         self._running.discard(running)
         # Before the answers go out: the device has its next batch meanwhile.
         self._cut()
         self._tell_depth()
-        for entry, result in zip(batch, _results(running, len(batch)), strict=True):
-            _deliver(entry, result, began, spent, len(batch))
-        if self._observer and not running.cancelled():
-            self._observer.computed([began - entry.arrived for entry in batch], spent)
+        late = handed.late or [None] * len(handed.entries)
+        computed = [entry for entry, why in zip(handed.entries, late, strict=True) if why is None]
+        for entry, why, result in zip(handed.entries, late, _results(running, len(late)), strict=True):
+            if why is None:
+                _deliver(entry, result, handed.began, spent, len(computed))
+            else:
+                self._leave_out(entry, why)
+        if self._observer and not running.cancelled() and computed:
+            self._observer.computed([handed.began - entry.arrived for entry in computed], spent)
 
     def _share(self, free: int) -> int:
         """The cost of the next batch: an even part for each free place, none over the budget."""
@@ -196,14 +197,14 @@ class MicroBatcher(Generic[T, R]):
         return batch
 
     def _alive(self, entry: Entry[T, R]) -> bool:
-        if entry.future.done():
-            self._skip("cancelled")
-            return False
-        if entry.deadline is not None and time.monotonic() >= entry.deadline:
+        if (why := entry.unwanted()) is not None:
+            self._leave_out(entry, why)
+        return why is None
+
+    def _leave_out(self, entry: Entry[T, R], why: Why) -> None:
+        if not entry.future.done():
             entry.future.set_exception(DeadlinePassed("the deadline passed while the item waited for the device"))
-            self._skip("deadline")
-            return False
-        return True
+        self._skip(why)
 
     def _tell_depth(self) -> None:
         """Once all that is free has been given out, and if it is news: telling costs as much as queueing."""

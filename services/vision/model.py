@@ -78,6 +78,7 @@ class VisionModel:
             cost=lambda item: len(item.rows),
             queue_limit=settings.image_queue_limit,
             parallel=means.lanes.count,
+            ahead=means.lanes.count,
             observer=observer,
         )
 

@@ -3,7 +3,7 @@
 import asyncio
 import threading
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import pytest
@@ -26,6 +26,20 @@ class Gate:
         self.batches.append(items)
         await self.open.wait()
         return run(items)
+
+
+class Counts:
+    """Why items were skipped."""
+
+    def __init__(self) -> None:
+        self.why: list[str] = []
+
+    def queued(self, depth: int) -> None: ...
+
+    def skipped(self, why: str) -> None:
+        self.why.append(why)
+
+    def computed(self, waits_s: Sequence[float], compute_s: float) -> None: ...
 
 
 def double(items: list[int]) -> list[int | Exception]:
@@ -273,7 +287,7 @@ async def test_a_share_never_exceeds_the_budget_and_a_free_place_takes_what_wait
 
 async def test_once_narrow_it_runs_one_batch_at_a_time() -> None:
     gate = Gate()
-    b = batcher(gate, budget=1, parallel=2)
+    b = batcher(gate, budget=1, parallel=2, ahead=2)
     b.narrow()
     tasks = await started(b.submit(1), b.submit(2))
     assert gate.batches == [[1]]
@@ -355,3 +369,45 @@ async def test_many_are_taken_in_whole_or_not_at_all() -> None:
         await b.submit_all([4, 5])
     gate.open.set()
     assert [outcome.value for outcome in await task] == [2, 4, 6] and gate.batches == [[1], [2], [3]]
+
+
+async def test_full_batches_wait_in_the_line_of_the_device_and_no_others() -> None:
+    gate = Gate()
+    b = batcher(gate, budget=2, ahead=2)
+    tasks = await started(*(b.submit(i) for i in range(4)))
+    assert gate.batches == [[0], [1, 2]], "3 is no full batch"
+    tasks += await started(*(b.submit(i) for i in range(4, 9)))
+    assert gate.batches == [[0], [1, 2], [3, 4]], "two ahead of the one that runs are the most"
+    gate.open.set()
+    assert [o.value for o in await asyncio.gather(*tasks)] == [2 * i for i in range(9)]
+    assert gate.batches[3:] == [[5, 6], [7, 8]]
+
+
+async def test_who_gave_up_while_the_batch_stood_in_line_is_not_computed() -> None:
+    device, free, computed = DeviceThread("test"), threading.Event(), list[int]()
+    counted = Counts()
+
+    def run(items: list[int]) -> list[int | Exception]:
+        free.wait(5)
+        computed.extend(items)
+        return double(items)
+
+    b: MicroBatcher[int, int] = MicroBatcher(run, execute=device.run, budget=4, ahead=1, observer=counted)
+    first, left, late, stays, wrong = await started(
+        b.submit(1), b.submit(2), b.submit(3, time.monotonic() + 0.05), b.submit(4), b.submit(-5)
+    )
+    left.cancel()
+    await asyncio.sleep(0.06)
+    free.set()
+    ends = await asyncio.gather(first, left, late, stays, wrong, return_exceptions=True)
+    device.close()
+    assert computed == [1, 4, -5]
+    assert [type(end).__name__ for end in ends[1:]] == [
+        "CancelledError",
+        "DeadlinePassed",
+        "Outcome",
+        "InvalidInput",
+    ]
+    assert (await stays).value == 8
+    assert (await stays).batch_size == 2
+    assert sorted(counted.why) == ["cancelled", "deadline"]
