@@ -8,7 +8,7 @@ from PIL import Image
 
 from services.runtime.errors import InvalidInput
 from services.runtime.pictures import decode as decode_module
-from services.runtime.pictures.decode import MAX_BYTES, decode
+from services.runtime.pictures.decode import MAX_BYTES, MOST_SCANS, decode, scans
 from tests.unit.vision.pictures import bmp_header, encode, gif_header, png, quarters
 
 FIELD = "images[3].encoded"
@@ -222,3 +222,14 @@ def test_only_the_first_frame_of_any_animation_counts(format: str) -> None:
     options = {"lossless": True} if format == "WEBP" else {}
     encoded = encode(frames[0], format, save_all=True, append_images=frames[1:], **options)
     assert np.asarray(decode(encoded, 3, FIELD))[0, 0].tolist() == [255, 0, 0]
+
+
+@given(st.lists(st.sampled_from([0x00, 0xDA, 0xFF]), min_size=2, max_size=40).map(bytes))
+def test_scans_are_counted_wherever_they_begin(encoded: bytes) -> None:
+    assert scans(encoded) == encoded.count(b"\xff\xda")
+
+
+def test_a_jpeg_of_too_many_scans_is_refused_before_it_is_decoded() -> None:
+    encoded = encode(quarters(), "JPEG") + b"\xff\xda" * MOST_SCANS
+    with pytest.raises(InvalidInput, match=rf"has {MOST_SCANS + 1} scans, at most {MOST_SCANS}"):
+        decode(encoded, 3, FIELD)
