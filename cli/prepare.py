@@ -49,7 +49,9 @@ def _choose_precision(draft: Draft, manifest: Manifest, photographs: Photographs
 
     steps = ImagePreprocessing.of(manifest)
     calibration = views_of(photographs.calibration, steps, CALIBRATING, seed=1)
-    held_out = views_of(photographs.held_out, steps, JUDGING, seed=2)
+    held_out = {
+        name: views_of({name: path}, steps, JUDGING, seed=2) for name, path in sorted(photographs.held_out.items())
+    }
     verdict = try_eight_bits(manifest, draft.directory, calibration, held_out)
     draft.fields["precision"] = verdict.precision
     told = {"calibrated_on": sorted(photographs.calibration), "held_out": sorted(photographs.held_out)}

@@ -10,7 +10,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from services.runtime.errors import PreconditionFailed
 from services.runtime.runners.base import Array
-from services.runtime.runners.eight_bits import LEAST_AGREEMENT, try_eight_bits
+from services.runtime.runners.eight_bits import DECIDED, LEAST_AGREEMENT, try_eight_bits
 from services.runtime.runners.onnx_runner import OnnxRunner
 from services.runtime.runners.open import RunnerSettings, effective, open_runner
 from services.runtime.store.manifest import Manifest, TensorSpec
@@ -56,9 +56,10 @@ def exported(tmp_path: Path) -> Path:
 
 
 def test_what_agrees_stays_and_the_faster_is_chosen(exported: Path) -> None:
-    verdict = try_eight_bits(MANIFEST, exported, rows(64, 1), rows(200, 2))
+    verdict = try_eight_bits(MANIFEST, exported, rows(64, 1), {"here": rows(150, 2), "there": rows(50, 3)})
     card = verdict.card()
-    assert card["held_out_rows"] == 200 and LEAST_AGREEMENT <= card["top1_agreement"] <= 1
+    assert card["held_out_rows"] == 200 and LEAST_AGREEMENT <= card["decided_agreement"] <= 1
+    assert list(card["agreement_by_source"]) == ["here", "there"]
     assert 0 < card["mean_error"] <= card["max_error"] < 0.1
     fp32, int8 = (math.prod(card["milliseconds"][precision]) for precision in ("fp32", "int8"))
     assert verdict.precision == ("int8" if int8 < fp32 else "fp32")
@@ -67,28 +68,35 @@ def test_what_agrees_stays_and_the_faster_is_chosen(exported: Path) -> None:
 
 
 def test_the_figures_are_those_of_the_two_nets(exported: Path) -> None:
-    held_out = rows(200, 2)
-    verdict = try_eight_bits(MANIFEST, exported, rows(64, 1), held_out)
+    faint_first = np.linspace(0, 1, 200, dtype=np.float32)[:, None, None, None]
+    held_out = rows(200, 2) * faint_first
+    parts = {"few": held_out[:50], "many": held_out[50:]}
+    verdict = try_eight_bits(MANIFEST, exported, rows(64, 1), parts)
     wanted, got = (
         OnnxRunner(exported / file, MANIFEST).run({"images": held_out})["logits"].astype(np.float64)
         for file in ("model.onnx", "model.int8.onnx")
     )
-    assert verdict.top1_agreement == (wanted.argmax(1) == got.argmax(1)).mean()
+    same = wanted.argmax(1) == got.argmax(1)
+    assert verdict.top1_agreement == same.mean()
+    assert verdict.by_source == {"few": same[:50].mean(), "many": same[50:].mean()}
     shares = [np.exp(logits) / np.exp(logits).sum(1, keepdims=True) for logits in (wanted, got)]
+    decided = np.array([(best := sorted(row))[-1] - best[-2] >= DECIDED for row in shares[0]])
+    assert 0 < verdict.decided_rows == decided.sum() < 200, "else this proves nothing"
+    assert verdict.decided_agreement == same[decided].mean()
     assert verdict.max_error == pytest.approx(np.abs(shares[0] - shares[1]).max(), abs=1e-5)
 
 
 def test_what_disagrees_is_thrown_away(exported: Path) -> None:
     far_too_large = rows(64, 1) * 50  # so steps are too coarse for what comes: noise that fits no class well
     noise = np.random.default_rng(3).standard_normal((200, 1, SIDE, SIDE)).astype(np.float32)
-    verdict = try_eight_bits(MANIFEST, exported, far_too_large, noise)
-    assert verdict.precision == "fp32" and verdict.top1_agreement < LEAST_AGREEMENT
+    verdict = try_eight_bits(MANIFEST, exported, far_too_large, {"noise": noise})
+    assert verdict.precision == "fp32" and verdict.decided_agreement < LEAST_AGREEMENT
     assert "another best class" in verdict.reason and not verdict.milliseconds
     assert not (exported / "model.int8.onnx").exists() and (exported / "model.onnx").exists()
 
 
 def test_settings_choose_the_precision_and_the_digest_tells(exported: Path) -> None:
-    try_eight_bits(MANIFEST, exported, rows(64, 1), rows(200, 2))
+    try_eight_bits(MANIFEST, exported, rows(64, 1), {"rows": rows(200, 2)})
     held_out = {"images": rows(3, 4)}
     answers = {
         precision: open_runner(MANIFEST, exported, unused, RunnerSettings(precision=precision)).run(held_out)
