@@ -15,7 +15,7 @@ from gateway.steps.stored import Stored
 from maas.gateway.v1 import gateway_pb2, gateway_service_pb2
 from services.runtime.errors import InvalidInput
 
-LARGE_BYTES = 256 * 1024
+LARGE_BYTES = 16 * 1024
 Request = gateway_service_pb2.RunPipelineRequest | gateway_service_pb2.RunPipelineStreamRequest
 Inputs = Mapping[str, gateway_pb2.Input]
 
@@ -47,7 +47,7 @@ class Pipelines:
     async def _chosen(self, request: Request) -> tuple[Plan, list[gateway_pb2.Call], Inputs]:
         if request.WhichOneof("pipeline") == "name":
             return self._stored(request)
-        # Many long templates are checked on another thread: nobody else waits meanwhile.
+        # Many bindings are checked on another thread: nobody else waits meanwhile.
         large = request.ByteSize() > LARGE_BYTES
         return await asyncio.to_thread(_given, request) if large else _given(request)
 

@@ -207,6 +207,17 @@ async def test_what_is_copied_and_replied_is_bounded():
         assert found.status.code == Code.RESOURCE_EXHAUSTED.value[0]
 
 
+async def test_copies_and_replies_count_together():
+    first = step("a", {"generate": {}}, ("generate.text", "inputs.text"))
+    second = step("b", {"generate": {}}, ("generate.text", "a.completions[0].text"))
+    inputs = {"text": {"text": "ab" * 200_000}}
+    async with gateway(behind("generation"), max_message_mib=1) as (channel, _):
+        found = await run(channel, first, second, inputs=inputs)
+        assert kinds(found) == ["generate", "status"]
+        assert found[1].status.code == Code.RESOURCE_EXHAUSTED.value[0]
+        assert found[1].status.message.startswith("what bindings copy and steps reply is more than 1048576 bytes")
+
+
 FILE = """
 [shout]
 description = "A word, louder"

@@ -201,6 +201,14 @@ def test_names_are_usable_and_unique():
     assert refusal(step("a", PICTURE), step("a", PICTURE)).startswith("steps[1].name: 'a' is used twice")
 
 
+def test_there_are_not_more_values_than_can_be_checked_at_once():
+    many = step("one", {"generate": {}}, ("generate.text", "inputs.word", "{}" * 4095))
+    plan([many], INPUTS, "steps")
+    assert refusal(many, step("two", {"generate": {}}, ("generate.text", "inputs.word"))).startswith(
+        "steps: have 4097"
+    )
+
+
 def test_rings_are_named():
     def needing(name: str, other: str) -> gateway_pb2.Step:
         return step(name, {"transduce": {}}, ("transduce.texts[0]", f"{other}.results[0].text"))
