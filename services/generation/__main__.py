@@ -6,6 +6,7 @@ from pathlib import Path
 from maas.generation.v1.generation_service_pb2_grpc import add_GenerationServiceServicer_to_server
 from services.generation import model
 from services.generation.adapters import ADAPTER_TASK, Hosted, StoredAdapter
+from services.generation.engine import device
 from services.generation.observe import GenerationMetrics
 from services.generation.resume.recorder import Recorder
 from services.generation.resume.store import RecordStore
@@ -36,7 +37,9 @@ def files_at_start(manifest: Manifest) -> Collection[str]:
 
 
 async def build(floor: Floor[GenerationSettings]) -> None:
-    """One host of models, one recorder of streams, one servicer."""
+    """One host of models, one recorder of streams, one servicer. RuntimeError where there is no such device."""
+    if floor.settings.backend == "engine":
+        device.reached(floor.settings.device)
     host = open_host(floor)
     floor.add(add_GenerationServiceServicer_to_server, GenerationService(host, open_recorder(floor)))
 

@@ -43,8 +43,8 @@ class Prepared:
 
 
 def prepare(manifest: Manifest, directory: Path, settings: GenerationSettings) -> Prepared:
-    """Reads the weights, or what was packed of them. PreconditionFailed if int8 is demanded and cannot be, if
-    there is no such device, or if it has not the memory."""
+    """Reads the weights, or what was packed of them. PreconditionFailed if int8 is demanded and cannot be, or
+    if the device has not the memory; RuntimeError if there is no such device."""
     torch.set_num_threads(settings.threads)  # those that wait for others' cores cost minutes
     found = device.reached(settings.device)
     if found.type == "cpu" and settings.precision in ("auto", "int8"):

@@ -16,6 +16,7 @@ from torch._subclasses.fake_tensor import (
 from services.generation.engine.graphs import Forward
 from services.generation.engine.kv_cache import KVCache
 from services.generation.engine.request import Sequence
+from services.generation.engine.row import Row
 from services.generation.engine.runner import ModelRunner
 from services.generation.engine.step import Chunk, Step
 from services.generation.models import registry
@@ -88,6 +89,11 @@ def test_logits_are_made_on_the_device_up_to_the_three_numbers_of_a_row() -> Non
     computed = runner.run(Step((Chunk(placed(20, 1), 0, 20),)))
     with pytest.raises(DataDependentOutputException, match="_local_scalar_dense"):  # tolist()
         runner.logits(computed, [3, 19])
+
+
+def test_a_row_comes_to_the_cpu_when_it_is_asked_for() -> None:
+    row = Row(torch.zeros(2, 5, device=ELSEWHERE), 1, 0, 0.0, 0.0)
+    assert row.table.device == ELSEWHERE and row.logits.device.type == "cpu"
 
 
 def test_a_tensor_left_on_the_cpu_is_found() -> None:

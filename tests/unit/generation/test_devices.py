@@ -37,7 +37,7 @@ def test_a_device_out_of_reach_is_one_line(name: str, tmp_path: Path, monkeypatc
     store = ModelStore(tmp_path / "store")
     manifest = published(store)
     wanted = settings(store, "auto", device=name)
-    with pytest.raises(PreconditionFailed, match=f"^MAAS_DEVICE={name}: torch reaches 0 CUDA devices here"):
+    with pytest.raises(RuntimeError, match=f"^MAAS_DEVICE={name}: torch reaches 0 CUDA devices here"):
         prepare(manifest, store.directory(manifest), wanted)
 
 
@@ -45,7 +45,7 @@ def test_the_number_of_devices_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     assert [device.reached(name).index for name in ("cuda", "cuda:1")] == [None, 1]
-    with pytest.raises(PreconditionFailed, match="MAAS_DEVICE=cuda:2: torch reaches 2 CUDA devices"):
+    with pytest.raises(RuntimeError, match="MAAS_DEVICE=cuda:2: torch reaches 2 CUDA devices"):
         device.reached("cuda:2")
 
 
