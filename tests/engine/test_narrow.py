@@ -15,11 +15,6 @@ NARROW = [torch.bfloat16, torch.float16]
 KINDS = ["llama", "qwen3", "gpt2"]
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> None:
-    torch.set_num_threads(1)
-
-
 def narrow(kind: str, dtype: torch.dtype) -> ModelRunner:
     net = net_of(kind).to(dtype)
     return ModelRunner(net, KVCache(net.config, 32, 16, dtype))
