@@ -1,8 +1,9 @@
 """A tokenizer.json → the tables of a native model, or nothing where a step of it is another. Knows no library."""
 
 from array import array
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, TypeAlias
 
 from services.runtime.text.byte_level import BYTE_TO_CHAR, CHAR_TO_BYTE
@@ -10,6 +11,7 @@ from services.tokenization.native import kinds
 
 Numbers: TypeAlias = "array[int]"
 READ = "".join(kinds.ASCII).encode()  # bytes that every vocabulary must have
+CHAR_TO_LATIN = str.maketrans({char: chr(byte) for char, byte in CHAR_TO_BYTE.items()})
 LONGEST_CHARACTER = 4  # bytes
 OTHERS = (
     "continuing_subword_prefix",
@@ -72,12 +74,11 @@ def _byte_level(document: Mapping[str, Any], model: Mapping[str, Any]) -> ByteLe
     known = frozenset(byte for byte, char in BYTE_TO_CHAR.items() if char in vocab)
     if any(model.get(key) for key in OTHERS) or not known.issuperset(READ):
         return None
-    merges = array("I")
-    for left, right in (pair if isinstance(pair, list) else pair.split(" ") for pair in model["merges"]):
-        merges.extend((vocab[left], vocab[right], vocab[left + right]))
-    own = {token: vocab[token] for token in vocab if CHAR_TO_BYTE.keys() >= set(token)}
-    alphabet = str.maketrans({char: chr(byte) for char, byte in CHAR_TO_BYTE.items()})
-    tokens = _tokens(list(own), list(own.values()), lambda text: text.translate(alphabet).encode("latin-1"))
+    pairs = (pair if isinstance(pair, list) else pair.split(" ") for pair in model["merges"])
+    merges = array("I", chain.from_iterable((vocab[a], vocab[b], vocab[a + b]) for a, b in pairs))
+    # A spelling out of the alphabet comes out wrong, and is left out there: its bytes do not give its id.
+    letters = "".join(vocab).translate(CHAR_TO_LATIN).encode("latin-1", "replace")
+    tokens = Tokens(letters, array("I", map(len, vocab)), array("I", vocab.values()))
     singles = array("I", [vocab.get(BYTE_TO_CHAR[byte], 0) for byte in range(256)])
     return ByteLevel(kinds.byte_level(known), tokens, merges, singles, _digits(document["pre_tokenizer"]))
 
@@ -93,13 +94,10 @@ def _word_piece(document: Mapping[str, Any], model: Mapping[str, Any]) -> WordPi
     if unknown is None or not prefix or model["max_input_chars_per_word"] < LONGEST_CHARACTER:
         return None
     later = {token.removeprefix(prefix): vocab[token] for token in vocab if token.startswith(prefix)}
-    tokens = _tokens([*vocab, *later], [*vocab.values(), *later.values()], str.encode)
+    coded = list(map(str.encode, [*vocab, *later]))
+    ids = array("I", [*vocab.values(), *later.values()])
+    tokens = Tokens(b"".join(coded), array("I", map(len, coded)), ids)
     normalizer, most = document["normalizer"] or {}, model["max_input_chars_per_word"]
     known = kinds.bert(ideographs=bool(normalizer.get("handle_chinese_chars")))
     flags = bytes(len(vocab)) + b"\1" * len(later)
     return WordPiece(known, tokens, flags, unknown, most, bool(normalizer.get("lowercase")))
-
-
-def _tokens(spellings: Sequence[str], ids: Sequence[int], encode: Callable[[str], bytes]) -> Tokens:
-    coded = list(map(encode, spellings))
-    return Tokens(b"".join(coded), array("I", map(len, coded)), array("I", ids))

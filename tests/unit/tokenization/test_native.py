@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tokenizers import pre_tokenizers
+from tokenizers import Tokenizer as Library
+from tokenizers import models, pre_tokenizers
 
 from services.runtime.compiled import FOLDER, NoCompiler, Project
 from services.runtime.store.store import ModelStore
@@ -27,7 +28,7 @@ from services.tokenization.words import Words
 from tests.bench.serving.texts import KINDS
 from tests.unit.runtime.text.hostile import PIECES, hostile_texts
 from tests.unit.runtime.text.made import all_families, from_library
-from tests.unit.runtime.text.test_cuts import AROUND, CODE_POINTS, blanks, cutting
+from tests.unit.runtime.text.test_cuts import CODE_POINTS, around, blanks, cutting
 
 FAMILIES = ("byte_level", "blanks", "digits", "runs", "word_piece", "cased")
 REAL = ("smollm2-135m-instruct", "gpt2-bpe", "minilm-l6-v2")
@@ -83,8 +84,7 @@ def test_ids_are_the_librarys(name: str, texts: list[str]) -> None:
 def test_any_four_telling_characters_and_any_two_neighbours(name: str) -> None:
     check(family(name), ["".join(four) for four in itertools.product(TELLING, repeat=4)])
     check(family(name), [first + second for first in PIECES for second in PIECES])
-    check(family(name), list(map(AROUND.format, [*CODE_POINTS[:0x300], *CODE_POINTS[0x300::1000]])))
-    check(family(name), list(map(AROUND.format, EDGES)))
+    check(family(name), around([*CODE_POINTS[:0x300], *CODE_POINTS[0x300::1000], *EDGES]))
     contractions = itertools.product(" x'1", "strevlmdSx", "strevlmdSx", " a'")
     check(family(name), [f"{before}'{first}{second}{after}" for before, first, second, after in contractions])
 
@@ -93,7 +93,7 @@ def test_any_four_telling_characters_and_any_two_neighbours(name: str) -> None:
 @pytest.mark.parametrize("name", FAMILIES)
 def test_every_character_that_has_a_kind(name: str) -> None:
     for start in range(0, COUNT, 1 << 14):
-        check(family(name), list(map(AROUND.format, CODE_POINTS[start : start + (1 << 14)])))
+        check(family(name), around(CODE_POINTS[start : start + (1 << 14)]))
 
 
 @pytest.mark.parametrize("name", FAMILIES)
@@ -117,6 +117,16 @@ def test_real_models_give_the_librarys_ids(model_store: ModelStore, model: str) 
     check(tested, [f"x'{first}{second}" for first in string.printable for second in string.ascii_lowercase])
     noise = random.Random(1)
     check(tested, ["".join(noise.choices(string.printable, k=noise.randrange(300))) for _ in range(2000)])
+
+
+def test_a_token_that_no_merges_lead_to_is_never_given() -> None:
+    alphabet = {char: place for place, char in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
+    vocabulary = alphabet | {token: 256 + place for place, token in enumerate(("bc", "ab", "abc"))}
+    library = Library(models.BPE(vocabulary, [("b", "c"), ("a", "b"), ("ab", "c")]))
+    library.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tested = opened(from_library(library))
+    check(tested, ["abc", "aab abc"])
+    assert list(array("I", tested[0](["abc"])[0])) == [alphabet["a"], vocabulary["bc"]]
 
 
 def test_only_parts_with_unknown_characters_are_asked_for() -> None:

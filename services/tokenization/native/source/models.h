@@ -64,10 +64,7 @@ class ByteLevel : public Model {
       if (begin < solid) out = word(begin, solid, out);
     } else if (begin < solid) {  // its last character stands alone, and before others if it is a space
       if (solid - begin > 1) out = word(begin, solid - 1, out);
-      if (solid[-1] == ' ')
-        at = solid - 1;
-      else if (out)
-        out = word(solid - 1, solid, out);
+      at = solid - 1;
     }
     while (out && at < end) {
       const Byte* stop = after(at, end);
