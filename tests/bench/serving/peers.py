@@ -21,6 +21,7 @@ from tests.bench.peers.serving.spec import FORMS, Model, Spec
 from tests.bench.servers import HOST
 from tests.bench.serving import oip
 
+STUBS = Path(__file__).parents[3] / "protos" / "gen"
 CORES = 2
 SPARE_PORTS = 3
 DTYPES = {"FP32": np.float32, "INT64": np.int64}
@@ -95,12 +96,12 @@ def program(name: str, models: Sequence[Model], options: Options, forms: Sequenc
     module = f"tests.bench.peers.serving.{peer.module}"
     command = (str(peer.python(options.peers_root)), "-m", module, str(path))
     address = f"{HOST}:{port}"
-    return Program(f"peer-{name}", command, address, partial(_answers, address, models), _quiet())
+    return Program(f"peer-{name}", command, address, partial(_answers, address, models), _surroundings())
 
 
-def _quiet() -> dict[str, str]:
-    """What these servers would otherwise ask of the world."""
-    return {"HF_HUB_OFFLINE": "1", "RAY_USAGE_STATS_ENABLED": "0", "DO_NOT_TRACK": "1"}
+def _surroundings() -> dict[str, str]:
+    """Where environments that are not ours find our stubs; what these servers would otherwise ask of the world."""
+    return {"PYTHONPATH": str(STUBS), "HF_HUB_OFFLINE": "1", "RAY_USAGE_STATS_ENABLED": "0", "DO_NOT_TRACK": "1"}
 
 
 async def _answers(address: str, models: Sequence[Model]) -> bool:
