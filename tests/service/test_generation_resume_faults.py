@@ -15,7 +15,8 @@ from services.runtime.channels import open_channel
 from services.runtime.status import status_of
 from services.runtime.store.store import ModelStore
 from tests.service.generation import TEXT, Ask, Stub, free, streamed, words
-from tests.service.streams import broken, process, read_on, reason, replica, resumed, started, url, whole
+from tests.service.streams import broken, process, read_on, reason, replica, resumed, whole
+from tests.valkey import started, url
 
 
 async def test_records_are_sealed_and_expire(store: ModelStore, valkey: ValkeyServer) -> None:

@@ -11,7 +11,8 @@ from maas.generation.v1 import generation_pb2 as pb
 from maas.generation.v1 import generation_service_pb2 as service_pb
 from services.runtime.store.store import ModelStore
 from tests.service.generation import TEXT, WARM, Ask, Stub, free, publish, refusal, streamed
-from tests.service.streams import PLAIN, broken, reason, replica, resumed, resuming, url, whole
+from tests.service.streams import PLAIN, broken, reason, replica, resumed, resuming, whole
+from tests.valkey import url
 
 
 async def test_a_record_that_ends_earlier_says_where(pair: tuple[Stub, Stub]) -> None:

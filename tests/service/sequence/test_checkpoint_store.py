@@ -15,7 +15,7 @@ from services.sequence.checkpoints.keeper import Claimed, Shot
 from services.sequence.checkpoints.memory import Memory, unpack
 from services.sequence.checkpoints.store import CheckpointStore, name_of
 from services.sequence.sessions import Key
-from tests.service.streams import url
+from tests.valkey import url
 
 # Generations are microseconds since 1970.
 NOW = 1_795_000_000_000_000

@@ -27,7 +27,7 @@ from services.sequence.checkpoints.store import name_of
 from tests.harness import running
 from tests.service.sequence.calls import FRAMES, Talk, refused, step
 from tests.service.sequence.replicas import Caller, Proxy, goes_on, replica
-from tests.service.streams import started, url
+from tests.valkey import started, url
 
 pytestmark = [pytest.mark.models, pytest.mark.asyncio(loop_scope="module")]
 Pair = tuple[Stub, Stub]

@@ -15,7 +15,7 @@ from services.sequence.__main__ import build
 from services.sequence.settings import SequenceSettings
 from tests.harness import running
 from tests.service.sequence.calls import FRAMES, Talk, asked, refused
-from tests.service.streams import url
+from tests.valkey import url
 
 pytestmark = [pytest.mark.models, pytest.mark.asyncio(loop_scope="module")]
 PARTS = FRAMES[20:50]

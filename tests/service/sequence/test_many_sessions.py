@@ -18,7 +18,7 @@ from services.runtime.channels import open_channel
 from services.runtime.store.store import ModelStore
 from tests.service.sequence.calls import FRAMES, step
 from tests.service.sequence.replicas import process
-from tests.service.streams import url
+from tests.valkey import url
 
 pytestmark = [pytest.mark.models, pytest.mark.slow, pytest.mark.timeout(600)]
 MANY, AT_ONCE = 10_000, 200

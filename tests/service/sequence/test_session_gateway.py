@@ -23,7 +23,7 @@ from services.runtime.store.store import ModelStore
 from tests.harness import running
 from tests.service.sequence.calls import FRAMES
 from tests.service.sequence.replicas import Broken, Caller, process
-from tests.service.streams import url
+from tests.valkey import url
 
 pytestmark = pytest.mark.models
 

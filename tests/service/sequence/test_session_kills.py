@@ -18,7 +18,7 @@ from services.runtime.store.store import ModelStore
 from services.sequence.checkpoints.store import name_of
 from tests.service.sequence.calls import FRAMES
 from tests.service.sequence.replicas import Broken, Caller, process, replica
-from tests.service.streams import started, url
+from tests.valkey import started, url
 
 pytestmark = pytest.mark.models
 

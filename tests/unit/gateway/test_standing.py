@@ -3,14 +3,7 @@
 import pytest
 
 from gateway.standing import FAULTS_IN_A_ROW, GENTLE_S, LEAST_SHARE, LONGEST_OUT_S, OUT_S, Standing
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
+from tests.clock import Clock
 
 
 @pytest.fixture

@@ -1,18 +1,11 @@
 """The breaker, by an injected clock."""
 
 from services.runtime.breaker import Breaker
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
+from tests.clock import Clock
 
 
 def test_it_opens_after_faults_in_a_row_and_not_before():
-    breaker = Breaker(3, 10, Clock())
+    breaker = Breaker(3, 10, Clock(0.0))
     for _ in range(2):
         breaker.fault()
     breaker.success()
@@ -24,7 +17,7 @@ def test_it_opens_after_faults_in_a_row_and_not_before():
 
 
 def test_one_probe_a_pause_decides():
-    clock = Clock()
+    clock = Clock(0.0)
     breaker = Breaker(1, 10, clock)
     breaker.fault()
     clock.now = 9.9
@@ -41,7 +34,7 @@ def test_one_probe_a_pause_decides():
 
 
 def test_a_probe_that_never_reports_does_not_keep_it_open_for_ever():
-    clock = Clock()
+    clock = Clock(0.0)
     breaker = Breaker(1, 10, clock)
     breaker.fault()
     clock.now = 10
@@ -52,7 +45,7 @@ def test_a_probe_that_never_reports_does_not_keep_it_open_for_ever():
 
 def test_changes_are_told_once():
     told: list[bool] = []
-    breaker = Breaker(2, 10, Clock(), told.append)
+    breaker = Breaker(2, 10, Clock(0.0), told.append)
     for act in (breaker.fault, breaker.fault, breaker.fault, breaker.success, breaker.success):
         act()
     assert told == [True, False]

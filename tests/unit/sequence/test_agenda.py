@@ -2,13 +2,7 @@
 
 from services.sequence.checkpoints.agenda import Agenda
 from services.sequence.sessions import Session, SessionTable
-
-
-class Clock:
-    now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
+from tests.clock import Clock
 
 
 def opened(names: str) -> list[Session[str]]:

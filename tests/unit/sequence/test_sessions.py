@@ -6,16 +6,9 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from services.runtime.errors import InvalidInput, Overloaded, PreconditionFailed, SessionNotFound
 from services.sequence.sessions import End, Session, SessionTable
+from tests.clock import Clock
 
 ALICE, BOB = ("", "alice"), ("", "bob")
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture

