@@ -3,7 +3,6 @@
 The only file that names all the steps; each is a file of its own. The door has admitted the call already.
 """
 
-import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -12,20 +11,16 @@ from gateway import upstream
 from gateway.backends import Backend
 from gateway.cache import Cache
 from gateway.cache_control import HEADER, CacheControl, cache_miss
-from gateway.cache_key import cache_key, deterministic, fingerprint
 from gateway.cache_stats import BYPASS, COALESCED, HIT_L1, HIT_L2, MISS, CacheStats
 from gateway.entry import Entry
 from gateway.methods import Method
-from gateway.recall import LARGE_BYTES, Recall, Wire
+from gateway.naming import Named, Namer, pinned
+from gateway.recall import Recall, Wire
 from gateway.relay import Metadata
 from gateway.singleflight import SingleFlight
-from gateway.trial import tries
-from gateway.versions import ModelIndex, Serving
+from gateway.versions import ModelIndex
 from services.runtime.context import current
 from services.runtime.errors import Code, ServiceError
-
-# What a replica says of a version that it does not have yet, or cannot have.
-_NOT_READY = frozenset({"MODEL_LOADING", "LOAD_FAILED"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,28 +34,6 @@ class Answer:
     trailing: Metadata = ()
 
 
-@dataclass(frozen=True, slots=True)
-class _Named:
-    """A request with the version that is to answer it, and what the key of the answer is made of."""
-
-    method: Method
-    request: Any
-    serving: Serving
-    tenant: str
-    content: bytes
-
-    @property
-    def lasting(self) -> bool:
-        """Whether the answer may be remembered."""
-        passing = self.serving.chat_tells_time and self.method.chats(self.request)
-        return deterministic(self.method, self.request) and not passing
-
-    def key(self, model: str = "", digest: str = "") -> str:
-        """The key under a digest; the expected one unless given."""
-        model, digest = model or self.serving.model, digest or self.serving.digest
-        return cache_key(self.method.path, model, digest, self.tenant, self.content)
-
-
 class Pipeline:
     """Answers unary calls of the services, from memory where that is right."""
 
@@ -72,8 +45,8 @@ class Pipeline:
         stats: CacheStats,
         canary_percent: float = 0,
     ) -> None:
-        self._backends, self._index, self._cache, self._stats = backends, index, cache, stats
-        self._canary_percent = canary_percent
+        self._backends, self._cache, self._stats = backends, cache, stats
+        self._namer = Namer(index, canary_percent)
         self._flights: SingleFlight[Answer] = SingleFlight()
         self._recall = Recall(index)
 
@@ -97,7 +70,7 @@ class Pipeline:
         context = current()
         context.check_deadline()
         control = CacheControl.parse(context.metadata.get(HEADER, ""))
-        named = await self._name(method, request, context.tenant)
+        named = await self._namer.name(method, request, context.tenant)
         if named is None or control.no_store or not named.lasting:
             answer = await self._bypass(method, request, control, named)
         elif control.only_if_cached:
@@ -116,24 +89,7 @@ class Pipeline:
         self._stats.count(BYPASS)
         return Answer(reply.body, BYPASS, 0.0, reply.initial, reply.trailing)
 
-    async def _name(self, method: Method, request: Any, tenant: str) -> _Named | None:
-        """None while it is not known which version answers, or where nothing depends on it."""
-        serving, canary = self._index.resolve(method, request), self._canary(method, request)
-        if canary is None and (serving is None or not deterministic(method, request)):
-            return None
-        # A large picture is read on another thread: nobody else waits meanwhile.
-        large = request.ByteSize() > LARGE_BYTES
-        content = await asyncio.to_thread(fingerprint, request) if large else fingerprint(request)
-        chosen = canary if canary is not None and tries(content, self._canary_percent) else serving
-        return _Named(method, request, chosen, tenant, content) if chosen is not None else None
-
-    def _canary(self, method: Method, request: Any) -> Serving | None:
-        """The version that a share of the calls without a version try; None if this call has no choice."""
-        if not self._canary_percent or request.version:
-            return None
-        return self._index.canary(method, request)
-
-    async def _bypass(self, method: Method, request: Any, control: CacheControl, named: _Named | None) -> Answer:
+    async def _bypass(self, method: Method, request: Any, control: CacheControl, named: Named | None) -> Answer:
         if control.only_if_cached:
             raise cache_miss()
         if named is not None:
@@ -150,7 +106,7 @@ class Pipeline:
             raise cache_miss()
         return self._hit(found, HIT_L1 if near else HIT_L2)
 
-    async def _cached(self, named: _Named, control: CacheControl, asked: Wire | None) -> Answer:
+    async def _cached(self, named: Named, control: CacheControl, asked: Wire | None) -> Answer:
         key = named.key()
         near = self._cache.near(key, control)
         if near is not None:
@@ -171,7 +127,7 @@ class Pipeline:
                     raise
                 current().check_deadline()
 
-    async def _fill(self, named: _Named, key: str, control: CacheControl) -> Answer:
+    async def _fill(self, named: Named, key: str, control: CacheControl) -> Answer:
         # Look again: A looks and misses, B's flight stores and ends, A starts this one and need not compute.
         near = self._cache.near(key, control)
         if near is not None:
@@ -179,7 +135,7 @@ class Pipeline:
         far = await self._cache.far(key, control)
         return self._hit(far, HIT_L2) if far is not None else await self._compute(named)
 
-    async def _compute(self, named: _Named) -> Answer:
+    async def _compute(self, named: Named) -> Answer:
         reply = await self._call_pinned(named)
         # Under the digest that answered: the model may have been swapped since it was looked up.
         served = named.method.response.FromString(reply.body).served_by  # type: ignore[attr-defined]
@@ -187,27 +143,14 @@ class Pipeline:
             self._cache.store(named.key(served.model, served.digest), reply.body)
         return Answer(reply.body, MISS, 0.0, reply.initial, reply.trailing)
 
-    async def _call_pinned(self, named: _Named) -> upstream.Reply:
+    async def _call_pinned(self, named: Named) -> upstream.Reply:
         backend, path = self._backends[named.method.area], named.method.path
-        asked = named.request.version
         try:
-            return await upstream.call(backend, path, _pinned(named.request, named.serving))
+            return await upstream.call(backend, path, pinned(named.request, named.serving))
         except ServiceError as error:
-            gone = error.code is Code.NOT_FOUND or error.reason in _NOT_READY
-            if not gone or asked == named.serving.version:
+            if not named.swapped(error):
                 raise
-            # Swapped out between look-up and call, or not swapped in on this replica: let the service choose.
             return await upstream.call(backend, path, named.request.SerializeToString())
 
     def _hit(self, entry: Entry, outcome: str) -> Answer:
         return Answer(entry.reply, outcome, self._cache.age_s(entry))
-
-
-def _pinned(request: Any, serving: Serving) -> bytes:
-    """The request asking for exactly this version. In place and back: a large picture is not copied."""
-    model, version = request.model, request.version
-    request.model, request.version = serving.model, serving.version
-    try:
-        return bytes(request.SerializeToString())
-    finally:
-        request.model, request.version = model, version
