@@ -10,7 +10,7 @@ from gateway.members import Members
 from gateway.settings import GatewaySettings
 from gateway.versions import ModelIndex
 from maas.model.v1 import model_pb2
-from services.runtime.channels import open_channel
+from services.runtime.channels import QUICK, open_channel
 from services.runtime.health import OVERALL, Readiness, model_service
 
 
@@ -60,7 +60,7 @@ class Watch:
 
     def _channel(self, address: str) -> aio.Channel:
         # The choice of another replica is made here, so core must not retry on its own.
-        return open_channel(address, self._settings.max_message_bytes, retry=False)
+        return open_channel(address, self._settings.max_message_bytes, retry=False, keepalive=QUICK)
 
     async def _end_with_health(self) -> None:
         """The end of health watches is the sign that a drain must not wait for watchers of models either."""

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import grpc
 from grpc import aio
@@ -10,6 +10,21 @@ from grpc import aio
 ChannelOptions = tuple[tuple[str, int | str], ...]
 
 MIB = 1024 * 1024
+
+
+class Keepalive(NamedTuple):
+    """A connection that was quiet for `every_s` is pinged; without an answer after `within_s` it is dead.
+
+    Its calls end UNAVAILABLE. Core's own threads answer, however busy the interpreter is.
+    """
+
+    every_s: float
+    within_s: float
+
+
+USUAL = Keepalive(30, 10)
+# Where another replica can take the calls of one that is stopped or cut off.
+QUICK = Keepalive(1, 2)
 
 KNOWN = frozenset(
     {
@@ -20,6 +35,7 @@ KNOWN = frozenset(
         "grpc.keepalive_timeout_ms",
         "grpc.keepalive_permit_without_calls",
         "grpc.http2.max_pings_without_data",
+        "grpc.http2.ping_timeout_ms",
         "grpc.http2.min_ping_interval_without_data_ms",
         "grpc.http2.max_ping_strikes",
         "grpc.max_connection_age_ms",
@@ -55,38 +71,51 @@ def _sizes(max_message_bytes: int) -> dict[str, int | str]:
     }
 
 
+def _pings(keepalive: Keepalive) -> dict[str, int | str]:
+    within_ms = round(keepalive.within_s * 1000)
+    return {
+        "grpc.keepalive_time_ms": round(keepalive.every_s * 1000),
+        "grpc.keepalive_timeout_ms": within_ms,
+        # Core waits for this one, a minute if unset, whatever the one above says.
+        "grpc.http2.ping_timeout_ms": within_ms,
+        "grpc.keepalive_permit_without_calls": 1,
+    }
+
+
 def server_options(
     max_message_bytes: int, max_connection_age_s: float = 0, reuse_port: bool = False
 ) -> ChannelOptions:
     """Arguments of a listening server. Connection age 0 = unlimited; core adds ±10 % jitter of its own."""
-    table = _sizes(max_message_bytes) | {
-        "grpc.keepalive_time_ms": 30_000,
-        "grpc.keepalive_timeout_ms": 10_000,
-        "grpc.keepalive_permit_without_calls": 1,
-        "grpc.http2.min_ping_interval_without_data_ms": 10_000,
-        "grpc.http2.max_ping_strikes": 0,
-        "grpc.so_reuseport": int(reuse_port),
-    }
+    table = (
+        _sizes(max_message_bytes)
+        | _pings(USUAL)
+        | {
+            "grpc.http2.min_ping_interval_without_data_ms": 10_000,
+            "grpc.http2.max_ping_strikes": 0,
+            "grpc.so_reuseport": int(reuse_port),
+        }
+    )
     if max_connection_age_s:
         table["grpc.max_connection_age_ms"] = round(max_connection_age_s * 1000)
     return options(table)
 
 
-def client_options(max_message_bytes: int, retry: bool = True) -> ChannelOptions:
+def client_options(max_message_bytes: int, retry: bool = True, keepalive: Keepalive = USUAL) -> ChannelOptions:
     """Arguments of a client channel: round robin over what DNS gives, retry of UNAVAILABLE only."""
-    table = _sizes(max_message_bytes) | {
-        "grpc.keepalive_time_ms": 30_000,
-        "grpc.keepalive_timeout_ms": 10_000,
-        "grpc.keepalive_permit_without_calls": 1,
-        "grpc.http2.max_pings_without_data": 0,
-        # Channels share nothing: another one's failed connection must not make this one wait.
-        "grpc.use_local_subchannel_pool": 1,
-        "grpc.initial_reconnect_backoff_ms": 100,
-        "grpc.min_reconnect_backoff_ms": 100,
-        "grpc.max_reconnect_backoff_ms": 2_000,
-        "grpc.enable_retries": int(retry),
-        "grpc.service_config": json.dumps(service_config(retry)),
-    }
+    table = (
+        _sizes(max_message_bytes)
+        | _pings(keepalive)
+        | {
+            "grpc.http2.max_pings_without_data": 0,
+            # Channels share nothing: another one's failed connection must not make this one wait.
+            "grpc.use_local_subchannel_pool": 1,
+            "grpc.initial_reconnect_backoff_ms": 100,
+            "grpc.min_reconnect_backoff_ms": 100,
+            "grpc.max_reconnect_backoff_ms": 2_000,
+            "grpc.enable_retries": int(retry),
+            "grpc.service_config": json.dumps(service_config(retry)),
+        }
+    )
     return options(table)
 
 
@@ -106,7 +135,8 @@ def service_config(retry: bool = True) -> dict[str, object]:
                 },
             }
         ]
-        config["retryThrottling"] = {"maxTokens": 10, "tokenRatio": 0.1}
+        # Core stops to retry at half of them: all that a dying server may lose at once can be sent again.
+        config["retryThrottling"] = {"maxTokens": 1000, "tokenRatio": 0.1}
     return config
 
 
@@ -120,9 +150,10 @@ def open_channel(
     max_message_bytes: int = 64 * MIB,
     retry: bool = True,
     credentials: grpc.ChannelCredentials | Literal[None] = None,
+    keepalive: Keepalive = USUAL,
 ) -> aio.Channel:
     """A client channel to `address` with the table above."""
-    chosen = client_options(max_message_bytes, retry)
+    chosen = client_options(max_message_bytes, retry, keepalive)
     if credentials is not None:
         return aio.secure_channel(target_of(address), credentials, options=chosen)
     return aio.insecure_channel(target_of(address), options=chosen)

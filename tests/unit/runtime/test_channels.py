@@ -37,3 +37,10 @@ def test_only_unavailable_is_retried() -> None:
 )
 def test_names_are_resolved_to_every_address(address: str, target: str) -> None:
     assert channels.target_of(address) == target
+
+
+def test_an_unanswered_ping_ends_a_connection_when_the_table_says() -> None:
+    """Core itself waits a minute, whatever the timeout of keepalives is."""
+    for table in (dict(channels.server_options(1)), dict(channels.client_options(1, keepalive=channels.QUICK))):
+        assert table["grpc.http2.ping_timeout_ms"] == table["grpc.keepalive_timeout_ms"]
+    assert table["grpc.keepalive_time_ms"] == 1000
