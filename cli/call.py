@@ -1,6 +1,7 @@
 """`maas call …`: one command for each thing the suite can do, and any method by its name."""
 
 import json
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,7 +11,7 @@ from typer.core import TyperGroup
 
 from cli import calling, fanout, pipeline, speech
 from cli.answers import footer, print_embeddings, print_labels, print_reply
-from cli.calling import ADDRESS, Address, AsJson, CacheControl, Calling, Timeout
+from cli.calling import ADDRESS, CREDENTIAL, Address, AsJson, CacheControl, Calling, Timeout
 from cli.client import Answer, find_method, request_class
 from cli.generate import generate
 from cli.render import out
@@ -73,7 +74,8 @@ def options(
     cache_control: CacheControl = "",
 ) -> None:
     """Call a running suite. Any method works too: maas call SERVICE/METHOD '{"json": …}'"""
-    context.obj = Calling(address, timeout, json, cache_control)
+    # From the environment alone: every user of a machine can read the flags of its processes.
+    context.obj = Calling(address, timeout, json, cache_control, os.environ.get(CREDENTIAL, ""))
 
 
 @app.command()

@@ -18,6 +18,8 @@ CacheControl = Annotated[
     str, typer.Option(help="no-cache, no-store, max-age=SECONDS or only-if-cached.", show_default=False)
 ]
 ADDRESS = "localhost:50050"
+# An API key or a token.
+CREDENTIAL = "MAAS_API_KEY"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,11 +30,13 @@ class Calling:
     timeout_s: float
     json: bool
     cache_control: str
+    credential: str = ""
 
     @contextmanager
     def client(self) -> Iterator[Client]:
         """A client for one command."""
         metadata = {"cache-control": self.cache_control} if self.cache_control else {}
+        metadata |= {"authorization": f"Bearer {self.credential}"} if self.credential else {}
         with Client(self.address, self.timeout_s, metadata) as client:
             yield client
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import secrets
 import subprocess
 import sys
 import time
@@ -92,7 +93,9 @@ def plan(home: Path, host: str, chosen: Mapping[str, int], root: Path, redis_url
     if not redis_url:
         program, redis_url = valkey(home)
         embedded = [program]
-    return [*embedded, *services(host, chosen, root.absolute(), redis_url, os.environ)]
+    # By which the services believe the gateway's word for a tenant.
+    environ = {"MAAS_MESH_KEY": secrets.token_hex(32), **os.environ}
+    return [*embedded, *services(host, chosen, root.absolute(), redis_url, environ)]
 
 
 async def run(home: Path, programs: list[Program]) -> None:

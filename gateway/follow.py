@@ -6,6 +6,7 @@ from collections.abc import AsyncIterable
 from grpc import StatusCode, aio
 
 from gateway.backends import Backend
+from gateway.relay import Metadata
 from gateway.versions import ModelIndex
 from maas.model.v1 import model_pb2, model_service_pb2, model_service_pb2_grpc
 from services.runtime.errors import Unavailable
@@ -13,7 +14,7 @@ from services.runtime.errors import Unavailable
 PAUSE_S = 0.1
 
 
-async def follow(backend: Backend, index: ModelIndex, refresh_s: float) -> None:
+async def follow(backend: Backend, index: ModelIndex, refresh_s: float, vouching: Metadata = ()) -> None:
     """Until cancelled. What was learned stays while the service is away: its models have not changed meanwhile.
 
     The stream is begun anew every `refresh_s`, maybe at another replica: none is believed alone for ever.
@@ -21,7 +22,7 @@ async def follow(backend: Backend, index: ModelIndex, refresh_s: float) -> None:
     while True:
         await backend.up()
         try:
-            await _watch(backend, index, refresh_s)
+            await _watch(backend, index, refresh_s, vouching)
         except Unavailable:
             await asyncio.sleep(PAUSE_S)
         except aio.AioRpcError as error:
@@ -29,11 +30,12 @@ async def follow(backend: Backend, index: ModelIndex, refresh_s: float) -> None:
                 await asyncio.sleep(PAUSE_S)
 
 
-async def _watch(backend: Backend, index: ModelIndex, refresh_s: float) -> None:
+async def _watch(backend: Backend, index: ModelIndex, refresh_s: float, vouching: Metadata) -> None:
     # Held: a channel that closes under a call would cancel this task.
     with backend.pick().held() as channel:
         stub = model_service_pb2_grpc.ModelServiceStub(channel)
-        await _learn(stub.WatchModels(model_service_pb2.WatchModelsRequest(), timeout=refresh_s), backend, index)
+        asked = model_service_pb2.WatchModelsRequest()
+        await _learn(stub.WatchModels(asked, timeout=refresh_s, metadata=vouching), backend, index)
 
 
 async def _learn(

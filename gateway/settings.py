@@ -3,9 +3,9 @@
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from gateway.steps.stored import FILE, load
 from services.runtime.errors import InvalidInput
@@ -61,6 +61,13 @@ class GatewaySettings(RedisSettings):
     cache_ttl_s: float = Field(3600, gt=0, description="life of a cached answer; each varies by ten percent")
     cache_value_kib: int = Field(1024, ge=0, description="largest answer that is cached, KiB; 0 = none are")
     cache_memory_mib: int = Field(64, ge=0, description="cached answers kept in the process, MiB")
+
+    @model_validator(mode="after")
+    def _services_are_told(self) -> Self:
+        if self.tells_callers_apart and self.mesh_key is None:
+            # Else all tenants were one to the services: they would share sessions and prefix caches.
+            raise ValueError("where callers are told apart, MAAS_MESH_KEY must be set, here and at the services")
+        return self
 
     @property
     def addresses(self) -> Mapping[str, tuple[str, ...]]:

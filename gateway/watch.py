@@ -7,6 +7,7 @@ from grpc import aio
 from gateway.backends import Backend, Backends
 from gateway.follow import follow
 from gateway.members import Members
+from gateway.relay import Metadata
 from gateway.settings import GatewaySettings
 from gateway.versions import ModelIndex
 from maas.model.v1 import model_pb2
@@ -22,8 +23,9 @@ def backend_service(name: str) -> str:
 class Watch:
     """Owns the backends and the index, and the tasks that keep them true."""
 
-    def __init__(self, settings: GatewaySettings, readiness: Readiness) -> None:
-        self._settings, self._readiness = settings, readiness
+    def __init__(self, settings: GatewaySettings, readiness: Readiness, vouching: Metadata = ()) -> None:
+        """`vouching`: the metadata by which the services know the gateway."""
+        self._settings, self._readiness, self._vouching = settings, readiness, vouching
         self.backends = Backends(settings.addresses, self._backend_changed)
         self._members = [
             Members(self.backends[name], addresses, self._channel)
@@ -37,7 +39,7 @@ class Watch:
     async def start(self) -> None:
         """Begins to follow; waits a bounded moment for what the services say first."""
         every_s = self._settings.models_refresh_s
-        follows = [follow(backend, self.index, every_s) for backend in self.backends.values()]
+        follows = [follow(backend, self.index, every_s, self._vouching) for backend in self.backends.values()]
         members = [one.run() for one in self._members]
         self._tasks = [asyncio.create_task(task) for task in (*members, *follows, self._end_with_health())]
         knowing = [asyncio.create_task(self._known(backend)) for backend in self.backends.values()]

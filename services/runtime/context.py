@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from random import getrandbits
 
 from services.runtime.errors import DeadlinePassed
+from services.runtime.identity.caller import ANYBODY, Caller
 
 REQUEST_ID = "x-request-id"
 TRACEPARENT = "traceparent"
@@ -49,12 +50,17 @@ class RequestContext:
     request_id: str = ""
     deadline: float | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
-    tenant: str = ""
+    caller: Caller = ANYBODY
     started: float = field(default_factory=time.monotonic)
     # What a unary reply says ahead of its message, and what any reply says after it.
     initial: list[tuple[str, str]] = field(default_factory=list)
     trailing: list[tuple[str, str]] = field(default_factory=list)
     _trace: Trace | None = None
+
+    @property
+    def tenant(self) -> str:
+        """Whose call it is; "" = of nobody in particular."""
+        return self.caller.tenant
 
     @property
     def trace(self) -> Trace | None:
@@ -65,7 +71,7 @@ class RequestContext:
 
     def part(self) -> "RequestContext":
         """The same call, for one message of its stream: its time begins now."""
-        begun = (self.tenant, time.monotonic(), self.initial, self.trailing, self._trace)
+        begun = (self.caller, time.monotonic(), self.initial, self.trailing, self._trace)
         return RequestContext(self.method, self.request_id, self.deadline, self.metadata, *begun)
 
     def remaining_s(self) -> float | None:
@@ -81,9 +87,9 @@ class RequestContext:
             raise DeadlinePassed("the deadline passed before the work began")
 
     def outgoing(self) -> tuple[tuple[str, str], ...]:
-        """Metadata that travels on to the next service: request id and W3C trace context."""
+        """Metadata that travels on to the next service: request id, W3C trace context, whose call it is."""
         carried = [(REQUEST_ID, self.request_id)] if self.request_id else []
-        return (*carried, *(self.trace.headers() if self.trace else ()))
+        return (*carried, *(self.trace.headers() if self.trace else ()), *self.caller.vouching)
 
 
 _current: ContextVar[RequestContext | None] = ContextVar("maas_request", default=None)

@@ -20,6 +20,7 @@ from services.runtime import bodies
 from services.runtime import context as calls
 from services.runtime.admission import Admission
 from services.runtime.errors import Code, DeadlinePassed, ServiceError, Unimplemented
+from services.runtime.identity.doorkeeper import Doorkeeper
 from services.runtime.metrics import Metrics
 from services.runtime.redaction import Redactor
 from services.runtime.status import grpc_code, trailers
@@ -52,6 +53,7 @@ class Door:
     admission: Admission
     metrics: Metrics
     stream_idle_s: float
+    doorkeeper: Doorkeeper
     # The texts of requests are logged through it; None = they are not logged at all.
     body_redactor: Redactor | None = None
     # Whether a unary reply takes its initial metadata along by itself: see ahead.py.
@@ -150,9 +152,10 @@ class _Guard:
         request = _context_of(self._method, context)
         calls.enter(request)
         self._metrics.started.inc()
-        place = self._door.admission.admit(request.tenant) if self._admitted else FREE
         status = "OK"
         try:
+            request.caller = self._door.doorkeeper.identify(request.metadata, context.auth_context)
+            place = self._door.admission.admit(request.tenant) if self._admitted else FREE
             with place, self._metrics.inside:
                 reply = await body()
             if request.initial and not self._door.joins:

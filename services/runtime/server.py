@@ -28,6 +28,7 @@ from services.runtime.door import Door, Registrar
 from services.runtime.follow import Follower
 from services.runtime.health import OVERALL, SERVING, HealthServicer, Readiness, model_service
 from services.runtime.host import M, ModelHost
+from services.runtime.identity.doorkeeper import Doorkeeper
 from services.runtime.metrics import Metrics, expose
 from services.runtime.model_service import ModelService
 from services.runtime.reflection import add_reflection
@@ -53,7 +54,15 @@ class Floor(Generic[S]):
         self.server = aio.server(
             options=server_options(chosen.max_message_bytes, chosen.max_connection_age_s, chosen.workers > 1)
         )
-        self._door = Door(self.admission, self.metrics, chosen.stream_idle_s, chosen.body_redactor, ahead.join())
+        self.doorkeeper = Doorkeeper.of(chosen)
+        self._door = Door(
+            self.admission,
+            self.metrics,
+            chosen.stream_idle_s,
+            self.doorkeeper,
+            chosen.body_redactor,
+            ahead.join(),
+        )
         self.services: list[str] = []
         self._hosts: list[Follower] = []
         self._closers: list[Closer] = []
@@ -133,14 +142,18 @@ class Floor(Generic[S]):
 
     async def _open(self) -> int:
         health_pb2_grpc.add_HealthServicer_to_server(HealthServicer(self.readiness), self.server)
-        channelz_pb2_grpc.add_ChannelzServicer_to_server(channelz_aio.ChannelzServicer(), self.server)
-        add_reflection(self.server, [*self.services, "grpc.health.v1.Health", "grpc.channelz.v1.Channelz"])
+        open_or_not = self.server if self.settings.open_reflection else Registrar(self.server, self._door, False)
+        channelz_pb2_grpc.add_ChannelzServicer_to_server(channelz_aio.ChannelzServicer(), open_or_not)
+        add_reflection(open_or_not, [*self.services, "grpc.health.v1.Health", "grpc.channelz.v1.Channelz"])
         port: int = self.server.add_insecure_port(f"{self.settings.host}:{self.settings.port}")
         await self.server.start()
         log.info("listening", extra={"address": f"{self.settings.host}:{port}"})
         return port
 
     async def _load(self) -> None:
+        for file in self.doorkeeper.files:
+            self.on_close(file.close)
+            await file.start(self.settings.store_poll_s)
         for starter in self._starters:
             await starter()
         for follower in self._hosts:

@@ -9,6 +9,7 @@ from pydantic import AfterValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from services.runtime import redaction
+from services.runtime.identity.settings import IdentitySettings
 
 S = TypeVar("S", bound="ServerSettings")
 
@@ -23,7 +24,7 @@ def _loads(path: str) -> str:
 RedactorPath = Annotated[str, AfterValidator(_loads)]
 
 
-class ServerSettings(BaseSettings):
+class ServerSettings(IdentitySettings):
     """What every server needs. Services add their own fields in their `settings.py`."""
 
     model_config = SettingsConfigDict(
