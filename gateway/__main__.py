@@ -34,7 +34,7 @@ async def build(floor: Floor[GatewaySettings]) -> None:
     backends, index = watch.backends, watch.index
     floor.on_start(watch.start)
     floor.on_close(watch.close)
-    pipeline = Pipeline(backends, index, cache, stats, settings.canary_percent)
+    pipeline = Pipeline(backends, index, cache, stats, settings.canary_percent, settings.split_items)
     floor.on_close(cache.close)
     forwarder = Forwarder(pipeline, backends)
     for area in SERVICES:

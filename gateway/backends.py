@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from grpc import aio
 
+from gateway import affinity
 from gateway.relay import unreachable
 from gateway.retry_budget import RetryBudget
 from gateway.standing import Standing
@@ -37,6 +38,11 @@ class Replica:
 
     def __post_init__(self) -> None:
         self.free.set()
+
+    @property
+    def share(self) -> float:
+        """Of the load of an old replica, what it takes."""
+        return self.standing.share
 
     @contextmanager
     def held(self) -> Iterator[aio.Channel]:
@@ -86,15 +92,20 @@ class Backend:
         kept = [replica for replica in healthy if not replica.standing.out]
         return kept if 2 * len(kept) >= len(healthy) else healthy
 
-    def pick(self, tried: Collection[Replica] = ()) -> Replica:
-        """The healthy replica with the least in flight for its share. Raises Unavailable if there is none."""
+    def pick(self, tried: Collection[Replica] = (), key: affinity.Key | None = None) -> Replica:
+        """The healthy replica that `key` leads to; without one, that with the least in flight for its share.
+
+        Raises Unavailable if there is none.
+        """
         fit = [replica for replica in self.trusted if replica not in tried]
         fit = fit or [replica for replica in self.healthy if replica not in tried]
         if not fit:
             states = ", ".join(f"{r.address} {r.health}" for r in self.replicas) or "no address is set"
             raise unreachable(self.name, states)
+        if key is not None:
+            return affinity.home(key, fit)
         # The longest idle breaks ties: they take turns, and one that returns has nothing to catch up on.
-        return min(fit, key=lambda replica: ((replica.in_flight + 1) / replica.standing.share, replica.used_at))
+        return min(fit, key=lambda replica: ((replica.in_flight + 1) / replica.share, replica.used_at))
 
     def another(self, tried: Collection[Replica]) -> bool:
         """Whether a healthy replica is left that was not tried."""

@@ -8,7 +8,7 @@ from typing import Any
 import grpc
 from grpc import aio
 
-from gateway import upstream
+from gateway import homes, upstream
 from gateway.backends import Backend
 from gateway.cache_stats import BYPASS
 from gateway.methods import SERVICES, Method, methods_of
@@ -60,7 +60,8 @@ class Forwarder:
 
     def _passing(self, method: Method) -> Callable[..., Any]:
         async def handle(request: bytes, context: aio.ServicerContext) -> bytes:
-            answer = await self._pipeline.forward(method.area, method.path, request, once=method.stateful)
+            body, key = homes.of_step(request) if method.stateful else (request, None)
+            answer = await self._pipeline.forward(method.area, method.path, body, once=method.stateful, key=key)
             return tell(answer)
 
         return handle
@@ -68,7 +69,8 @@ class Forwarder:
     def _server_stream(self, method: Method) -> Callable[..., Any]:
         async def handle(request: bytes, context: aio.ServicerContext) -> AsyncIterator[bytes]:
             backend = self._backends[method.area]
-            replies = upstream.server_stream(backend, method.path, request, _announcer(context))
+            key = homes.of_prompt_unread(backend, method, request)
+            replies = upstream.server_stream(backend, method.path, request, _announcer(context), key)
             async with aclosing(replies):
                 async for reply in replies:
                     yield reply
@@ -78,7 +80,9 @@ class Forwarder:
     def _bidi(self, method: Method) -> Callable[..., Any]:
         async def handle(requests: AsyncIterator[bytes], context: aio.ServicerContext) -> AsyncIterator[bytes]:
             backend = self._backends[method.area]
-            replies = upstream.bidi_stream(backend, method.path, requests, _announcer(context))
+            held = method.name == "RunSession"
+            requests, key = await homes.of_stream(requests) if held else (requests, None)
+            replies = upstream.bidi_stream(backend, method.path, requests, _announcer(context), key=key)
             async with aclosing(replies):
                 async for reply in replies:
                     yield reply

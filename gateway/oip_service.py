@@ -10,7 +10,7 @@ import grpc
 from google.protobuf.descriptor import MethodDescriptor
 from grpc import aio
 
-from gateway import upstream
+from gateway import homes, upstream
 from gateway.backends import Backends
 from gateway.forward import tell, unread
 from gateway.methods import method_of
@@ -130,9 +130,10 @@ class OipService:
             request: Any = came.message()
             model = request.model_name if name == "ModelInfer" else request.name
             # A step of a sequence that was sent twice would be two steps.
-            once = name == "ModelInfer" and "sequence_id" in request.parameters
+            key = homes.of_sequence(request) if name == "ModelInfer" else None
+            once = key is not None
             # As it came: a large tensor is not written anew.
-            return tell(await self._pipeline.forward(self.area_of(model), _PATH + name, came.data, once))
+            return tell(await self._pipeline.forward(self.area_of(model), _PATH + name, came.data, once, key))
 
         return handle
 

@@ -8,15 +8,17 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from gateway import upstream
+from gateway.affinity import Key
 from gateway.backends import Backend
 from gateway.cache import Cache
 from gateway.cache_control import HEADER, CacheControl, cache_miss
 from gateway.cache_stats import BYPASS, COALESCED, HIT_L1, HIT_L2, MISS, CacheStats
 from gateway.entry import Entry
 from gateway.methods import Method
-from gateway.naming import Named, Namer, pinned
+from gateway.naming import Named, Namer
 from gateway.recall import Recall, Wire
 from gateway.relay import Metadata
+from gateway.sender import Sender
 from gateway.singleflight import SingleFlight
 from gateway.versions import ModelIndex
 from services.runtime.context import current
@@ -44,9 +46,11 @@ class Pipeline:
         cache: Cache,
         stats: CacheStats,
         canary_percent: float = 0,
+        split_items: int = 0,
     ) -> None:
         self._backends, self._cache, self._stats = backends, cache, stats
         self._namer = Namer(index, canary_percent)
+        self._sender = Sender(backends, split_items)
         self._flights: SingleFlight[Answer] = SingleFlight()
         self._recall = Recall(index)
 
@@ -82,20 +86,22 @@ class Pipeline:
         self._stats.count(answer.outcome)
         return answer
 
-    async def forward(self, area: str, path: str, body: bytes, once: bool = False) -> Answer:
-        """A call that nothing here needs to understand; `once`: never to be sent a second time."""
+    async def forward(
+        self, area: str, path: str, body: bytes, once: bool = False, key: Key | None = None
+    ) -> Answer:
+        """A call that nothing here needs to understand; `once`: never to be sent a second time.
+
+        `key`: where what it goes on from is.
+        """
         current().check_deadline()
-        reply = await upstream.call(self._backends[area], path, body, once)
+        reply = await upstream.call(self._backends[area], path, body, once, key)
         self._stats.count(BYPASS)
         return Answer(reply.body, BYPASS, 0.0, reply.initial, reply.trailing)
 
     async def _bypass(self, method: Method, request: Any, control: CacheControl, named: Named | None) -> Answer:
         if control.only_if_cached:
             raise cache_miss()
-        if named is not None:
-            reply = await self._call_pinned(named)
-        else:
-            reply = await upstream.call(self._backends[method.area], method.path, request.SerializeToString())
+        reply = await (self._sender.pinned(named) if named else self._sender.plain(method, request))
         return Answer(reply.body, BYPASS, 0.0, reply.initial, reply.trailing)
 
     async def _remembered(self, key: str, control: CacheControl) -> Answer:
@@ -136,21 +142,12 @@ class Pipeline:
         return self._hit(far, HIT_L2) if far is not None else await self._compute(named)
 
     async def _compute(self, named: Named) -> Answer:
-        reply = await self._call_pinned(named)
+        reply = await self._sender.pinned(named)
         # Under the digest that answered: the model may have been swapped since it was looked up.
         served = named.method.response.FromString(reply.body).served_by  # type: ignore[attr-defined]
         if served.digest:
             self._cache.store(named.key(served.model, served.digest), reply.body)
         return Answer(reply.body, MISS, 0.0, reply.initial, reply.trailing)
-
-    async def _call_pinned(self, named: Named) -> upstream.Reply:
-        backend, path = self._backends[named.method.area], named.method.path
-        try:
-            return await upstream.call(backend, path, pinned(named.request, named.serving))
-        except ServiceError as error:
-            if not named.swapped(error):
-                raise
-            return await upstream.call(backend, path, named.request.SerializeToString())
 
     def _hit(self, entry: Entry, outcome: str) -> Answer:
         return Answer(entry.reply, outcome, self._cache.age_s(entry))

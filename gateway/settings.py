@@ -57,6 +57,9 @@ class GatewaySettings(RedisSettings):
     canary_percent: float = Field(
         0, ge=0, le=100, description="share of unary calls without a version that try the canary"
     )
+    split_items: int = Field(
+        32, ge=0, description="a batch of more is shared out among the replicas of its service; 0 = never"
+    )
     pipelines: PipelinesPath = Field("", description="TOML file of named pipelines; unset = those of the suite")
     cache_ttl_s: float = Field(3600, gt=0, description="life of a cached answer; each varies by ten percent")
     cache_value_kib: int = Field(1024, ge=0, description="largest answer that is cached, KiB; 0 = none are")

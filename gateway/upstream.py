@@ -12,6 +12,7 @@ from typing import Any
 
 from grpc import StatusCode, aio
 
+from gateway.affinity import Key
 from gateway.backends import Backend, Replica
 from gateway.relay import FAULTS, Metadata, blames, carried, forbids_retries, relay
 from services.runtime.context import current
@@ -34,15 +35,16 @@ class Reply:
     trailing: Metadata = ()
 
 
-async def call(backend: Backend, path: str, body: bytes, once: bool = False) -> Reply:
+async def call(backend: Backend, path: str, body: bytes, once: bool = False, key: Key | None = None) -> Reply:
     """A unary call, sent `once` only if asked: UNAVAILABLE does not tell whether the work was done.
+    It goes where `key` leads, and a further try to the next in the key's order.
 
     Raises the service's own error, or Unavailable naming the service.
     """
     tried: list[Replica] = []
     backend.budget.earn()
     while True:
-        replica = backend.pick(tried)
+        replica = backend.pick(tried, key)
         tried.append(replica)
         try:
             return await _one(replica, path, body)
@@ -52,13 +54,13 @@ async def call(backend: Backend, path: str, body: bytes, once: bool = False) -> 
 
 
 async def server_stream(
-    backend: Backend, path: str, body: bytes, announce: Announce
+    backend: Backend, path: str, body: bytes, announce: Announce, key: Key | None = None
 ) -> AsyncGenerator[bytes, None]:
     """A server-streaming call; `announce` gets the initial metadata with the first message."""
     tried: list[Replica] = []
     backend.budget.earn()
     while True:
-        replica = backend.pick(tried)
+        replica = backend.pick(tried, key)
         tried.append(replica)
         begun = False
         try:
@@ -77,10 +79,15 @@ async def server_stream(
 
 
 async def bidi_stream(
-    backend: Backend, path: str, requests: AsyncIterator[bytes], announce: Announce, more: Metadata = ()
+    backend: Backend,
+    path: str,
+    requests: AsyncIterator[bytes],
+    announce: Announce,
+    more: Metadata = (),
+    key: Key | None = None,
 ) -> AsyncGenerator[bytes, None]:
     """A bidi call, on one replica only: what was sent cannot be taken back. `more` metadata goes along."""
-    replica, begun = backend.pick(), False
+    replica, begun = backend.pick(key=key), False
     try:
         with replica.carrying() as channel:
             stream = channel.stream_stream(path)(requests, **_along(more))

@@ -46,7 +46,9 @@ Global___ServedBy: _TypeAlias = ServedBy  # noqa: Y015
 
 @_typing.final
 class Timing(_message.Message):
-    """Where the time went. A cached answer carries the first answer's timing."""
+    """Where the time went. A cached answer carries the first answer's timing; one that several replicas gave together
+    the longest wait and total, the sum of what they computed and the largest batch.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
