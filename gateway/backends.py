@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from grpc import aio
 
 from gateway import affinity
+from gateway.envelope import Envelope
 from gateway.relay import unreachable
 from gateway.retry_budget import RetryBudget
 from gateway.standing import Standing
@@ -30,6 +31,8 @@ class Replica:
     # Monotonic seconds of the last call's start.
     used_at: float = 0.0
     standing: Standing = field(default_factory=Standing)
+    # Takes short calls together; None = each goes by itself.
+    envelope: Envelope | None = None
     # Told by the watch at least once.
     known: asyncio.Event = field(default_factory=asyncio.Event)
     # Set while nobody holds the channel.
@@ -43,6 +46,12 @@ class Replica:
     def share(self) -> float:
         """Of the load of an old replica, what it takes."""
         return self.standing.share
+
+    async def close(self) -> None:
+        """Ends the channel, whatever it carries."""
+        if self.envelope is not None:
+            await self.envelope.close()
+        await self.channel.close()
 
     @contextmanager
     def held(self) -> Iterator[aio.Channel]:

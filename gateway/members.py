@@ -9,6 +9,7 @@ from grpc import StatusCode, aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from gateway.backends import SERVING, UNREACHABLE, Backend, Replica
+from gateway.envelope import Envelope
 from gateway.resolve import is_name, resolve
 
 # Names are asked again this often, and sooner when a replica is lost, but not without a pause.
@@ -30,11 +31,16 @@ class Members:
     """
 
     def __init__(
-        self, backend: Backend, addresses: Collection[str], channel: Open, resolve: Resolve = resolve
+        self,
+        backend: Backend,
+        addresses: Collection[str],
+        channel: Open,
+        resolve: Resolve = resolve,
+        coalesce: bool = False,
     ) -> None:
-        """`channel` opens one to an address."""
+        """`channel` opens one to an address; `coalesce`: short calls that wait travel together."""
         self._backend, self._addresses = backend, tuple(addresses)
-        self._channel, self._resolve = channel, resolve
+        self._channel, self._resolve, self._coalesce = channel, resolve, coalesce
         self._found: dict[str, Collection[str]] = {}
         self._watches: dict[Replica, asyncio.Task[None]] = {}
         self._leaving: set[asyncio.Task[None]] = set()
@@ -71,7 +77,7 @@ class Members:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         for replica in self._watches:
-            await replica.channel.close()
+            await replica.close()
 
     async def _processes(self, address: str) -> Collection[str]:
         """What an address stands for; while that cannot be told what it stood for last, at first itself."""
@@ -82,7 +88,8 @@ class Members:
         return self._found.get(address, (address,))
 
     def _join(self, address: str) -> Replica:
-        replica = Replica(address, self._channel(address))
+        channel = self._channel(address)
+        replica = Replica(address, channel, envelope=Envelope(channel) if self._coalesce else None)
         self._watches[replica] = asyncio.create_task(watch(self._backend, replica))
         return replica
 
@@ -94,7 +101,7 @@ class Members:
     async def _retire(self, replica: Replica) -> None:
         self._watches[replica].cancel()
         await replica.free.wait()
-        await replica.channel.close()
+        await replica.close()
         del self._watches[replica]
 
 

@@ -19,7 +19,7 @@ class Relayed(ServiceError):
 
     def __init__(self, error: aio.AioRpcError, rich: bytes | None, pushback_ms: str) -> None:
         retry_after_s = int(pushback_ms) / 1000 if pushback_ms.isdigit() else None
-        super().__init__(error.details() or "", retry_after_s=retry_after_s, reason=_reason(rich))
+        super().__init__(error.details() or "", retry_after_s=retry_after_s, reason=reason_of(rich))
         self.code = Code(error.code().value[0])
         self.relayed = rich
 
@@ -59,7 +59,7 @@ def unreachable(service: str, why: str) -> Unavailable:
     )
 
 
-def _reason(rich: bytes | None) -> str | None:
+def reason_of(rich: bytes | None) -> str | None:
     """The service's own word for what is wrong."""
     info = error_details_pb2.ErrorInfo()
     found = any(detail.Unpack(info) for detail in status_pb2.Status.FromString(rich or b"").details)

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, ClassVar, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -46,12 +46,18 @@ class GatewaySettings(RedisSettings):
     A name in it stands for every process that DNS knows by it.
     """
 
+    takes_envelopes: ClassVar[bool] = False
+
     port: int = Field(50050, ge=0, le=65535, description="port to listen on; 0 = any free one")
     max_message_mib: int = Field(64, ge=1, le=1024, description="largest message, both ways, MiB")
     tokenization_address: Addresses = Field("127.0.0.1:50051", description="tokenization replicas, comma list")
     vision_address: Addresses = Field("127.0.0.1:50052", description="vision replicas, comma list")
     sequence_address: Addresses = Field("127.0.0.1:50053", description="sequence replicas, comma list")
     generation_address: Addresses = Field("127.0.0.1:50054", description="generation replicas, comma list")
+    coalesce: bool = Field(
+        True,
+        description="short calls that wait travel to a service together; off behind a mesh",
+    )
     start_wait_s: float = Field(1.0, ge=0, description="longest wait for the services before SERVING")
     models_refresh_s: float = Field(5.0, gt=0, description="how often the whole list of models is asked again")
     canary_percent: float = Field(

@@ -5,8 +5,8 @@ first reply, never where sending twice would be two steps, and not where the ser
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,13 +14,12 @@ from grpc import StatusCode, aio
 
 from gateway.affinity import Key
 from gateway.backends import Backend, Replica
+from gateway.ending import end_of, settled
+from gateway.envelope import NotTaken, pairs
 from gateway.relay import FAULTS, Metadata, blames, carried, forbids_retries, relay
 from services.runtime.context import current
 from services.runtime.errors import ServiceError
 
-# What grpc.aio says of a call that it could not write to, when that comes before the status that explains it.
-LOST = StatusCode.INTERNAL, "Internal error from Core"
-LOST_TRIES, LOST_WAIT_S = 100, 0.005
 MOST_TRIES = 3
 
 Announce = Callable[[Metadata], Awaitable[None]]
@@ -119,20 +118,31 @@ async def call_each(backend: Backend, path: str, body: bytes) -> list[bytes]:
 
 async def _one(replica: Replica, path: str, body: bytes) -> Reply:
     with replica.carrying() as channel:
-        pending = channel.unary_unary(path)(body, **_along())
         try:
-            reply = await pending
+            reply = await _sent(replica, channel, path, body)
         except aio.AioRpcError as error:
             _judge(replica, error)
             raise
         replica.standing.good()
-        return Reply(reply, carried(await pending.initial_metadata()), carried(await pending.trailing_metadata()))
+        return reply
+
+
+async def _sent(replica: Replica, channel: aio.Channel, path: str, body: bytes) -> Reply:
+    """Together with others that wait, where both ends can; else by itself."""
+    envelope = replica.envelope
+    if envelope is not None and envelope.takes(path, body):
+        with suppress(NotTaken):
+            told = await envelope.call(path, body, **_along())
+            return Reply(told.reply, carried(pairs(told.initial_metadata)), carried(pairs(told.trailing_metadata)))
+    pending = channel.unary_unary(path)(body, **_along())
+    reply = await pending
+    return Reply(reply, carried(await pending.initial_metadata()), carried(await pending.trailing_metadata()))
 
 
 async def _messages(stream: Any, announce: Announce) -> AsyncGenerator[bytes, None]:
     """The messages of a stream; leaving early cancels it at the service. Raises the status it ended with."""
     ends: list[aio.AioRpcError] = []
-    stream.add_done_callback(lambda _: ends.append(_end_of(stream)))
+    stream.add_done_callback(lambda _: ends.append(end_of(stream)))
     try:
         announced = False
         async for message in stream:
@@ -147,36 +157,10 @@ async def _messages(stream: Any, announce: Announce) -> AsyncGenerator[bytes, No
         if end.code() is not StatusCode.OK:
             raise end from None
     else:
-        end = ends[0] if ends else _end_of(stream)
+        end = ends[0] if ends else end_of(stream)
     finally:
         stream.cancel()
     current().trailing.extend(carried(end.trailing_metadata()))
-
-
-async def settled(stream: Any, end: aio.AioRpcError) -> aio.AioRpcError:
-    """`end`, or where only a failed write tells that the call is over, the status that follows on its heels."""
-    for _ in range(LOST_TRIES):
-        if (end.code(), end.details()) != LOST:
-            break
-        await asyncio.sleep(LOST_WAIT_S)
-        end = _end_of(stream)
-    return end
-
-
-def _end_of(stream: Any) -> aio.AioRpcError:
-    """How a stream ended, taken at that moment: grpc.aio lets a write that fails a little later replace it."""
-    code, details = _ready(stream.code()), _ready(stream.details())
-    return aio.AioRpcError(code, None, _ready(stream.trailing_metadata()), details)
-
-
-def _ready(answer: Coroutine[Any, Any, Any]) -> Any:
-    """The result of a coroutine that need not wait, as those of an ended call need not."""
-    try:
-        answer.send(None)
-    except StopIteration as done:
-        return done.value
-    answer.close()
-    raise RuntimeError("the call has not ended")
 
 
 def _along(more: Metadata = ()) -> dict[str, Any]:

@@ -28,7 +28,7 @@ class Watch:
         self._settings, self._readiness, self._vouching = settings, readiness, vouching
         self.backends = Backends(settings.addresses, self._backend_changed)
         self._members = [
-            Members(self.backends[name], addresses, self._channel)
+            Members(self.backends[name], addresses, self._channel, coalesce=settings.coalesce)
             for name, addresses in settings.addresses.items()
         ]
         self.index = ModelIndex(self._model_changed)

@@ -87,6 +87,8 @@ class Registrar:
     def __init__(self, server: aio.Server, door: Door, admitted: bool = True) -> None:
         self._server, self._door, self._admitted = server, door, admitted
         self.services: list[str] = []
+        # The wrapped handlers by path.
+        self.handlers: dict[str, grpc.RpcMethodHandler] = {}
 
     def add_generic_rpc_handlers(self, handlers: Any) -> None:
         """Generated code calls both; the wrapped ones of the other method are what counts."""
@@ -97,6 +99,7 @@ class Registrar:
             for name, handler in handlers.items()
         }
         self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, wrapped),))
+        self.handlers |= {f"/{service}/{name}": handler for name, handler in wrapped.items()}
         self.services.append(service)
 
 

@@ -25,6 +25,7 @@ from services.runtime import ahead, logs, settings, workers
 from services.runtime.admission import Admission
 from services.runtime.channels import server_options
 from services.runtime.door import Door, Registrar
+from services.runtime.envelope.exchange import Exchange
 from services.runtime.follow import Follower
 from services.runtime.health import OVERALL, SERVING, HealthServicer, Readiness, model_service
 from services.runtime.host import M, ModelHost
@@ -63,6 +64,8 @@ class Floor(Generic[S]):
             chosen.body_redactor,
             ahead.join(),
         )
+        self._handlers: dict[str, Any] = {}
+        self._exchange = Exchange(self._handlers, chosen.max_message_bytes, chosen.max_connection_age_s)
         self.services: list[str] = []
         self._hosts: list[Follower] = []
         self._closers: list[Closer] = []
@@ -75,6 +78,7 @@ class Floor(Generic[S]):
         """Registers a servicer behind the door. `admitted=False`: free of the admission limit (administration)."""
         registrar = Registrar(self.server, self._door, admitted)
         add_to_server(servicer, registrar)
+        self._handlers |= registrar.handlers
         for name in registrar.services:
             self.services.append(name)
             self.readiness.set(name, False)
@@ -131,6 +135,7 @@ class Floor(Generic[S]):
         self.readiness.end_watches()
         for follower in self._hosts:
             follower.host.end_watches()
+        self._exchange.end()
         await self.server.stop(self.settings.drain_s)
         for task in self._following:
             task.cancel()
@@ -145,6 +150,8 @@ class Floor(Generic[S]):
         open_or_not = self.server if self.settings.open_reflection else Registrar(self.server, self._door, False)
         channelz_pb2_grpc.add_ChannelzServicer_to_server(channelz_aio.ChannelzServicer(), open_or_not)
         add_reflection(open_or_not, [*self.services, "grpc.health.v1.Health", "grpc.channelz.v1.Channelz"])
+        if self.settings.takes_envelopes:
+            self._exchange.add_to(self.server)
         port: int = self.server.add_insecure_port(f"{self.settings.host}:{self.settings.port}")
         await self.server.start()
         log.info("listening", extra={"address": f"{self.settings.host}:{port}"})

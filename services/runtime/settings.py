@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_args
+from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_args
 
 from pydantic import AfterValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -30,6 +30,9 @@ class ServerSettings(IdentitySettings):
     model_config = SettingsConfigDict(
         env_prefix="MAAS_", frozen=True, cli_kebab_case=True, cli_implicit_flags=True, cli_hide_none_type=True
     )
+
+    # Whether gateways may send it short calls together; one gateway is never behind another.
+    takes_envelopes: ClassVar[bool] = True
 
     host: str = Field("127.0.0.1", description="address to listen on")
     port: int = Field(0, ge=0, le=65535, description="port to listen on; 0 = any free one")

@@ -22,11 +22,10 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
-from google.rpc import status_pb2 as google_dot_rpc_dot_status__pb2
 from maas.common.v1 import constraints_pb2 as maas_dot_common_dot_v1_dot_constraints__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'maas/internal/v1/envelope_service.proto\x12\x10maas.internal.v1\x1a\x17google/rpc/status.proto\x1a maas/common/v1/constraints.proto\"`\n\x0f\x45xchangeRequest\x12\x36\n\x05items\x18\x01 \x03(\x0b\x32\x1e.maas.internal.v1.EnvelopeItemB\x07\xa2\xbb\x18\x03\x30\x80\x08\x12\x15\n\rcancelled_ids\x18\x02 \x03(\x04\"\xa8\x02\n\x0c\x45nvelopeItem\x12\n\n\x02id\x18\x01 \x01(\x04\x12\x17\n\x06method\x18\x02 \x01(\tB\x07\xa2\xbb\x18\x03@\x80\x02\x12\x0f\n\x07request\x18\x03 \x01(\x0c\x12\x12\n\ntimeout_ms\x18\x04 \x01(\r\x12\x0e\n\x06tenant\x18\x05 \x01(\t\x12\x12\n\nrequest_id\x18\x06 \x01(\t\x12\x13\n\x0btraceparent\x18\x07 \x01(\t\x12\x12\n\ntracestate\x18\x08 \x01(\t\x12\x10\n\x08priority\x18\t \x01(\x05\x12>\n\x08metadata\x18\n \x03(\x0b\x32,.maas.internal.v1.EnvelopeItem.MetadataEntry\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"D\n\x10\x45xchangeResponse\x12\x30\n\x07replies\x18\x01 \x03(\x0b\x32\x1f.maas.internal.v1.EnvelopeReply\"\xe8\x01\n\rEnvelopeReply\x12\n\n\x02id\x18\x01 \x01(\x04\x12\x0f\n\x05reply\x18\x02 \x01(\x0cH\x00\x12$\n\x06status\x18\x03 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x12P\n\x11trailing_metadata\x18\x04 \x03(\x0b\x32\x35.maas.internal.v1.EnvelopeReply.TrailingMetadataEntry\x1a\x37\n\x15TrailingMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\t\n\x07outcome2h\n\x0f\x45nvelopeService\x12U\n\x08\x45xchange\x12!.maas.internal.v1.ExchangeRequest\x1a\".maas.internal.v1.ExchangeResponse(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'maas/internal/v1/envelope_service.proto\x12\x10maas.internal.v1\x1a maas/common/v1/constraints.proto\"`\n\x0f\x45xchangeRequest\x12\x36\n\x05items\x18\x01 \x03(\x0b\x32\x1e.maas.internal.v1.EnvelopeItemB\x07\xa2\xbb\x18\x03\x30\x80\x08\x12\x15\n\rcancelled_ids\x18\x02 \x03(\x04\"u\n\x0c\x45nvelopeItem\x12\n\n\x02id\x18\x01 \x01(\x04\x12\x0e\n\x06method\x18\x02 \x01(\t\x12\x0f\n\x07request\x18\x03 \x01(\x0c\x12\x17\n\ntimeout_us\x18\x04 \x01(\x04H\x00\x88\x01\x01\x12\x10\n\x08metadata\x18\x05 \x03(\tB\r\n\x0b_timeout_us\"U\n\x10\x45xchangeResponse\x12\x30\n\x07replies\x18\x01 \x03(\x0b\x32\x1f.maas.internal.v1.EnvelopeReply\x12\x0f\n\x07\x63losing\x18\x02 \x01(\x08\"\xb8\x01\n\rEnvelopeReply\x12\n\n\x02id\x18\x01 \x01(\x04\x12\r\n\x05reply\x18\x02 \x01(\x0c\x12\x0c\n\x04\x63ode\x18\x03 \x01(\x05\x12\x0f\n\x07message\x18\x04 \x01(\t\x12\x35\n\x10initial_metadata\x18\x05 \x03(\x0b\x32\x1b.maas.internal.v1.Metadatum\x12\x36\n\x11trailing_metadata\x18\x06 \x03(\x0b\x32\x1b.maas.internal.v1.Metadatum\"\'\n\tMetadatum\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x0c\x32h\n\x0f\x45nvelopeService\x12U\n\x08\x45xchange\x12!.maas.internal.v1.ExchangeRequest\x1a\".maas.internal.v1.ExchangeResponse(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,24 +34,16 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_EXCHANGEREQUEST'].fields_by_name['items']._loaded_options = None
   _globals['_EXCHANGEREQUEST'].fields_by_name['items']._serialized_options = b'\242\273\030\0030\200\010'
-  _globals['_ENVELOPEITEM_METADATAENTRY']._loaded_options = None
-  _globals['_ENVELOPEITEM_METADATAENTRY']._serialized_options = b'8\001'
-  _globals['_ENVELOPEITEM'].fields_by_name['method']._loaded_options = None
-  _globals['_ENVELOPEITEM'].fields_by_name['method']._serialized_options = b'\242\273\030\003@\200\002'
-  _globals['_ENVELOPEREPLY_TRAILINGMETADATAENTRY']._loaded_options = None
-  _globals['_ENVELOPEREPLY_TRAILINGMETADATAENTRY']._serialized_options = b'8\001'
-  _globals['_EXCHANGEREQUEST']._serialized_start=120
-  _globals['_EXCHANGEREQUEST']._serialized_end=216
-  _globals['_ENVELOPEITEM']._serialized_start=219
-  _globals['_ENVELOPEITEM']._serialized_end=515
-  _globals['_ENVELOPEITEM_METADATAENTRY']._serialized_start=468
-  _globals['_ENVELOPEITEM_METADATAENTRY']._serialized_end=515
-  _globals['_EXCHANGERESPONSE']._serialized_start=517
-  _globals['_EXCHANGERESPONSE']._serialized_end=585
-  _globals['_ENVELOPEREPLY']._serialized_start=588
-  _globals['_ENVELOPEREPLY']._serialized_end=820
-  _globals['_ENVELOPEREPLY_TRAILINGMETADATAENTRY']._serialized_start=754
-  _globals['_ENVELOPEREPLY_TRAILINGMETADATAENTRY']._serialized_end=809
-  _globals['_ENVELOPESERVICE']._serialized_start=822
-  _globals['_ENVELOPESERVICE']._serialized_end=926
+  _globals['_EXCHANGEREQUEST']._serialized_start=95
+  _globals['_EXCHANGEREQUEST']._serialized_end=191
+  _globals['_ENVELOPEITEM']._serialized_start=193
+  _globals['_ENVELOPEITEM']._serialized_end=310
+  _globals['_EXCHANGERESPONSE']._serialized_start=312
+  _globals['_EXCHANGERESPONSE']._serialized_end=397
+  _globals['_ENVELOPEREPLY']._serialized_start=400
+  _globals['_ENVELOPEREPLY']._serialized_end=584
+  _globals['_METADATUM']._serialized_start=586
+  _globals['_METADATUM']._serialized_end=625
+  _globals['_ENVELOPESERVICE']._serialized_start=627
+  _globals['_ENVELOPESERVICE']._serialized_end=731
 # @@protoc_insertion_point(module_scope)

@@ -7,7 +7,6 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
-from google.rpc import status_pb2 as _status_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -29,7 +28,7 @@ class ExchangeRequest(_message.Message):
     def items(self) -> _containers.RepeatedCompositeFieldContainer[Global___EnvelopeItem]: ...
     @_builtins.property
     def cancelled_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """Ids of items whose callers have left."""
+        """Ids of items whose callers have left: their work ends and they get no reply."""
 
     def __init__(
         self,
@@ -49,51 +48,21 @@ Global___ExchangeRequest: _TypeAlias = ExchangeRequest  # noqa: Y015
 class EnvelopeItem(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
-    @_typing.final
-    class MetadataEntry(_message.Message):
-        DESCRIPTOR: _descriptor.Descriptor
-
-        KEY_FIELD_NUMBER: _builtins.int
-        VALUE_FIELD_NUMBER: _builtins.int
-        key: _builtins.str
-        value: _builtins.str
-        def __init__(
-            self,
-            *,
-            key: _builtins.str = ...,
-            value: _builtins.str = ...,
-        ) -> None: ...
-        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
-        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-        def WhichOneof(self, oneof_group: _Never) -> None: ...
-
     ID_FIELD_NUMBER: _builtins.int
     METHOD_FIELD_NUMBER: _builtins.int
     REQUEST_FIELD_NUMBER: _builtins.int
-    TIMEOUT_MS_FIELD_NUMBER: _builtins.int
-    TENANT_FIELD_NUMBER: _builtins.int
-    REQUEST_ID_FIELD_NUMBER: _builtins.int
-    TRACEPARENT_FIELD_NUMBER: _builtins.int
-    TRACESTATE_FIELD_NUMBER: _builtins.int
-    PRIORITY_FIELD_NUMBER: _builtins.int
+    TIMEOUT_US_FIELD_NUMBER: _builtins.int
     METADATA_FIELD_NUMBER: _builtins.int
     id: _builtins.int
+    """Of those on the stream that are not replied to, no other's."""
     method: _builtins.str
     """`/package.Service/Method`."""
     request: _builtins.bytes
-    timeout_ms: _builtins.int
-    """Time the caller still has; 0 = no deadline."""
-    tenant: _builtins.str
-    request_id: _builtins.str
-    traceparent: _builtins.str
-    """W3C trace context."""
-    tracestate: _builtins.str
-    priority: _builtins.int
+    timeout_us: _builtins.int
+    """Time the caller still has; unset = no deadline. Past it the item counts as cancelled."""
     @_builtins.property
-    def metadata(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """Other metadata that the service may read."""
+    def metadata(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Keys and values in turn: the metadata that the call by itself would have. Text alone."""
 
     def __init__(
         self,
@@ -101,19 +70,16 @@ class EnvelopeItem(_message.Message):
         id: _builtins.int = ...,
         method: _builtins.str = ...,
         request: _builtins.bytes = ...,
-        timeout_ms: _builtins.int = ...,
-        tenant: _builtins.str = ...,
-        request_id: _builtins.str = ...,
-        traceparent: _builtins.str = ...,
-        tracestate: _builtins.str = ...,
-        priority: _builtins.int = ...,
-        metadata: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        timeout_us: _builtins.int | None = ...,
+        metadata: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_timeout_us", b"_timeout_us", "timeout_us", b"timeout_us"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "metadata", b"metadata", "method", b"method", "priority", b"priority", "request", b"request", "request_id", b"request_id", "tenant", b"tenant", "timeout_ms", b"timeout_ms", "traceparent", b"traceparent", "tracestate", b"tracestate"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_timeout_us", b"_timeout_us", "id", b"id", "metadata", b"metadata", "method", b"method", "request", b"request", "timeout_us", b"timeout_us"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__timeout_us: _TypeAlias = _typing.Literal["timeout_us"]  # noqa: Y015
+    _WhichOneofArgType__timeout_us: _TypeAlias = _typing.Literal["_timeout_us", b"_timeout_us"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__timeout_us) -> _WhichOneofReturnType__timeout_us | None: ...
 
 Global___EnvelopeItem: _TypeAlias = EnvelopeItem  # noqa: Y015
 
@@ -122,16 +88,20 @@ class ExchangeResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     REPLIES_FIELD_NUMBER: _builtins.int
+    CLOSING_FIELD_NUMBER: _builtins.int
+    closing: _builtins.bool
+    """The service leaves: send no more and half-close; what was sent is replied to before the stream ends."""
     @_builtins.property
     def replies(self) -> _containers.RepeatedCompositeFieldContainer[Global___EnvelopeReply]: ...
     def __init__(
         self,
         *,
         replies: _abc.Iterable[Global___EnvelopeReply] | None = ...,
+        closing: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["replies", b"replies"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["closing", b"closing", "replies", b"replies"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -141,50 +111,60 @@ Global___ExchangeResponse: _TypeAlias = ExchangeResponse  # noqa: Y015
 class EnvelopeReply(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
-    @_typing.final
-    class TrailingMetadataEntry(_message.Message):
-        DESCRIPTOR: _descriptor.Descriptor
-
-        KEY_FIELD_NUMBER: _builtins.int
-        VALUE_FIELD_NUMBER: _builtins.int
-        key: _builtins.str
-        value: _builtins.str
-        def __init__(
-            self,
-            *,
-            key: _builtins.str = ...,
-            value: _builtins.str = ...,
-        ) -> None: ...
-        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
-        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-        def WhichOneof(self, oneof_group: _Never) -> None: ...
-
     ID_FIELD_NUMBER: _builtins.int
     REPLY_FIELD_NUMBER: _builtins.int
-    STATUS_FIELD_NUMBER: _builtins.int
+    CODE_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    INITIAL_METADATA_FIELD_NUMBER: _builtins.int
     TRAILING_METADATA_FIELD_NUMBER: _builtins.int
     id: _builtins.int
     reply: _builtins.bytes
+    code: _builtins.int
+    """A google.rpc.Code; unless 0 (OK), `message` tells it in words and there is no reply."""
+    message: _builtins.str
     @_builtins.property
-    def status(self) -> _status_pb2.Status: ...
+    def initial_metadata(self) -> _containers.RepeatedCompositeFieldContainer[Global___Metadatum]: ...
     @_builtins.property
-    def trailing_metadata(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
+    def trailing_metadata(self) -> _containers.RepeatedCompositeFieldContainer[Global___Metadatum]:
+        """Without the request id, which the item brought."""
+
     def __init__(
         self,
         *,
         id: _builtins.int = ...,
         reply: _builtins.bytes = ...,
-        status: _status_pb2.Status | None = ...,
-        trailing_metadata: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        code: _builtins.int = ...,
+        message: _builtins.str = ...,
+        initial_metadata: _abc.Iterable[Global___Metadatum] | None = ...,
+        trailing_metadata: _abc.Iterable[Global___Metadatum] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["outcome", b"outcome", "reply", b"reply", "status", b"status"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "outcome", b"outcome", "reply", b"reply", "status", b"status", "trailing_metadata", b"trailing_metadata"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "id", b"id", "initial_metadata", b"initial_metadata", "message", b"message", "reply", b"reply", "trailing_metadata", b"trailing_metadata"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_outcome: _TypeAlias = _typing.Literal["reply", "status"]  # noqa: Y015
-    _WhichOneofArgType_outcome: _TypeAlias = _typing.Literal["outcome", b"outcome"]  # noqa: Y015
-    def WhichOneof(self, oneof_group: _WhichOneofArgType_outcome) -> _WhichOneofReturnType_outcome | None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___EnvelopeReply: _TypeAlias = EnvelopeReply  # noqa: Y015
+
+@_typing.final
+class Metadatum(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_FIELD_NUMBER: _builtins.int
+    VALUE_FIELD_NUMBER: _builtins.int
+    key: _builtins.str
+    value: _builtins.bytes
+    """ASCII unless the key ends with `-bin`."""
+    def __init__(
+        self,
+        *,
+        key: _builtins.str = ...,
+        value: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Metadatum: _TypeAlias = Metadatum  # noqa: Y015

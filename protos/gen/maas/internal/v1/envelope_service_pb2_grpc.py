@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class EnvelopeServiceStub:
-    """Carries short unary calls of an allow-list. UNIMPLEMENTED until coalescing is served.
+    """Carries short unary calls of an allow-list, each with a deadline, a cancellation and a status of its own.
     """
 
     def __init__(self, channel):
@@ -43,11 +43,12 @@ class EnvelopeServiceStub:
 
 
 class EnvelopeServiceServicer:
-    """Carries short unary calls of an allow-list. UNIMPLEMENTED until coalescing is served.
+    """Carries short unary calls of an allow-list, each with a deadline, a cancellation and a status of its own.
     """
 
     def Exchange(self, request_iterator, context):
-        """Each item ends exactly once, in any order. PERMISSION_DENIED: the method may not travel this way.
+        """Every item that is not cancelled is replied to once, in any order. INVALID_ARGUMENT: no such message, or an id
+        that is in use. UNIMPLEMENTED: this server takes no envelopes, each call is to be sent by itself.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -70,7 +71,7 @@ def add_EnvelopeServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class EnvelopeService:
-    """Carries short unary calls of an allow-list. UNIMPLEMENTED until coalescing is served.
+    """Carries short unary calls of an allow-list, each with a deadline, a cancellation and a status of its own.
     """
 
     @staticmethod

@@ -27,25 +27,29 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class EnvelopeServiceStub:
-    """Carries short unary calls of an allow-list. UNIMPLEMENTED until coalescing is served."""
+    """Carries short unary calls of an allow-list, each with a deadline, a cancellation and a status of its own."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> EnvelopeServiceAsyncStub: ...
     Exchange: _grpc.StreamStreamMultiCallable[_envelope_service_pb2.ExchangeRequest, _envelope_service_pb2.ExchangeResponse]
-    """Each item ends exactly once, in any order. PERMISSION_DENIED: the method may not travel this way."""
+    """Every item that is not cancelled is replied to once, in any order. INVALID_ARGUMENT: no such message, or an id
+    that is in use. UNIMPLEMENTED: this server takes no envelopes, each call is to be sent by itself.
+    """
 
 @_typing.type_check_only
 class EnvelopeServiceAsyncStub(EnvelopeServiceStub):
-    """Carries short unary calls of an allow-list. UNIMPLEMENTED until coalescing is served."""
+    """Carries short unary calls of an allow-list, each with a deadline, a cancellation and a status of its own."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Exchange: _aio.StreamStreamMultiCallable[_envelope_service_pb2.ExchangeRequest, _envelope_service_pb2.ExchangeResponse]  # type: ignore[assignment]
-    """Each item ends exactly once, in any order. PERMISSION_DENIED: the method may not travel this way."""
+    """Every item that is not cancelled is replied to once, in any order. INVALID_ARGUMENT: no such message, or an id
+    that is in use. UNIMPLEMENTED: this server takes no envelopes, each call is to be sent by itself.
+    """
 
 class EnvelopeServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Carries short unary calls of an allow-list. UNIMPLEMENTED until coalescing is served."""
+    """Carries short unary calls of an allow-list, each with a deadline, a cancellation and a status of its own."""
 
     @_abc_1.abstractmethod
     def Exchange(
@@ -53,6 +57,8 @@ class EnvelopeServiceServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _MaybeAsyncIterator[_envelope_service_pb2.ExchangeRequest],
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_envelope_service_pb2.ExchangeResponse], _abc.AsyncIterator[_envelope_service_pb2.ExchangeResponse]]:
-        """Each item ends exactly once, in any order. PERMISSION_DENIED: the method may not travel this way."""
+        """Every item that is not cancelled is replied to once, in any order. INVALID_ARGUMENT: no such message, or an id
+        that is in use. UNIMPLEMENTED: this server takes no envelopes, each call is to be sent by itself.
+        """
 
 def add_EnvelopeServiceServicer_to_server(servicer: EnvelopeServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pytest
 from grpc import StatusCode, aio
 
-from gateway import upstream
+from gateway import ending
 
 SAID = StatusCode.INVALID_ARGUMENT, "ids: outside the vocabulary"
 
@@ -36,7 +36,7 @@ def error(code: StatusCode, details: str) -> aio.AioRpcError:
 
 
 async def test_a_failed_write_waits_for_the_status_that_explains_it() -> None:
-    end = await upstream.settled(Ended([upstream.LOST, upstream.LOST, SAID]), error(*upstream.LOST))
+    end = await ending.settled(Ended([ending.LOST, ending.LOST, SAID]), error(*ending.LOST))
     assert (end.code(), end.details()) == SAID
     assert dict(end.trailing_metadata()) == {"grpc-status-details-bin": b"rich"}
 
@@ -44,11 +44,11 @@ async def test_a_failed_write_waits_for_the_status_that_explains_it() -> None:
 @pytest.mark.parametrize("code", [StatusCode.OK, StatusCode.INTERNAL, StatusCode.UNAVAILABLE])
 async def test_every_other_end_is_what_it_is(code: StatusCode) -> None:
     stream, end = Ended([SAID]), error(code, "its own words")
-    assert await upstream.settled(stream, end) is end and not stream.asked
+    assert await ending.settled(stream, end) is end and not stream.asked
 
 
 async def test_the_wait_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(upstream, "LOST_WAIT_S", 0)
-    stream = Ended([upstream.LOST])
-    end = await upstream.settled(stream, error(*upstream.LOST))
-    assert (end.code(), end.details()) == upstream.LOST and stream.asked == upstream.LOST_TRIES
+    monkeypatch.setattr(ending, "LOST_WAIT_S", 0)
+    stream = Ended([ending.LOST])
+    end = await ending.settled(stream, error(*ending.LOST))
+    assert (end.code(), end.details()) == ending.LOST and stream.asked == ending.LOST_TRIES
