@@ -1,6 +1,7 @@
 """Real server processes for a measurement: started as `maas up` starts them, stopped at the end. Calls none."""
 
 import asyncio
+import contextlib
 import os
 import signal
 from collections.abc import AsyncIterator, Iterable, Mapping
@@ -55,7 +56,8 @@ class Server:
         try:
             await asyncio.wait_for(self.process.wait(), STOP_S)
         except TimeoutError:
-            self.process.kill()
+            with contextlib.suppress(ProcessLookupError):
+                self.process.kill()
             await self.process.wait()
         family.end(started)
 

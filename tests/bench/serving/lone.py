@@ -1,6 +1,9 @@
-"""What micro-batching adds to a request that is alone: our services against a server without, same runner."""
+"""What micro-batching adds to a request that is alone: our services against themselves without their batcher, and
+against a bare server on the same runner.
+"""
 
 import sys
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -14,12 +17,12 @@ from services.sequence.settings import SequenceSettings
 from services.vision.settings import VisionSettings
 from tests.bench.load import interleave
 from tests.bench.servers import HOST, suite
-from tests.bench.serving import models, oip, our_rows, pictures, rows, unbatched
+from tests.bench.serving import models, oip, our_rows, pictures, rows, straight, unbatched
 from tests.bench.serving.report import OURS, Result
 from tests.bench.serving.stand import Bench, Stand, stand
 from tests.bench.serving.ways import Way, always, points
 
-FLOOR = "no batcher"
+FLOOR, STRAIGHT = "bare server", "ours without batcher"
 PICTURE, SERIES = "picture as a tensor", "series"
 
 
@@ -37,11 +40,20 @@ async def run(bench: Bench) -> list[Result]:
         floor(PICTURE, threads[0], options.store, models.PICTURE, vision),
         floor(SERIES, threads[1], small, models.LSTM, sequence),
     ]
-    async with stand(bench, [vision, sequence, *floors], [], []) as up:
+    straights = [_straight(suite(options.store, extra=options.environment)["vision"])]
+    straights.append(_straight(rows.program(models.LSTM, options)))
+    async with stand(bench, [vision, sequence, *straights, *floors], [], []) as up:
         timed = points(PICTURE, [1], _pictures(up, bench), options.seconds)
         timed |= points(SERIES, [1], _series(up, bench), options.seconds)
         found = await interleave(timed, options.repeat, options.tell)
     return [Result("one call at a time", "calls/s", found)]
+
+
+def _straight(like: Program) -> Program:
+    """`like` with its batcher taken out, on its own port."""
+    python, _, module, *flags = like.command
+    command = (python, "-m", straight.__name__, module.removeprefix("services."), *flags)
+    return replace(like, name=f"{STRAIGHT}: {like.name}", command=command)
 
 
 def floor(name: str, threads: int, store: Path, model: str, like: Program) -> Program:
@@ -71,6 +83,7 @@ def _pictures(up: Stand, bench: Bench) -> dict[str, Way]:
     server = up.servers[f"{FLOOR}: {PICTURE}"]
     return {
         OURS: pictures.ours_tensor(up.servers["vision"], tensor),
+        STRAIGHT: pictures.ours_tensor(up.servers[f"{STRAIGHT}: vision"], tensor),
         FLOOR: Way((server,), oip.INFER, body, client.best, pictures.CLASS),
     }
 
@@ -82,7 +95,9 @@ def _series(up: Stand, bench: Bench) -> dict[str, Way]:
     lengths = np.array([given.shape[1]], np.int64)
     body = always(oip.request(models.LSTM, {"series": given, "lengths": lengths}))
     server = up.servers[f"{FLOOR}: {SERIES}"]
+    ours, without = (up.servers[name] for name in ("sequence", f"{STRAIGHT}: sequence"))
     return {
-        OURS: our_rows.way(up.servers["sequence"], model, given, right, small, streamed=False),
+        OURS: our_rows.way(ours, model, given, right, small, streamed=False),
+        STRAIGHT: our_rows.way(without, model, given, right, small, streamed=False),
         FLOOR: Way((server,), oip.INFER, body, rows.classes, right),
     }

@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 
 from tests.bench.options import Options
+from tests.bench.peers.prepare import Missing
 from tests.bench.serving import cached, ceilings, lone, peers, pictures, plot, processes, report, rows, tokens
 from tests.bench.serving.report import Result
 from tests.bench.serving.stand import Bench
@@ -26,7 +27,7 @@ async def run(options: Options) -> list[Table]:
     results: list[Result] = []
     for name in options.jobs or JOBS:
         if name in JOBS:
-            results += await JOBS[name](bench)
+            results += await _tried(name, bench)
     tables = [report.figures(result) for result in results]
     tables += [report.best(results)] if results else []
     if PROCESSES in (options.jobs or (PROCESSES,)):
@@ -38,3 +39,12 @@ async def run(options: Options) -> list[Table]:
             results, ", ".join(versions.values()), options.home / f"serving-{datetime.now(UTC):%Y-%m-%dT%H%M}.png"
         )
     return [*tables, report.absences(missing, versions)]
+
+
+async def _tried(name: str, bench: Bench) -> list[Result]:
+    """What the job found. One that breaks says so among those who were not there, and takes no other with it."""
+    try:
+        return await JOBS[name](bench)
+    except Exception as reason:
+        bench.missing.append(Missing(f"job {name}", f"broke: {type(reason).__name__}: {reason}"[:200]))
+        return []
