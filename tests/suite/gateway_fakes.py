@@ -208,7 +208,18 @@ class Sequences(sequence_service_pb2_grpc.SequenceServiceServicer):
         await self.behind.enter("StepSession", request)
         response = sequence_service_pb2.StepSessionResponse()
         response.output.step = self.behind.calls["StepSession"]
+        response.status.session_id = request.session_id or request.open.session_id
         return response
+
+    async def RunSession(
+        self, requests: Any, context: Any
+    ) -> AsyncIterator[sequence_service_pb2.RunSessionResponse]:
+        async for request in requests:
+            if request.HasField("open"):
+                await self.behind.enter("RunSession", sequence_service_pb2.StepSessionRequest(open=request.open))
+                yield sequence_service_pb2.RunSessionResponse(opened={"session_id": request.open.session_id})
+            else:
+                yield sequence_service_pb2.RunSessionResponse(output={"step": request.step.step})
 
 
 class Generation(generation_service_pb2_grpc.GenerationServiceServicer):
