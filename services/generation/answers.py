@@ -1,8 +1,10 @@
 """Deltas → maas.generation.v1 answers. Knows no gRPC; `convert.py` is the other direction."""
 
 import math
-from collections.abc import AsyncGenerator, Collection, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+
+import numpy as np
 
 from maas.common.v1 import served_pb2
 from maas.generation.v1 import generation_pb2 as pb
@@ -25,10 +27,12 @@ FINISH_REASONS: dict[FinishReason | None, pb.FinishReason.ValueType] = {
     FinishReason.EOS: pb.FINISH_REASON_EOS,
 }
 
+NONE_BEGUN: Mapping[int, float] = {}
+
 
 @dataclass(slots=True)
 class Piece:
-    """Deltas of one sequence, joined."""
+    """Deltas of one sequence, joined. total_logprob: of all its tokens up to here, those of pieces before too."""
 
     index: int
     text: str = ""
@@ -57,17 +61,21 @@ async def collected(stream: TokenStream, job: Job) -> list[Piece]:
     return pieces
 
 
-async def pieces(stream: TokenStream, job: Job, begun: Collection[int] = ()) -> AsyncGenerator[Piece, None]:
+async def pieces(
+    stream: TokenStream, job: Job, begun: Mapping[int, float] = NONE_BEGUN
+) -> AsyncGenerator[Piece, None]:
     """The job's text as it comes, `interval` tokens a piece or more; pieces of one index join to the whole.
-    `begun`: of which the prefix was told before."""
+    `begun`: of which the prefix was told before, with the log probability of what was told."""
     open_pieces = {index: Piece(index, "" if index in begun else job.prefix) for index in range(job.draws)}
+    for index, total in begun.items():
+        open_pieces[index].total_logprob = total
     async for batch in stream.batches():
         for delta in batch:
             open_pieces[delta.sequence.index].take(delta)
         for index in {delta.sequence.index: None for delta in batch}:
             piece = open_pieces[index]
             if piece.finish or len(piece.token_ids) >= job.interval:
-                open_pieces[index] = Piece(index)
+                open_pieces[index] = Piece(index, total_logprob=piece.total_logprob)
                 yield piece
 
 
@@ -95,6 +103,12 @@ def generated(
         served_by=served_by(model.manifest, model.digest),
         timing=_timing(stream, call),
     )
+
+
+def _single(value: float) -> float:
+    """In single precision, as a Completion carries it. Before the end all digits are told: whoever resumes goes on
+    from them, and comes to the same sum."""
+    return float(np.float32(value))
 
 
 def _mean_logprob(piece: Piece) -> float:
@@ -148,6 +162,7 @@ class Messages:
             logprobs=_positions(piece.logprobs, words),
             finish_reason=FINISH_REASONS[piece.finish],
             stop_match=_stop_match(piece.stop_match),
+            cumulative_logprob=_single(piece.total_logprob) if piece.finish else piece.total_logprob,
         )
         if self.sent == 1:
             self._open(reply)

@@ -114,6 +114,7 @@ async def joined(
         one.text += message.text_delta
         one.token_ids.extend(message.token_ids)
         one.logprobs.extend(message.logprobs)
+        one.cumulative_logprob = message.cumulative_logprob
         if message.finish_reason:
             assert not one.finish_reason
             one.finish_reason = message.finish_reason

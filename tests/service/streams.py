@@ -85,6 +85,7 @@ def whole(messages: list[Message]) -> dict[int, pb.Completion]:
         one.token_ids.extend(message.token_ids)
         one.logprobs.extend(message.logprobs)
         one.finish_reason = message.finish_reason
+        one.cumulative_logprob = message.cumulative_logprob
         if message.HasField("stop_match"):
             one.stop_match.CopyFrom(message.stop_match)
     assert [message.HasField("usage") for message in messages] == [False] * (len(messages) - 1) + [True]

@@ -42,6 +42,7 @@ class Rest:
         made.text += piece.text
         made.token_ids += piece.token_ids
         made.logprobs += piece.logprobs
+        made.total_logprob = piece.total_logprob
         made.finish, made.stop_match = piece.finish, piece.stop_match
 
     def untold(self, index: int, told: Told) -> Piece | None:
@@ -56,6 +57,7 @@ class Rest:
             made.text[letters:],
             made.token_ids[tokens:],
             made.logprobs[tokens:],
+            made.total_logprob,
             finish=made.finish,
             stop_match=made.stop_match,
         )

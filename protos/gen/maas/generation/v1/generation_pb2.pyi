@@ -398,7 +398,9 @@ class Output(_message.Message):
     echo: _builtins.bool
     """Put the prompt in front of each text."""
     stream_interval_tokens: _builtins.int
-    """Tokens a stream message carries at least; 1 unless set. Busy streams put more into one."""
+    """Tokens a stream message carries at least; 1 unless set. Busy streams put more into one; what is remembered
+    comes a completion a message.
+    """
     skip_special_tokens: _builtins.bool
     """True unless set."""
     def __init__(

@@ -249,6 +249,7 @@ class GenerateStreamResponse(_message.Message):
     PROMPT_LOGPROBS_FIELD_NUMBER: _builtins.int
     SERVED_BY_FIELD_NUMBER: _builtins.int
     TIMING_FIELD_NUMBER: _builtins.int
+    CUMULATIVE_LOGPROB_FIELD_NUMBER: _builtins.int
     sequence_number: _builtins.int
     """Counts from 1 over the whole stream."""
     index: _builtins.int
@@ -259,6 +260,8 @@ class GenerateStreamResponse(_message.Message):
     stream_id: _builtins.str
     """On the first message of the stream."""
     seed: _builtins.int
+    cumulative_logprob: _builtins.float
+    """Sum over the output of this completion so far; with its finish reason, as Generate tells it."""
     @_builtins.property
     def token_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
     @_builtins.property
@@ -293,10 +296,11 @@ class GenerateStreamResponse(_message.Message):
         prompt_logprobs: _abc.Iterable[_generation_pb2.PositionLogprobs] | None = ...,
         served_by: _served_pb2.ServedBy | None = ...,
         timing: _served_pb2.Timing | None = ...,
+        cumulative_logprob: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["served_by", b"served_by", "stop_match", b"stop_match", "timing", b"timing", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["finish_reason", b"finish_reason", "index", b"index", "logprobs", b"logprobs", "prompt_logprobs", b"prompt_logprobs", "seed", b"seed", "sequence_number", b"sequence_number", "served_by", b"served_by", "stop_match", b"stop_match", "stream_id", b"stream_id", "text_delta", b"text_delta", "timing", b"timing", "token_ids", b"token_ids", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cumulative_logprob", b"cumulative_logprob", "finish_reason", b"finish_reason", "index", b"index", "logprobs", b"logprobs", "prompt_logprobs", b"prompt_logprobs", "seed", b"seed", "sequence_number", b"sequence_number", "served_by", b"served_by", "stop_match", b"stop_match", "stream_id", b"stream_id", "text_delta", b"text_delta", "timing", b"timing", "token_ids", b"token_ids", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
