@@ -8,6 +8,7 @@ from gateway.forward import Forwarder
 from gateway.lru import ByteLRU
 from gateway.methods import SERVICES, by_request, methods_of
 from gateway.model_service import ModelService
+from gateway.naming import Namer
 from gateway.oip_service import OipService, add_oip
 from gateway.one_call import Caller
 from gateway.pipeline import Pipeline
@@ -17,6 +18,7 @@ from gateway.service import GatewayService
 from gateway.settings import GatewaySettings
 from gateway.steps.pipelines import Pipelines
 from gateway.steps.shelf import Shelf
+from gateway.streams.streams import Streams
 from gateway.watch import Watch
 from maas.gateway.v1 import gateway_service_pb2_grpc
 from maas.model.v1 import model_service_pb2_grpc
@@ -34,9 +36,10 @@ async def build(floor: Floor[GatewaySettings]) -> None:
     backends, index = watch.backends, watch.index
     floor.on_start(watch.start)
     floor.on_close(watch.close)
-    pipeline = Pipeline(backends, index, cache, stats, settings.canary_percent, settings.split_items)
+    namer = Namer(index, settings.canary_percent)
+    pipeline = Pipeline(backends, index, cache, stats, namer, settings.split_items)
     floor.on_close(cache.close)
-    forwarder = Forwarder(pipeline, backends)
+    forwarder = Forwarder(pipeline, Streams(backends, namer, cache, stats), backends)
     for area in SERVICES:
         floor.add(forwarder.add(area), forwarder)
     methods = by_request(m for area, service in SERVICES.items() for m in methods_of(area, service))

@@ -15,6 +15,7 @@ from gateway.methods import SERVICES, Method, methods_of
 from gateway.pipeline import Answer, Pipeline
 from gateway.recall import wire
 from gateway.relay import Metadata
+from gateway.streams.streams import STREAM, Announce, Streams
 from services.runtime.context import current
 from services.runtime.unread import Unread
 
@@ -24,8 +25,8 @@ OUTCOME, AGE = "x-maas-cache", "x-maas-cache-age-s"
 class Forwarder:
     """Makes the handlers of one service. Bytes pass unread except where an answer may be remembered."""
 
-    def __init__(self, pipeline: Pipeline, backends: Mapping[str, Backend]) -> None:
-        self._pipeline, self._backends = pipeline, backends
+    def __init__(self, pipeline: Pipeline, streams: Streams, backends: Mapping[str, Backend]) -> None:
+        self._pipeline, self._streams, self._backends = pipeline, streams, backends
 
     def add(self, area: str) -> Callable[[Any, Any], None]:
         """A stand-in for the generated `add_XServicer_to_server`."""
@@ -41,9 +42,9 @@ class Forwarder:
         """Serves one method. A message that does not parse is refused here or, if unread here, by the service."""
         if method.client_streaming and method.server_streaming:
             return grpc.stream_stream_rpc_method_handler(self._bidi(method))
-        if method.server_streaming:
-            return grpc.unary_stream_rpc_method_handler(self._server_stream(method))
-        if method.client_streaming:
+        if method == STREAM:
+            return grpc.unary_stream_rpc_method_handler(self._replaying(), unread(method))
+        if method.client_streaming or method.server_streaming:
             # At start, not in a call: whoever adds such a method to a contract must write its way here.
             raise NotImplementedError(f"{method.path}: no contract of ours has this shape")
         if method.remembers:
@@ -66,12 +67,10 @@ class Forwarder:
 
         return handle
 
-    def _server_stream(self, method: Method) -> Callable[..., Any]:
-        async def handle(request: bytes, context: aio.ServicerContext) -> AsyncIterator[bytes]:
-            backend = self._backends[method.area]
-            key = homes.of_prompt_unread(backend, method, request)
-            replies = upstream.server_stream(backend, method.path, request, _announcer(context), key)
-            async with aclosing(replies):
+    def _replaying(self) -> Callable[..., Any]:
+        async def handle(request: Unread, context: aio.ServicerContext) -> AsyncIterator[bytes]:
+            asked: Any = request.message()
+            async with aclosing(self._streams.messages(asked, _teller(context))) as replies:
                 async for reply in replies:
                     yield reply
 
@@ -101,6 +100,13 @@ def tell(answer: Answer) -> bytes:
     call.initial += ((OUTCOME, answer.outcome), (AGE, str(int(answer.age_s))), *answer.initial)
     call.trailing += answer.trailing
     return answer.reply
+
+
+def _teller(context: aio.ServicerContext) -> Announce:
+    async def tell_first(outcome: str, age_s: float, metadata: Metadata) -> None:
+        await context.send_initial_metadata(((OUTCOME, outcome), (AGE, str(int(age_s))), *metadata))
+
+    return tell_first
 
 
 def _announcer(context: aio.ServicerContext) -> upstream.Announce:

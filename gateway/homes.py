@@ -9,7 +9,6 @@ from google.protobuf.message import DecodeError
 from gateway.affinity import Key, prompt_key, session_key
 from gateway.backends import Backend
 from gateway.methods import Method
-from maas.generation.v1.generation_service_pb2 import GenerateStreamRequest
 from maas.sequence.v1.sequence_service_pb2 import RunSessionRequest, StepSessionRequest
 from services.runtime.context import current
 
@@ -21,16 +20,6 @@ def of_prompt(backend: Backend, method: Method, request: Any) -> Key | None:
     if method.name not in PROMPTED or len(backend.replicas) < 2:
         return None
     return prompt_key(current().tenant, request)
-
-
-def of_prompt_unread(backend: Backend, method: Method, body: bytes) -> Key | None:
-    """The same of a stream's request; None of what does not parse, which the service will refuse."""
-    if method.name not in PROMPTED or len(backend.replicas) < 2:
-        return None
-    try:
-        return prompt_key(current().tenant, GenerateStreamRequest.FromString(body))
-    except DecodeError:
-        return None
 
 
 def of_step(body: bytes) -> tuple[bytes, Key | None]:

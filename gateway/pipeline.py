@@ -45,12 +45,11 @@ class Pipeline:
         index: ModelIndex,
         cache: Cache,
         stats: CacheStats,
-        canary_percent: float = 0,
+        namer: Namer,
         split_items: int = 0,
     ) -> None:
         self._backends, self._cache, self._stats = backends, cache, stats
-        self._namer = Namer(index, canary_percent)
-        self._sender = Sender(backends, split_items)
+        self._namer, self._sender = namer, Sender(backends, split_items)
         self._flights: SingleFlight[Answer] = SingleFlight()
         self._recall = Recall(index)
 

@@ -55,6 +55,8 @@ class Behind:
     cancelled: Counter[str] = field(default_factory=Counter)
     # Calls wait for it; set = they run through.
     gate: asyncio.Event = field(default_factory=asyncio.Event)
+    # So many calls of a method, or messages of a stream, do not.
+    ungated: int = 0
     failure: Exception | None = None
     # Calls that go well before `failure` strikes.
     fail_after: int = 0
@@ -72,7 +74,8 @@ class Behind:
         self.metadata.append(dict(current().metadata))
         self.remaining.append(current().remaining_s())
         try:
-            await self.gate.wait()
+            if self.calls[method] > self.ungated:
+                await self.gate.wait()
         except asyncio.CancelledError:
             self.cancelled[method] += 1
             raise
@@ -223,24 +226,45 @@ class Sequences(sequence_service_pb2_grpc.SequenceServiceServicer):
 
 
 class Generation(generation_service_pb2_grpc.GenerationServiceServicer):
-    """The prompt, backwards."""
+    """The prompt, backwards, a letter a token."""
 
     def __init__(self, behind: Behind) -> None:
         self.behind = behind
+        self.streams: dict[str, Any] = {}
 
     async def Generate(self, request: Any, context: Any) -> generation_service_pb2.GenerateResponse:
         await self.behind.enter("Generate", request)
-        completion = generation_pb2.Completion(text=request.text[::-1])
+        text = request.text[::-1]
+        completion = generation_pb2.Completion(
+            text=text, token_ids=text.encode(), finish_reason=generation_pb2.FINISH_REASON_EOS
+        )
         return generation_service_pb2.GenerateResponse(
-            completions=[completion], served_by=self.behind.served(request)
+            completions=[completion], usage=self._usage(text), served_by=self.behind.served(request)
         )
 
     async def GenerateStream(
         self, request: Any, context: Any
     ) -> AsyncIterator[generation_service_pb2.GenerateStreamResponse]:
-        for number, letter in enumerate(request.text[::-1], 1):
+        stream_id = request.resume.stream_id or f"stream-{len(self.streams)}"
+        asked = self.streams.setdefault(stream_id, request)
+        text = asked.text[::-1]
+        for number, letter in enumerate(text, 1):
+            if number <= request.resume.after_sequence_number:
+                continue
             await self.behind.enter("GenerateStream", request)
-            yield generation_service_pb2.GenerateStreamResponse(sequence_number=number, text_delta=letter)
+            message = generation_service_pb2.GenerateStreamResponse(
+                sequence_number=number, text_delta=letter, token_ids=letter.encode()
+            )
+            if number == 1:
+                message.stream_id = stream_id
+                message.served_by.CopyFrom(self.behind.served(asked))
+            if number == len(text):
+                message.finish_reason = generation_pb2.FINISH_REASON_EOS
+                message.usage.CopyFrom(self._usage(text))
+            yield message
+
+    def _usage(self, text: str) -> generation_pb2.Usage:
+        return generation_pb2.Usage(prompt_tokens=len(text), completion_tokens=len(text))
 
 
 class Oip(grpc_service_pb2_grpc.GRPCInferenceServiceServicer):
