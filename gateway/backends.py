@@ -10,6 +10,8 @@ from grpc import aio
 
 from gateway import affinity
 from gateway.envelope import Envelope
+from gateway.overload.bounds import Bounds
+from gateway.overload.gate import Gate
 from gateway.relay import unreachable
 from gateway.retry_budget import RetryBudget
 from gateway.standing import Standing
@@ -28,6 +30,8 @@ class Replica:
     in_flight: int = 0
     calls: int = 0
     failures: int = 0
+    # Refused for its own load.
+    sheds: int = 0
     # Monotonic seconds of the last call's start.
     used_at: float = 0.0
     standing: Standing = field(default_factory=Standing)
@@ -81,8 +85,11 @@ class Replica:
 class Backend:
     """A service: the replicas it has and the choice between them."""
 
-    def __init__(self, name: str, on_change: Callable[["Backend"], None] = lambda _: None) -> None:
+    def __init__(
+        self, name: str, on_change: Callable[["Backend"], None] = lambda _: None, bounds: Bounds | None = None
+    ) -> None:
         self.name = name
+        self.gate = Gate(name, bounds)
         self.replicas: tuple[Replica, ...] = ()
         self.budget = RetryBudget()
         # Set when a replica was lost: its name may stand for others by now.
@@ -160,8 +167,13 @@ class Backend:
 class Backends(Mapping[str, Backend]):
     """Every service by name."""
 
-    def __init__(self, names: Collection[str], on_change: Callable[[Backend], None] = lambda _: None) -> None:
-        self._backends = {name: Backend(name, on_change) for name in names}
+    def __init__(
+        self,
+        names: Collection[str],
+        on_change: Callable[[Backend], None] = lambda _: None,
+        bounds: Bounds | None = None,
+    ) -> None:
+        self._backends = {name: Backend(name, on_change, bounds) for name in names}
 
     def __getitem__(self, name: str) -> Backend:
         return self._backends[name]

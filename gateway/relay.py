@@ -32,6 +32,15 @@ def blames(error: aio.AioRpcError) -> bool:
     return error.code() in FAULTS
 
 
+def shed(error: aio.AioRpcError) -> float | None:
+    """The seconds that a service asks to be spared for as it has too much to do; None if that is not what it says.
+
+    RESOURCE_EXHAUSTED alone also means a message that is too large, now and later.
+    """
+    pushback = str(dict(error.trailing_metadata() or ()).get(PUSHBACK_KEY, ""))
+    return int(pushback) / 1000 if error.code() is StatusCode.RESOURCE_EXHAUSTED and pushback.isdigit() else None
+
+
 def forbids_retries(error: aio.AioRpcError) -> bool:
     """A pushback that is no number means never (gRFC A6); how long to wait is said of that replica alone."""
     pushback = dict(error.trailing_metadata() or ()).get(PUSHBACK_KEY)

@@ -20,3 +20,7 @@ class RetryBudget:
             return False
         self._left -= 1
         return True
+
+    def spare(self) -> bool:
+        """Takes one as `spend` does, but leaves half for calls that failed."""
+        return self._left > self._most / 2 and self.spend()

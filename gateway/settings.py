@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
+from gateway.overload.bounds import Bounds
 from gateway.steps.stored import FILE, load
 from services.runtime.errors import InvalidInput
 from services.runtime.redis_settings import RedisSettings
@@ -66,6 +67,18 @@ class GatewaySettings(RedisSettings):
     split_items: int = Field(
         32, ge=0, description="a batch of more is shared out among the replicas of its service; 0 = never"
     )
+    shed: bool = Field(
+        True, description="bound what a service has in flight, refuse what it cannot answer in time"
+    )
+    hedge: bool = Field(True, description="ask a second replica where the first takes longer than its p95")
+    limit_floor: int = Field(8, ge=1, description="short calls in flight to a service that are never too many")
+    limit_ceiling: int = Field(
+        512, ge=1, description="most short calls in flight to a service, and most that wait"
+    )
+    long_limit: int = Field(256, ge=1, description="streams, generations and explanations at once to a service")
+    queue_wait_s: float = Field(
+        5.0, ge=0, description="longest expected wait for a place; who would wait more is refused"
+    )
     pipelines: PipelinesPath = Field("", description="TOML file of named pipelines; unset = those of the suite")
     cache_ttl_s: float = Field(3600, gt=0, description="life of a cached answer; each varies by ten percent")
     cache_value_kib: int = Field(1024, ge=0, description="largest answer that is cached, KiB; 0 = none are")
@@ -87,6 +100,12 @@ class GatewaySettings(RedisSettings):
             "sequence": _listed(self.sequence_address),
             "generation": _listed(self.generation_address),
         }
+
+    @property
+    def bounds(self) -> Bounds:
+        """Of each service alike."""
+        of_calls = (self.limit_floor, self.limit_ceiling, self.long_limit)
+        return Bounds(self.shed, self.hedge, *of_calls, self.queue_wait_s)
 
     @property
     def pipelines_file(self) -> Path:

@@ -1,4 +1,7 @@
-"""How a replica behaves: after faults in a row it is left out for a while, then comes back gently. Pure."""
+"""How a replica behaves: after faults in a row it is left out for a while, then comes back gently. Pure.
+
+A circuit breaker that tells load from failure: what it sheds eases it, and is no fault.
+"""
 
 import math
 import time
@@ -7,6 +10,7 @@ from dataclasses import dataclass
 
 FAULTS_IN_A_ROW = 5
 OUT_S, LONGEST_OUT_S = 10.0, 60.0
+EASED_S = 1.0
 GENTLE_S, LEAST_SHARE = 5.0, 0.1
 
 
@@ -18,6 +22,7 @@ class Standing:
     _row: int = 0
     _times: int = 0
     _back_at: float = -math.inf
+    _eased_until: float = -math.inf
 
     @property
     def out(self) -> bool:
@@ -30,13 +35,15 @@ class Standing:
 
         In steps of a tenth: those that began together take turns. Those left out, should they be needed, take all.
         """
-        age_s = self.clock() - self._back_at
-        return 1.0 if not 0 <= age_s < GENTLE_S else max(LEAST_SHARE, math.floor(10 * age_s / GENTLE_S) / 10)
+        now = self.clock()
+        age_s = now - self._back_at
+        whole = 1.0 if not 0 <= age_s < GENTLE_S else max(LEAST_SHARE, math.floor(10 * age_s / GENTLE_S) / 10)
+        return whole * LEAST_SHARE if now < self._eased_until else whole
 
     def begin(self) -> None:
         """It serves anew: what was before does not count, and it is warm only in part."""
         self._row = self._times = 0
-        self._back_at = self.clock()
+        self._back_at, self._eased_until = self.clock(), -math.inf
 
     def good(self) -> None:
         """It answered."""
@@ -47,6 +54,10 @@ class Standing:
         self._row += 1
         if self._row >= FAULTS_IN_A_ROW and not self.out:
             self._leave_out()
+
+    def ease(self, seconds: float = EASED_S) -> None:
+        """It has too much to do, as it said or as another was faster: no fault, but others get more meanwhile."""
+        self._eased_until = max(self._eased_until, self.clock() + min(seconds, OUT_S))
 
     def _leave_out(self) -> None:
         now = self.clock()

@@ -1,7 +1,8 @@
 """One call to a service: a replica is chosen, deadline, request id, trace and cancellation go along.
 
-Bytes in, bytes out. UNAVAILABLE is tried again on other healthy replicas while the budget lasts, never after a
-first reply, never where sending twice would be two steps, and not where the service forbids it (gRFC A6).
+Bytes in, bytes out, through the service's gate. UNAVAILABLE is tried again on other healthy replicas while the
+budget lasts, never after a first reply, never where sending twice would be two steps, and not where the service
+forbids it (gRFC A6).
 """
 
 import asyncio
@@ -16,7 +17,8 @@ from gateway.affinity import Key
 from gateway.backends import Backend, Replica
 from gateway.ending import end_of, settled
 from gateway.envelope import NotTaken, pairs
-from gateway.relay import FAULTS, Metadata, blames, carried, forbids_retries, relay
+from gateway.hedge import tried_at
+from gateway.relay import FAULTS, Metadata, blames, carried, forbids_retries, relay, shed
 from services.runtime.context import current
 from services.runtime.errors import ServiceError
 
@@ -41,15 +43,16 @@ async def call(backend: Backend, path: str, body: bytes, once: bool = False, key
     Raises the service's own error, or Unavailable naming the service.
     """
     tried: list[Replica] = []
-    backend.budget.earn()
-    while True:
-        replica = backend.pick(tried, key)
-        tried.append(replica)
-        try:
-            return await _one(replica, path, body)
-        except aio.AioRpcError as error:
-            if once or not _again(error, backend, tried):
-                raise relay(error, backend.name, replica.address) from error
+    with await backend.gate.enter(path, len(body), current()) as inside:
+        backend.budget.earn()
+        while True:
+            replica = backend.pick(tried, key)
+            tried.append(replica)
+            try:
+                return await tried_at(backend, replica, tried, inside, lambda one: _one(one, path, body))
+            except aio.AioRpcError as error:
+                if once or not _again(error, backend, tried):
+                    raise relay(error, backend.name, replica.address) from error
 
 
 async def server_stream(
@@ -57,24 +60,25 @@ async def server_stream(
 ) -> AsyncGenerator[bytes, None]:
     """A server-streaming call; `announce` gets the initial metadata with the first message."""
     tried: list[Replica] = []
-    backend.budget.earn()
-    while True:
-        replica = backend.pick(tried, key)
-        tried.append(replica)
-        begun = False
-        try:
-            with replica.carrying() as channel:
-                stream = channel.unary_stream(path)(body, **_along())
-                async with aclosing(_messages(stream, announce)) as messages:
-                    async for message in messages:
-                        begun = True
-                        yield message
-            replica.standing.good()
-            return
-        except aio.AioRpcError as error:
-            _judge(replica, error, begun)
-            if begun or not _again(error, backend, tried):
-                raise relay(error, backend.name, replica.address) from error
+    with await backend.gate.enter(path, len(body), current()):
+        backend.budget.earn()
+        while True:
+            replica = backend.pick(tried, key)
+            tried.append(replica)
+            begun = False
+            try:
+                with replica.carrying() as channel:
+                    stream = channel.unary_stream(path)(body, **_along())
+                    async with aclosing(_messages(stream, announce)) as messages:
+                        async for message in messages:
+                            begun = True
+                            yield message
+                replica.standing.good()
+                return
+            except aio.AioRpcError as error:
+                _judge(replica, error, begun)
+                if begun or not _again(error, backend, tried):
+                    raise relay(error, backend.name, replica.address) from error
 
 
 async def bidi_stream(
@@ -86,18 +90,19 @@ async def bidi_stream(
     key: Key | None = None,
 ) -> AsyncGenerator[bytes, None]:
     """A bidi call, on one replica only: what was sent cannot be taken back. `more` metadata goes along."""
-    replica, begun = backend.pick(key=key), False
-    try:
-        with replica.carrying() as channel:
-            stream = channel.stream_stream(path)(requests, **_along(more))
-            async with aclosing(_messages(stream, announce)) as messages:
-                async for message in messages:
-                    begun = True
-                    yield message
-        replica.standing.good()
-    except aio.AioRpcError as error:
-        _judge(replica, error, begun)
-        raise relay(error, backend.name, replica.address) from error
+    with await backend.gate.enter(path, 0, current()):
+        replica, begun = backend.pick(key=key), False
+        try:
+            with replica.carrying() as channel:
+                stream = channel.stream_stream(path)(requests, **_along(more))
+                async with aclosing(_messages(stream, announce)) as messages:
+                    async for message in messages:
+                        begun = True
+                        yield message
+            replica.standing.good()
+        except aio.AioRpcError as error:
+            _judge(replica, error, begun)
+            raise relay(error, backend.name, replica.address) from error
 
 
 async def call_each(backend: Backend, path: str, body: bytes) -> list[bytes]:
@@ -172,7 +177,11 @@ def _along(more: Metadata = ()) -> dict[str, Any]:
 def _judge(replica: Replica, error: aio.AioRpcError, begun: bool = False) -> None:
     """`begun`: it answered in part, so that a deadline that passed meanwhile is not its fault."""
     replica.failures += error.code() in FAULTS
-    if blames(error) and not (begun and error.code() is StatusCode.DEADLINE_EXCEEDED):
+    asked_s = shed(error)
+    if asked_s is not None:
+        replica.sheds += 1
+        replica.standing.ease(asked_s)
+    elif blames(error) and not (begun and error.code() is StatusCode.DEADLINE_EXCEEDED):
         replica.standing.fault()
     else:
         replica.standing.good()

@@ -26,7 +26,7 @@ class Watch:
     def __init__(self, settings: GatewaySettings, readiness: Readiness, vouching: Metadata = ()) -> None:
         """`vouching`: the metadata by which the services know the gateway."""
         self._settings, self._readiness, self._vouching = settings, readiness, vouching
-        self.backends = Backends(settings.addresses, self._backend_changed)
+        self.backends = Backends(settings.addresses, self._backend_changed, settings.bounds)
         self._members = [
             Members(self.backends[name], addresses, self._channel, coalesce=settings.coalesce)
             for name, addresses in settings.addresses.items()

@@ -39,6 +39,10 @@ POLICY = (
     "gateway/cache_key.py",
     "gateway/lru.py",
     "gateway/trial.py",
+    *(
+        f"gateway/overload/{n}.py"
+        for n in ("bounds", "gate", "latency", "limit", "line", "priority", "race", "refusals", "rules")
+    ),
     *(f"gateway/steps/{name}.py" for name in ("paths", "kinds", "values", "templates", "links", "check", "graph")),
 )
 # What evaluation sees of a service beside its nets: how it computes them in each precision.

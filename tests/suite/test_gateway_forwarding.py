@@ -273,7 +273,7 @@ async def test_a_dead_replica_costs_no_call():
 
 async def test_a_rolling_restart_of_the_replicas_under_load_loses_no_call():
     services = [behind("vision"), behind("vision")]
-    async with gateway(*services) as (channel, found):
+    async with gateway(*services, hedge=False) as (channel, found):
         stop, sizes = asyncio.Event(), iter(range(1, 1_000_000))
 
         async def load() -> int:

@@ -51,7 +51,7 @@ async def pods(names: Names, count: int) -> AsyncIterator[tuple[Callable[[], Any
     for service, host in zip(services[1:], HOSTS[1:], strict=False):
         found.append(await Running.start(service, found[0].port, host))
     names.hosts = names.hosts or HOSTS[:count]
-    async with running(settings({"vision": f"pods:{found[0].port}"}), build) as (channel, _):
+    async with running(settings({"vision": f"pods:{found[0].port}"}, hedge=False), build) as (channel, _):
         stub = vision_service_pb2_grpc.VisionServiceStub(channel)
         picture = vision_service_pb2.ClassifyRequest(images=[{"encoded": b"x"}])
         yield lambda: stub.Classify(picture, metadata=(("cache-control", "no-store"),)), found, services

@@ -40,12 +40,15 @@ async def test_one_that_keeps_failing_is_left_out_and_shown() -> None:
         assert await healths(channel) == [EJECTED, "SERVING"]
 
 
-@pytest.mark.parametrize("error", [InvalidInput("images", "too dark"), Overloaded("full", retry_after_s=1)])
-async def test_one_that_refuses_for_a_reason_stays(error: ServiceError) -> None:
+@pytest.mark.parametrize(
+    ("error", "refused"), [(InvalidInput("images", "too dark"), 20), (Overloaded("full", retry_after_s=9), 1)]
+)
+async def test_one_that_refuses_for_a_reason_stays(error: ServiceError, refused: int) -> None:
+    """One that has too much to do is spared for as long as it asks, and not called faulty."""
     strict, other = behind("vision"), behind("vision")
     strict.failure = error
     async with gateway(strict, other) as (channel, _):
-        assert (await ends(channel, 40))[StatusCode.OK] == 20
+        assert (await ends(channel, 40))[StatusCode.OK] == 40 - refused
         assert await healths(channel) == ["SERVING", "SERVING"]
 
 

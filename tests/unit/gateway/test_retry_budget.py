@@ -18,3 +18,9 @@ def test_a_burst_is_covered_and_then_earned_again() -> None:
     assert not budget.spend()
     budget.earn()
     assert budget.spend()
+
+
+def test_what_is_spare_leaves_half_to_calls_that_failed() -> None:
+    budget = RetryBudget(share=0.5, most=8)
+    assert [budget.spare() for _ in range(6)] == [True] * 4 + [False] * 2
+    assert [budget.spend() for _ in range(6)] == [True] * 4 + [False] * 2

@@ -2,7 +2,7 @@
 
 import pytest
 
-from gateway.standing import FAULTS_IN_A_ROW, GENTLE_S, LEAST_SHARE, LONGEST_OUT_S, OUT_S, Standing
+from gateway.standing import EASED_S, FAULTS_IN_A_ROW, GENTLE_S, LEAST_SHARE, LONGEST_OUT_S, OUT_S, Standing
 from tests.clock import Clock
 
 
@@ -75,3 +75,21 @@ def test_a_process_that_begins_anew_answers_for_itself_alone(standing: Standing,
     assert not standing.out and standing.share == LEAST_SHARE
     fail(standing, FAULTS_IN_A_ROW - 1)
     assert not standing.out
+
+
+def test_one_that_has_too_much_to_do_is_spared_for_a_moment_and_not_left_out(
+    standing: Standing, clock: Clock
+) -> None:
+    fail(standing, FAULTS_IN_A_ROW - 1)
+    for _ in range(100):
+        standing.ease()
+    assert not standing.out and standing.share == LEAST_SHARE
+    clock.now += EASED_S
+    assert standing.share == 1
+    standing.ease(9)
+    standing.ease(1)
+    clock.now += 5
+    assert standing.share == LEAST_SHARE
+    standing.begin()
+    clock.now += GENTLE_S
+    assert standing.share == 1
