@@ -333,9 +333,10 @@ async def test_a_stream_that_did_not_begin_is_tried_on_another_replica():
     first.failure = Unavailable("draining")
     async with gateway(first, second) as (channel, _):
         stub = generation_service_pb2_grpc.GenerationServiceStub(channel)
-        for _ in range(3):
-            stream = stub.GenerateStream(generation_service_pb2.GenerateStreamRequest(text="abc"))
-            assert "".join([message.text_delta async for message in stream]) == "cba"
+        # Each prompt has a replica of its own to begin with.
+        for text in map("{:05}".format, range(16)):
+            stream = stub.GenerateStream(generation_service_pb2.GenerateStreamRequest(text=text))
+            assert "".join([message.text_delta async for message in stream]) == text[::-1]
         assert first.calls["GenerateStream"]
 
 
