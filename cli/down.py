@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from cli import runfile
+from cli import replicas, runfile
 from cli.board import coloured
 from cli.options import HOME, Home, Json
 from cli.probe import grpc_health
@@ -51,10 +51,14 @@ def status(home: Home = HOME, json: Json = False) -> None:
     """What is up, by the programs' own word; exit code 1 unless all of it serves."""
     run = runfile.load(home)
     seen = asyncio.run(look(run))
+    behind = asyncio.run(replicas.behind(str(seen["gateway"]["address"])))
     if json:
+        seen["gateway"]["replicas"] = behind or []
         print_json(seen)
     else:
         show(home, run, seen)
+        if behind:
+            out().print("\nbehind the gateway", replicas.shown(behind), sep="\n")
     if not all(program["serving"] for program in seen.values()):
         raise typer.Exit(1)
 

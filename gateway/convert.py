@@ -64,6 +64,7 @@ def backend_statuses(backends: Iterable[Backend]) -> list[gateway_pb2.BackendSta
             in_flight=replica.in_flight,
             calls=replica.calls,
             failures=replica.failures,
+            share=replica.share,
         )
         for backend in backends
         for replica in backend.replicas

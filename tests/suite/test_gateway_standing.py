@@ -1,10 +1,15 @@
 """Replicas that fail though they say they serve: how few calls that costs."""
 
 from collections import Counter
+from io import StringIO
 
 import pytest
 from grpc import StatusCode, aio
+from rich.console import Console
 
+from cli import replicas
+from cli.ports import any_free
+from gateway.__main__ import build
 from gateway.backends import EJECTED
 from gateway.standing import FAULTS_IN_A_ROW
 from maas.gateway.v1.gateway_service_pb2 import GetStatusRequest
@@ -12,7 +17,8 @@ from maas.gateway.v1.gateway_service_pb2_grpc import GatewayServiceStub
 from maas.vision.v1.vision_service_pb2 import ClassifyRequest
 from maas.vision.v1.vision_service_pb2_grpc import VisionServiceStub
 from services.runtime.errors import InvalidInput, Overloaded, ServiceError, Unavailable
-from tests.suite.gateway_fakes import behind, gateway
+from tests.harness import running
+from tests.suite.gateway_fakes import behind, gateway, settings, started
 
 FRESH = (("cache-control", "no-store"),)
 
@@ -60,3 +66,29 @@ async def test_a_call_finds_the_one_of_three_that_can() -> None:
         assert await ends(channel, 6) == {StatusCode.OK: 6}
         assert services[2].calls["Classify"] == 6 and all(one.calls["Classify"] for one in services)
         assert await healths(channel) == ["SERVING"] * 3
+
+
+async def test_the_command_line_shows_every_replica() -> None:
+    broken, sound = behind("vision"), behind("vision")
+    broken.failure = RuntimeError("a broken disk")
+    async with started(broken, sound) as found:
+        port = any_free("127.0.0.1")
+        addresses = ",".join(one.address for one in found)
+        chosen = settings({"vision": addresses}).model_copy(update={"port": port})
+        async with running(chosen, build) as (channel, _):
+            await ends(channel, 12)
+            rows = await replicas.behind(f"127.0.0.1:{port}")
+    assert rows is not None
+    told = [(row["address"], row["health"], row["in_flight"], row["calls"], row["failures"]) for row in rows]
+    assert told == [(found[0].address, EJECTED, 0, 5, 5), (found[1].address, "SERVING", 0, 7, 0)]
+    console = Console(width=120, file=StringIO())
+    console.print(replicas.shown(rows))
+    lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    assert lines[1].split() == ["vision", found[0].address, "ejected", "100%", "0", "5", "5"]
+    assert await replicas.behind(f"127.0.0.1:{port}") is None
+
+
+async def test_a_fresh_replica_says_how_much_it_takes() -> None:
+    async with gateway(behind("vision")) as (channel, _):
+        status = await GatewayServiceStub(channel).GetStatus(GetStatusRequest())
+        assert 0.1 <= status.backends[0].share < 1

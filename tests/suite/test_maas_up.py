@@ -68,6 +68,14 @@ def test_everything_serves_and_a_call_goes_through(suite: Suite) -> None:
     assert "cache hit" in suite.maas("call", "transduce", "computer", "--address", address).stderr
 
 
+def test_the_status_tells_what_is_behind_the_gateway(suite: Suite) -> None:
+    rows = json.loads(suite.maas("status", "--json").stdout)["gateway"]["replicas"]
+    served = [row["service"] for row in rows if row["health"] == "SERVING"]
+    assert sorted(served) == sorted(suite.ports.keys() - {"gateway"})
+    shown = suite.maas("status").stdout
+    assert "behind the gateway" in shown and all(row["address"] in shown for row in rows)
+
+
 def test_a_second_up_is_refused(suite: Suite) -> None:
     again = suite.maas("up", "--detach")
     assert again.returncode == 1 and "up already" in again.stderr

@@ -412,6 +412,7 @@ class BackendStatus(_message.Message):
     IN_FLIGHT_FIELD_NUMBER: _builtins.int
     CALLS_FIELD_NUMBER: _builtins.int
     FAILURES_FIELD_NUMBER: _builtins.int
+    SHARE_FIELD_NUMBER: _builtins.int
     service: _builtins.str
     address: _builtins.str
     health: _builtins.str
@@ -419,6 +420,8 @@ class BackendStatus(_message.Message):
     in_flight: _builtins.int
     calls: _builtins.int
     failures: _builtins.int
+    share: _builtins.float
+    """Of the load of an old replica, what it takes: below 1 for the first seconds after it came or came back."""
     def __init__(
         self,
         *,
@@ -428,10 +431,11 @@ class BackendStatus(_message.Message):
         in_flight: _builtins.int = ...,
         calls: _builtins.int = ...,
         failures: _builtins.int = ...,
+        share: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "calls", b"calls", "failures", b"failures", "health", b"health", "in_flight", b"in_flight", "service", b"service"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "calls", b"calls", "failures", b"failures", "health", b"health", "in_flight", b"in_flight", "service", b"service", "share", b"share"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
