@@ -2,15 +2,17 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from redis import asyncio as redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
+from hiredis import ReplyError
 
 from services.runtime.breaker import Breaker
+from services.runtime.redis.commands import Asked, Commands
+from services.runtime.redis.line import Word
+from services.runtime.redis.open import open_router
+from services.runtime.redis.place import place_of
 from services.runtime.redis_settings import RedisSettings
 
 T = TypeVar("T")
@@ -28,14 +30,8 @@ class RedisLink:
     def __init__(
         self, url: str, connect_s: float, operation_s: float, breaker: Breaker, on_fault: Callable[[], None]
     ) -> None:
-        self._client = redis.Redis.from_url(
-            url,
-            socket_connect_timeout=connect_s,
-            socket_timeout=operation_s,
-            retry=Retry(NoBackoff(), 0),
-            health_check_interval=0,
-        )
-        # A fresh connection costs both waits; nothing costs more.
+        self._router = open_router(place_of(url), connect_s, operation_s)
+        # Something new to find, to connect to and to ask costs all waits; nothing costs more.
         self._longest_s = connect_s + operation_s
         self._breaker, self._on_fault = breaker, on_fault
         self._closed = False
@@ -54,34 +50,62 @@ class RedisLink:
         """Whether the breaker is open."""
         return self._breaker.is_open
 
-    async def ask(self, operation: Callable[[redis.Redis], Awaitable[T]]) -> T:
-        """What `operation` finds. Raises NoAnswer for Redis' sake, and nothing else."""
+    async def command(self, *words: Word) -> Any:
+        """The raw reply to one command, on its key's server. Raises NoAnswer. The short way: nothing is spent
+        on it beside the line, which keeps the bound."""
+        if self._closed or not self._breaker.allow():
+            raise NoAnswer
+        try:
+            found = await self._router.ask(*words)
+            if isinstance(found, ReplyError):
+                raise found
+        except Exception as error:
+            raise self._fault(error) from None
+        self._breaker.success()
+        return found
+
+    async def ask(self, operation: Callable[[Commands], Awaitable[T]], node: Asked | None = None) -> T:
+        """What `operation` finds, at `node` or where its keys are. Raises NoAnswer for Redis' sake, and nothing
+        else."""
         if self._closed or not self._breaker.allow():
             raise NoAnswer
         try:
             with _cancellable():
                 async with asyncio.timeout(self._longest_s):
-                    found = await operation(self._client)
-        # Whatever it is: a broken connection is also a RuntimeError under uvloop, a bad answer any parser's error.
+                    found = await operation(Commands(node or self._router))
+        # Whatever it is: a bad answer can be any parser's error.
         except Exception as error:
-            # The breaker bounds these lines. Not the text: a parser's error can repeat what it read.
-            log.warning("Redis did not answer", extra={"error": type(error).__name__})
-            self._breaker.fault()
-            self._on_fault()
-            raise NoAnswer from None
+            raise self._fault(error) from None
         self._breaker.success()
         return found
+
+    async def nodes(self) -> Sequence[Asked]:
+        """All servers that hold keys. Raises NoAnswer."""
+        if self._closed or not self._breaker.allow():
+            raise NoAnswer
+        try:
+            async with asyncio.timeout(self._longest_s):
+                return await self._router.nodes()
+        except Exception as error:
+            raise self._fault(error) from None
+
+    def _fault(self, error: Exception) -> NoAnswer:
+        # The breaker bounds these lines. Not the text: a parser's error can repeat what it read.
+        log.warning("Redis did not answer", extra={"error": type(error).__name__})
+        self._breaker.fault()
+        self._on_fault()
+        return NoAnswer()
 
     async def close(self) -> None:
         """Ends the connections, and makes none any more for those who come late."""
         self._closed = True
-        await self._client.aclose()
+        await self._router.close()
 
 
 @contextmanager
 def _cancellable() -> Iterator[None]:
-    """Raises CancelledError at the end if the task was cancelled within: the client sends through
-    asyncio.wait_for, which before Python 3.12 forgets a cancellation that comes as it is done."""
+    """Raises CancelledError at the end if the task was cancelled within: an operation may forget it, as what sends
+    through asyncio.wait_for does before Python 3.12 when it is cancelled as it is done."""
     task = asyncio.current_task()
     before = task.cancelling() if task else 0
     try:

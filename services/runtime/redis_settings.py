@@ -1,15 +1,12 @@
 """Settings of a server that keeps something in Redis: where it is, how long to wait, what seals the values."""
 
-import re
 from typing import Annotated
 
 from pydantic import AfterValidator, Field, SecretStr
-from redis.asyncio.connection import parse_url
 
+from services.runtime.redis.place import place_of
 from services.runtime.sealing import keys_of
 from services.runtime.settings import ServerSettings
-
-_REDIS = re.compile(r"(rediss?|unix)://.+")
 
 
 def _are_keys(secret: SecretStr) -> SecretStr:
@@ -18,14 +15,14 @@ def _are_keys(secret: SecretStr) -> SecretStr:
 
 
 def _opens(url: str) -> str:
-    """Refused here, where it is named: the library's error repeats what stands where a port should."""
-    try:
-        good = not url or (_REDIS.fullmatch(url) and parse_url(url) is not None)
-    except ValueError:
-        good = False
-    if not good:
-        form = "no redis://[[USER]:PASSWORD@]HOST[:PORT][/DB], rediss:// likewise, or unix://PATH"
-        raise ValueError(f"{form}; in a password, / @ : are %2F %40 %3A")
+    """Refused here, where it is named, in words that never repeat the URL."""
+    if url:
+        try:
+            place_of(url)
+        except OSError as error:
+            raise ValueError(
+                f"its certificates cannot be read: {error.strerror or type(error).__name__}"
+            ) from None
     return url
 
 
@@ -38,7 +35,7 @@ class RedisSettings(ServerSettings):
 
     redis_url: RedisUrl = Field(
         "",
-        description="redis:// or unix:// of the shared cache; empty = none",
+        description="URL of the Redis of the shared cache; empty = none",
     )
     cache_key: Keys | None = Field(
         None,

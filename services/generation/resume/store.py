@@ -9,12 +9,10 @@ from enum import Enum
 from functools import partial
 from hashlib import blake2b
 from itertools import groupby
-from typing import Any, cast
-
-from redis.asyncio import Redis
 
 from services.generation.resume.record import Record, unreadable
 from services.runtime.errors import NotFound
+from services.runtime.redis.commands import Commands
 from services.runtime.redis_link import RedisLink
 from services.runtime.sealing import Sealer
 
@@ -77,19 +75,16 @@ class RecordStore:
             outcomes |= {place: Outcome(word) for place, word in zip(some, said, strict=True)}
         return [outcomes[place] for place in range(len(entries))]
 
-    async def _write(self, entries: Sequence[Entry], redis: Redis) -> list[bytes]:
+    async def _write(self, entries: Sequence[Entry], redis: Commands) -> list[bytes]:
         values = [value for one in entries for value in (str(one.number), one.data)]
         keys = [one.key for one in entries]
-        said = redis.eval(WRITE, len(keys), *keys, str(round(self._life_s * 1000)), *values)
-        return cast("list[bytes]", await cast("Any", said))
+        said: list[bytes] = await redis.eval(WRITE, len(keys), *keys, str(round(self._life_s * 1000)), *values)
+        return said
 
     async def read(self, key: str, stream_id: str) -> Record:
         """The whole record. NotFound if there is none, PreconditionFailed if it cannot be read."""
 
-        async def go(redis: Redis) -> dict[bytes, bytes]:
-            return cast("dict[bytes, bytes]", await cast("Any", redis.hgetall(key)))
-
-        found = await self._link.ask(go)
+        found = await self._link.ask(lambda redis: redis.hgetall(key))
         if b"0" not in found:
             known = [f"streams of the last {self._life_s:g} s"]
             raise NotFound("stream", stream_id, known, reason="STREAM_NOT_FOUND")

@@ -6,11 +6,10 @@ from functools import partial
 from hashlib import blake2b
 from itertools import groupby
 from operator import attrgetter
-from typing import Any, NamedTuple, cast
-
-from redis.asyncio import Redis
+from typing import NamedTuple
 
 from services.runtime.errors import Unavailable
+from services.runtime.redis.commands import Commands
 from services.runtime.redis_link import NoAnswer, RedisLink
 from services.runtime.sealing import Sealer
 from services.sequence.checkpoints.keeper import Claimed, Shot
@@ -122,15 +121,16 @@ class CheckpointStore:
         return Entry(name.partition("}")[0], place, name, head, _ms(shot.life_s), data)
 
 
-async def _write(entries: Sequence[Entry], redis: Redis) -> list[bytes]:
+async def _write(entries: Sequence[Entry], redis: Commands) -> list[bytes]:
     names = [entry.name for entry in entries]
     values = [value for entry in entries for value in (entry.head, entry.life, entry.data)]
-    return cast("list[bytes]", await cast("Any", redis.eval(WRITE, len(names), *names, *values)))
+    said: list[bytes] = await redis.eval(WRITE, len(names), *names, *values)
+    return said
 
 
-async def _claim(name: str, generation: str, life: str, redis: Redis) -> list[bytes] | None:
-    found = await cast("Any", redis.eval(CLAIM, 1, name, generation, life))
-    return cast("list[bytes] | None", found)
+async def _claim(name: str, generation: str, life: str, redis: Commands) -> list[bytes] | None:
+    found: list[bytes] | None = await redis.eval(CLAIM, 1, name, generation, life)
+    return found
 
 
 def _digits(number: int) -> str:
