@@ -5,7 +5,7 @@ import sys
 
 import typer
 
-from cli import call, keys, models
+from cli import call, certs, keys, models
 from cli.answers import print_failure
 from cli.client import CallFailed
 from cli.down import down, status
@@ -25,6 +25,7 @@ app = typer.Typer(
 app.add_typer(models.app, name="models")
 app.add_typer(call.app, name="call")
 app.add_typer(keys.app, name="keys")
+app.add_typer(certs.app, name="certs")
 app.command()(up)
 app.command()(down)
 app.command()(status)

@@ -4,6 +4,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 
 from rich.console import Console
 from rich.live import Live
@@ -70,11 +71,21 @@ def process_table(processes: Mapping[str, Process]) -> Table:
     return table(["program", "address", "state", "pid", "restarts"], rows, right=["pid", "restarts"])
 
 
-def show_summary(console: Console, gateway: str, logs: str, say: Callable[[str], str] = escape) -> None:
+def show_summary(
+    console: Console,
+    gateway: str,
+    logs: str,
+    tls: Mapping[str, str] = MappingProxyType({}),
+    say: Callable[[str], str] = escape,
+) -> None:
     """What to do next, once everything serves."""
     console.print(f"\nThe suite serves at [bold]{say(gateway)}[/bold]; logs in {say(logs)}. Try:")
+    authority = tls.get("MAAS_TLS_AUTHORITY", "")
+    if authority:
+        console.print(say(f"  export MAAS_TLS_AUTHORITY={authority}"), soft_wrap=True, highlight=False)
+    how = f"-cacert {authority}" if authority else "-plaintext"
     for method, request in EXAMPLES:
-        line = f"  grpcurl -plaintext -d '{request}' {gateway} {method}"
+        line = f"  grpcurl {how} -d '{request}' {gateway} {method}"
         console.print(say(line), soft_wrap=True, highlight=False)
     console.print(f"  {command()} call generate --chat 'What is the capital of France?'", highlight=False)
 

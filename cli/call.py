@@ -15,6 +15,7 @@ from cli.calling import ADDRESS, CREDENTIAL, Address, AsJson, CacheControl, Call
 from cli.client import Answer, find_method, request_class
 from cli.generate import generate
 from cli.render import out
+from cli.tls import tls_of
 from maas.common.v1 import tensor_pb2
 from maas.sequence.v1 import sequence_service_pb2
 from maas.tokenization.v1 import tokenization_pb2, tokenization_service_pb2
@@ -75,7 +76,8 @@ def options(
 ) -> None:
     """Call a running suite. Any method works too: maas call SERVICE/METHOD '{"json": …}'"""
     # From the environment alone: every user of a machine can read the flags of its processes.
-    context.obj = Calling(address, timeout, json, cache_control, os.environ.get(CREDENTIAL, ""))
+    credential = os.environ.get(CREDENTIAL, "")
+    context.obj = Calling(address, timeout, json, cache_control, credential, tls_of(os.environ))
 
 
 @app.command()

@@ -10,6 +10,7 @@ from google.protobuf.message import Message
 
 from cli.answers import footer, print_replies
 from cli.client import Answer, Client
+from services.runtime.tls.settings import TlsSettings
 
 Address = Annotated[str, typer.Option(envvar="MAAS_ADDRESS", help="Gateway, or a service itself.")]
 Timeout = Annotated[float, typer.Option(min=0.001, help="Deadline, seconds.")]
@@ -31,13 +32,14 @@ class Calling:
     json: bool
     cache_control: str
     credential: str = ""
+    tls: TlsSettings | None = None
 
     @contextmanager
     def client(self) -> Iterator[Client]:
         """A client for one command."""
         metadata = {"cache-control": self.cache_control} if self.cache_control else {}
         metadata |= {"authorization": f"Bearer {self.credential}"} if self.credential else {}
-        with Client(self.address, self.timeout_s, metadata) as client:
+        with Client(self.address, self.timeout_s, metadata, self.tls) as client:
             yield client
 
     def run(self, method: str, request: Message, show: Callable[[Answer], None]) -> None:

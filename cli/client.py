@@ -22,6 +22,8 @@ from maas.vision.v1 import vision_service_pb2
 from services.runtime.channels import client_options, target_of
 from services.runtime.errors import NotFound
 from services.runtime.status import status_of
+from services.runtime.tls.credentials import of_client
+from services.runtime.tls.settings import TlsSettings
 
 STUBS = (
     tokenization_service_pb2,
@@ -61,8 +63,11 @@ class Answer:
 class Client:
     """A channel to one address; `metadata` and `timeout_s` go with every call."""
 
-    def __init__(self, address: str, timeout_s: float, metadata: Mapping[str, str]) -> None:
-        self._channel = grpc.insecure_channel(target_of(address), options=client_options(MAX_MESSAGE_BYTES))
+    def __init__(
+        self, address: str, timeout_s: float, metadata: Mapping[str, str], tls: TlsSettings | None = None
+    ) -> None:
+        """`tls`: by what to know the server; None or empty = in clear."""
+        self._channel = _channel(address, tls)
         self._timeout_s = timeout_s
         self._metadata = tuple(metadata.items())
 
@@ -105,6 +110,14 @@ class Client:
             response_deserializer=message_factory.GetMessageClass(method.output_type).FromString,
         )
         return begin(iter(requests), timeout=self._timeout_s, metadata=self._metadata)
+
+
+def _channel(address: str, tls: TlsSettings | None) -> grpc.Channel:
+    options = client_options(MAX_MESSAGE_BYTES)
+    if tls is None or not tls.tls_paths:
+        return grpc.insecure_channel(target_of(address), options=options)
+    named = (("grpc.ssl_target_name_override", tls.tls_server_name),) if tls.tls_server_name else ()
+    return grpc.secure_channel(target_of(address), of_client(tls.read_tls()), options=(*options, *named))
 
 
 def plain(metadata: Any) -> dict[str, str]:

@@ -17,6 +17,7 @@ from cli.probe import grpc_health
 from cli.program import PORTS
 from cli.render import out, print_json, table
 from cli.runfile import Process, Run
+from cli.tls import tls_of
 from services.runtime.errors import Unavailable
 
 MODEL = "maas.model/"
@@ -68,7 +69,8 @@ async def look(run: Run | None) -> dict[str, dict[str, object]]:
     processes = run.programs if run else {}
     known = {name: Process(address=f"127.0.0.1:{port}") for name, port in PORTS.items()}
     found = {name: processes.get(name, process) for name, process in known.items()}
-    health = await asyncio.gather(*(grpc_health(process.address) for process in found.values()))
+    tls = tls_of({**os.environ, **(run.tls if run else {})})
+    health = await asyncio.gather(*(grpc_health(process.address, tls) for process in found.values()))
     return {name: describe(found[name], states) for name, states in zip(found, health, strict=True)}
 
 

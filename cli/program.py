@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cli.probe import grpc_serving
+from cli.tls import tls_of
 
 Probe = Callable[[], Awaitable[bool]]
 
@@ -70,7 +71,8 @@ def _service(name: str, host: str, port: int, store: Path, shared: Mapping[str, 
     flags = ["--host", host, "--port", str(port), *([] if name == GATEWAY else ["--store", str(store)])]
     command = (sys.executable, "-m", module, *flags)
     environment = {**ONE_MACHINE, **READING, **_threads(name), **shared}
-    return Program(name, command, address, lambda: grpc_serving(address), environment, int(name != GATEWAY))
+    tls = tls_of(environment)
+    return Program(name, command, address, lambda: grpc_serving(address, tls), environment, int(name != GATEWAY))
 
 
 def _threads(name: str) -> dict[str, str]:

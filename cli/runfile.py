@@ -38,6 +38,8 @@ class Run:
     supervisor: Process
     ready: bool = False
     programs: dict[str, Process] = field(default_factory=dict)
+    # The settings by which its ports speak TLS; paths alone.
+    tls: dict[str, str] = field(default_factory=dict)
 
     def save(self, home: Path) -> None:
         """Replace the file; readers see the old or the new."""

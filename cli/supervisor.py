@@ -10,6 +10,7 @@ from cli import runfile
 from cli.child import FAILED, Child
 from cli.program import Program
 from cli.runfile import Run
+from cli.tls import tls_variables
 from services.runtime.errors import Unavailable
 
 LOG_TAIL_LINES = 15
@@ -23,7 +24,8 @@ class Supervisor:
     ) -> None:
         self.home = home
         self.patience_s = patience_s
-        self.run_record = Run(runfile.myself())
+        told_to = {key: value for program in programs for key, value in program.environment.items()}
+        self.run_record = Run(runfile.myself(), tls=tls_variables(told_to))
         self._told = told
         self._stop = asyncio.Event()
         logs = home / "logs"

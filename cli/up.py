@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from cli import ports, pulling, runfile
+from cli import certs, ports, pulling, runfile
 from cli.board import Board, process_table, show_summary
 from cli.embedded import valkey
 from cli.options import CACHE, HOME, ROOT, Cache, Home, Root
@@ -30,6 +30,7 @@ PATIENCE_S = 35.0
 Host = Annotated[str, typer.Option(envvar="MAAS_HOST", help="Address to listen on.")]
 Redis = Annotated[str, typer.Option(envvar="MAAS_REDIS_URL", help="Redis; unset: an embedded Valkey.")]
 Detach = Annotated[bool, typer.Option("--detach", help="Return once everything serves.")]
+Tls = Annotated[bool, typer.Option("--tls", help="TLS on every port, by certificates that `maas certs` makes.")]
 Pull = Annotated[bool, typer.Option(help="Fetch the default models that are missing.")]
 
 
@@ -49,6 +50,7 @@ def up(
     generation: Annotated[int, port_option("generation")] = PORTS["generation"],
     host: Host = "127.0.0.1",
     redis_url: Redis = "",
+    tls: Tls = False,
     detach: Detach = False,
     pull: Pull = True,
     root: Root = ROOT,
@@ -70,7 +72,7 @@ def up(
         make_ready(ModelStore(root))
     if detach:
         return run_detached(home)
-    return asyncio.run(run(home, plan(home, host, chosen, root, redis_url)))
+    return asyncio.run(run(home, plan(home, host, chosen, root, redis_url, tls)))
 
 
 def refuse_second(home: Path) -> None:
@@ -86,15 +88,21 @@ def refuse_second(home: Path) -> None:
     runfile.clear(home)
 
 
-def plan(home: Path, host: str, chosen: Mapping[str, int], root: Path, redis_url: str) -> list[Program]:
-    """The programs to run, Valkey among them unless a Redis is named."""
+def plan(
+    home: Path, host: str, chosen: Mapping[str, int], root: Path, redis_url: str, tls: bool = False
+) -> list[Program]:
+    """The programs to run, Valkey among them unless a Redis is named; `tls`: by certificates of `maas certs`."""
     home.mkdir(parents=True, exist_ok=True)
     embedded: list[Program] = []
     if not redis_url:
         program, redis_url = valkey(home)
         embedded = [program]
     # By which the services believe the gateway's word for a tenant.
-    environ = {"MAAS_MESH_KEY": secrets.token_hex(32), **os.environ}
+    environ = {
+        "MAAS_MESH_KEY": secrets.token_hex(32),
+        **os.environ,
+        **(certs.ensure(home / "certs") if tls else {}),
+    }
     return [*embedded, *services(host, chosen, root.absolute(), redis_url, environ)]
 
 
@@ -107,7 +115,7 @@ async def run(home: Path, programs: list[Program]) -> None:
 
     def ready() -> None:
         board.settle()
-        show_summary(console, gateway, str(home / "logs"))
+        show_summary(console, gateway, str(home / "logs"), supervisor.run_record.tls)
         console.print("Ctrl-C stops everything.")
 
     board.start()
@@ -132,6 +140,6 @@ def run_detached(home: Path) -> None:
         now = runfile.load(home)
         if now is not None and now.ready and now.supervisor.pid == process.pid:
             out().print(process_table(now.programs))
-            return show_summary(out(), now.programs[GATEWAY].address, str(log.parent))
+            return show_summary(out(), now.programs[GATEWAY].address, str(log.parent), now.tls)
         time.sleep(0.1)
     raise Unavailable(f"the suite did not come up; {log} ends:\n{tail(log)}")

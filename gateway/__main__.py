@@ -32,7 +32,7 @@ async def build(floor: Floor[GatewaySettings]) -> None:
     settings = floor.settings
     stats = CacheStats(floor.metrics)
     cache = open_cache(settings, stats)
-    watch = Watch(settings, floor.readiness, floor.doorkeeper.vouching)
+    watch = Watch(settings, floor.readiness, floor.doorkeeper.vouching, floor.certificates)
     backends, index = watch.backends, watch.index
     floor.on_start(watch.start)
     floor.on_close(watch.close)

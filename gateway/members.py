@@ -44,6 +44,9 @@ class Members:
         self._found: dict[str, Collection[str]] = {}
         self._watches: dict[Replica, asyncio.Task[None]] = {}
         self._leaving: set[asyncio.Task[None]] = set()
+        # To be replaced by others at the same address.
+        self._stale: set[Replica] = set()
+        self._turn = asyncio.Lock()
 
     async def run(self) -> None:
         """Until cancelled; at once over where every address stands for itself."""
@@ -58,11 +61,21 @@ class Members:
 
     async def refresh(self) -> None:
         """Asks for all names; who is new is watched, who is gone retires once the new could say they serve."""
+        async with self._turn:
+            await self._refresh()
+
+    async def renew(self) -> None:
+        """Connects to every replica anew, as with another certificate; calls under way end where they are."""
+        self._stale.update(self._backend.replicas)
+        await self.refresh()
+
+    async def _refresh(self) -> None:
         asked = await asyncio.gather(*map(self._processes, self._addresses))
-        before = {replica.address: replica for replica in self._backend.replicas}
+        replicas = self._backend.replicas
+        before = {replica.address: replica for replica in replicas if replica not in self._stale}
         wanted = dict.fromkeys(address for addresses in asked for address in addresses)
         members = [before.get(address) or self._join(address) for address in wanted]
-        gone = [replica for address, replica in before.items() if address not in wanted]
+        gone = [replica for replica in replicas if replica not in members]
         self._backend.consist_of([*members, *gone])
         if gone:
             await _told(members)
@@ -102,6 +115,7 @@ class Members:
         self._watches[replica].cancel()
         await replica.free.wait()
         await replica.close()
+        self._stale.discard(replica)
         del self._watches[replica]
 
 

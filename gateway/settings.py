@@ -91,6 +91,12 @@ class GatewaySettings(RedisSettings):
             raise ValueError("where callers are told apart, MAAS_MESH_KEY must be set, here and at the services")
         return self
 
+    backend_tls: bool | None = Field(None, description="call services by TLS; unset = if this port speaks it")
+
+    @property
+    def calls_by_tls(self) -> bool:
+        return self.tls if self.backend_tls is None else self.backend_tls
+
     @property
     def addresses(self) -> Mapping[str, tuple[str, ...]]:
         """Service → addresses of its replicas."""

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from grpc import aio
+from grpc import ChannelCredentials, aio
 
 from gateway.backends import Backend, Backends
 from gateway.follow import follow
@@ -12,7 +12,10 @@ from gateway.settings import GatewaySettings
 from gateway.versions import ModelIndex
 from maas.model.v1 import model_pb2
 from services.runtime.channels import QUICK, open_channel
+from services.runtime.followed import Followed
 from services.runtime.health import OVERALL, Readiness, model_service
+from services.runtime.tls.credentials import of_client
+from services.runtime.tls.material import Material
 
 
 def backend_service(name: str) -> str:
@@ -23,8 +26,14 @@ def backend_service(name: str) -> str:
 class Watch:
     """Owns the backends and the index, and the tasks that keep them true."""
 
-    def __init__(self, settings: GatewaySettings, readiness: Readiness, vouching: Metadata = ()) -> None:
-        """`vouching`: the metadata by which the services know the gateway."""
+    def __init__(
+        self,
+        settings: GatewaySettings,
+        readiness: Readiness,
+        vouching: Metadata = (),
+        certificates: Followed[Material] | None = None,
+    ) -> None:
+        """`vouching`: the metadata by which the services know the gateway; `certificates`: what it shows them."""
         self._settings, self._readiness, self._vouching = settings, readiness, vouching
         self.backends = Backends(settings.addresses, self._backend_changed, settings.bounds)
         self._members = [
@@ -33,6 +42,9 @@ class Watch:
         ]
         self.index = ModelIndex(self._model_changed)
         self._tasks: list[asyncio.Task[None]] = []
+        self._certificates = certificates
+        if certificates is not None and settings.calls_by_tls:
+            certificates.listeners.append(self._renew)
         for name in self.backends:
             readiness.set(backend_service(name), False)
 
@@ -62,7 +74,20 @@ class Watch:
 
     def _channel(self, address: str) -> aio.Channel:
         # The choice of another replica is made here, so core must not retry on its own.
-        return open_channel(address, self._settings.max_message_bytes, retry=False, keepalive=QUICK)
+        return open_channel(
+            address,
+            self._settings.max_message_bytes,
+            retry=False,
+            credentials=self._credentials() if self._settings.calls_by_tls else None,
+            keepalive=QUICK,
+            server_name=self._settings.tls_server_name,
+        )
+
+    def _credentials(self) -> ChannelCredentials:
+        return of_client(self._certificates.value if self._certificates else Material())
+
+    def _renew(self) -> None:
+        self._tasks += [asyncio.create_task(members.renew()) for members in self._members]
 
     async def _end_with_health(self) -> None:
         """The end of health watches is the sign that a drain must not wait for watchers of models either."""

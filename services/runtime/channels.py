@@ -43,6 +43,7 @@ KNOWN = frozenset(
         "grpc.max_concurrent_streams",
         "grpc.so_reuseport",
         "grpc.service_config",
+        "grpc.ssl_target_name_override",
         "grpc.enable_retries",
         "grpc.lb_policy_name",
         "grpc.initial_reconnect_backoff_ms",
@@ -151,9 +152,12 @@ def open_channel(
     retry: bool = True,
     credentials: grpc.ChannelCredentials | Literal[None] = None,
     keepalive: Keepalive = USUAL,
+    server_name: str = "",
 ) -> aio.Channel:
-    """A client channel to `address` with the table above."""
+    """A client channel to `address` with the table above; `server_name`: whom its certificate must name."""
     chosen = client_options(max_message_bytes, retry, keepalive)
     if credentials is not None:
+        if server_name:
+            chosen = (*chosen, *options({"grpc.ssl_target_name_override": server_name}))
         return aio.secure_channel(target_of(address), credentials, options=chosen)
     return aio.insecure_channel(target_of(address), options=chosen)

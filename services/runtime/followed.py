@@ -1,8 +1,8 @@
-"""A file that is read again when it changes: what it said when it was last good stays in force."""
+"""Files that are read again when they change: what they said when they were last good stays in force."""
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -14,13 +14,15 @@ log = logging.getLogger("maas.files")
 
 
 class Followed(Generic[T]):
-    """What `parse` makes of a file's text."""
+    """What `parse` makes of a file's text; a change of one `beside` it is a change as well."""
 
-    def __init__(self, path: Path, parse: Callable[[str], T]) -> None:
+    def __init__(self, path: Path, parse: Callable[[str], T], beside: Sequence[Path] = ()) -> None:
         """Raises what `parse` raises, or OSError."""
-        self._path, self._parse = path, parse
-        self._seen = _stamp(path)
+        self._path, self._parse, self._all = path, parse, (path, *beside)
+        self._seen = self._stamps()
         self.value = parse(path.read_text(encoding="utf-8"))
+        # Called on the event loop after a change was taken.
+        self.listeners: list[Callable[[], None]] = []
         self._following: asyncio.Task[None] | None = None
 
     async def start(self, every_s: float) -> None:
@@ -35,12 +37,16 @@ class Followed(Generic[T]):
     async def _follow(self, every_s: float) -> None:
         while True:
             await asyncio.sleep(every_s)
+            before = self.value
             await asyncio.to_thread(self.refresh)
+            if self.value is not before:
+                for tell in self.listeners:
+                    tell()
 
     def refresh(self) -> None:
         """Takes a changed file; a bad one is logged, without what it holds, and changes nothing."""
         try:
-            stamp = _stamp(self._path)
+            stamp = self._stamps()
             if stamp != self._seen:
                 self._seen = stamp
                 self.value = self._parse(self._path.read_text(encoding="utf-8"))
@@ -48,6 +54,9 @@ class Followed(Generic[T]):
         except (ServiceError, OSError, UnicodeDecodeError) as error:
             why = type(error).__name__ if isinstance(error, UnicodeDecodeError) else str(error)
             log.error("cannot be read; what it said before stays", extra={"file": self._path.name, "error": why})
+
+    def _stamps(self) -> list[tuple[int, int, int]]:
+        return [_stamp(path) for path in self._all]
 
 
 def _stamp(path: Path) -> tuple[int, int, int]:

@@ -2,7 +2,8 @@
 
 import os
 from collections.abc import Callable
-from typing import Any, Literal
+from pathlib import Path
+from typing import Literal
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, multiprocess, start_http_server
 
@@ -118,10 +119,12 @@ class MethodMetrics:
         self._ends[status].observe(seconds)
 
 
-def expose(metrics: Metrics, address: tuple[str, int]) -> Callable[[], Any]:
-    """Serves /metrics on its own thread; returns what stops it. With several workers, sums over all of them.
+def expose(
+    metrics: Metrics, address: tuple[str, int], certificate: Path | None = None, key: Path | None = None
+) -> tuple[Callable[[], None], Callable[[], None]]:
+    """Serves /metrics on its own thread; returns what stops it, and what has it read its certificate again.
 
-    Raises RuntimeError when the port cannot be had.
+    With several workers, sums over all of them. Raises RuntimeError when the port cannot be had.
     """
     registry = metrics.registry
     if os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
@@ -129,7 +132,8 @@ def expose(metrics: Metrics, address: tuple[str, int]) -> Callable[[], Any]:
         multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
     host, port = address
     try:
-        server, thread = start_http_server(port, addr=host, registry=registry)
+        files = (None, None) if certificate is None or key is None else (str(certificate), str(key))
+        server, thread = start_http_server(port, host, registry, *files)
     except OSError as error:
         raise RuntimeError(f"metrics cannot listen on {host}:{port}: {error.strerror}") from error
 
@@ -138,4 +142,8 @@ def expose(metrics: Metrics, address: tuple[str, int]) -> Callable[[], Any]:
         server.server_close()
         thread.join()
 
-    return stop
+    def renew() -> None:
+        if certificate is not None:
+            server.socket.context.load_cert_chain(certificate, key)  # type: ignore[attr-defined]
+
+    return stop, renew

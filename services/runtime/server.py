@@ -37,6 +37,7 @@ from services.runtime.settings import ServerSettings
 from services.runtime.states import State, Status
 from services.runtime.store.manifest import Manifest
 from services.runtime.store.store import ModelStore
+from services.runtime.tls.credentials import of_server
 
 S = TypeVar("S", bound=ServerSettings)
 Closer = Callable[[], Awaitable[None]]
@@ -56,6 +57,7 @@ class Floor(Generic[S]):
             options=server_options(chosen.max_message_bytes, chosen.max_connection_age_s, chosen.workers > 1)
         )
         self.doorkeeper = Doorkeeper.of(chosen)
+        self.certificates = chosen.followed_tls()
         self._door = Door(
             self.admission,
             self.metrics,
@@ -152,13 +154,20 @@ class Floor(Generic[S]):
         add_reflection(open_or_not, [*self.services, "grpc.health.v1.Health", "grpc.channelz.v1.Channelz"])
         if self.settings.takes_envelopes:
             self._exchange.add_to(self.server)
-        port: int = self.server.add_insecure_port(f"{self.settings.host}:{self.settings.port}")
+        port = self._listen(f"{self.settings.host}:{self.settings.port}")
         await self.server.start()
         log.info("listening", extra={"address": f"{self.settings.host}:{port}"})
         return port
 
+    def _listen(self, address: str) -> int:
+        if self.certificates is None or not self.settings.tls:
+            return int(self.server.add_insecure_port(address))
+        shown = of_server(self.certificates, self.settings.tls_clients)
+        return int(self.server.add_secure_port(address, shown))
+
     async def _load(self) -> None:
-        for file in self.doorkeeper.files:
+        certificates = [self.certificates] if self.certificates else []
+        for file in (*self.doorkeeper.files, *certificates):
             self.on_close(file.close)
             await file.start(self.settings.store_poll_s)
         for starter in self._starters:
@@ -191,7 +200,7 @@ async def serve(chosen: S, build: Build[S]) -> None:
     stopping = asyncio.create_task(_stop_on_signals().wait())
     floor: Floor[S] = Floor(chosen)
     await build(floor)
-    stop_metrics = expose(floor.metrics, chosen.metrics_address) if chosen.metrics_address else lambda: None
+    stop_metrics = _expose(floor) if chosen.metrics_address else lambda: None
     starting = asyncio.create_task(floor.start())
     try:
         await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
@@ -206,6 +215,15 @@ async def serve(chosen: S, build: Build[S]) -> None:
         finally:
             stop_metrics()
             log.info("stopped")
+
+
+def _expose(floor: Floor[Any]) -> Callable[[], None]:
+    """Opens the metrics port, in TLS where the other is; returns what closes it."""
+    chosen = floor.settings
+    stop, renew = expose(floor.metrics, chosen.metrics_address, chosen.tls_certificate, chosen.tls_key)
+    if floor.certificates is not None:
+        floor.certificates.listeners.append(renew)
+    return stop
 
 
 def _stop_on_signals() -> asyncio.Event:

@@ -3,13 +3,14 @@
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_args
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar, get_args
 
-from pydantic import AfterValidator, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from services.runtime import redaction
 from services.runtime.identity.settings import IdentitySettings
+from services.runtime.tls.settings import TlsSettings, is_loopback
 
 S = TypeVar("S", bound="ServerSettings")
 
@@ -24,7 +25,7 @@ def _loads(path: str) -> str:
 RedactorPath = Annotated[str, AfterValidator(_loads)]
 
 
-class ServerSettings(IdentitySettings):
+class ServerSettings(IdentitySettings, TlsSettings):
     """What every server needs. Services add their own fields in their `settings.py`."""
 
     model_config = SettingsConfigDict(
@@ -55,6 +56,15 @@ class ServerSettings(IdentitySettings):
     uvloop: bool = Field(True, description="run on uvloop instead of the stock event loop")
     device: str = Field("cpu", description="torch device: cpu, cuda, cuda:1 …")
     threads: int = Field(1, ge=1, le=256, description="compute threads of this process")
+
+    @model_validator(mode="after")
+    def _nothing_in_clear(self) -> Self:
+        if not (self.tls or self.plaintext or is_loopback(self.host)):
+            raise ValueError(
+                f"{self.host} would be served in clear: set MAAS_TLS_CERTIFICATE and MAAS_TLS_KEY, "
+                "or MAAS_PLAINTEXT=true where something else encrypts"
+            )
+        return self
 
     @property
     def metrics_address(self) -> tuple[str, int] | None:
@@ -89,6 +99,10 @@ def load(cls: type[S], argv: Sequence[str], prog: str) -> S:
         return cls(_cli_parse_args=list(argv), _cli_prog_name=prog)
     except ValidationError as error:
         for problem in error.errors():
+            if not problem["loc"]:
+                # Of several settings together: what it was given is all of them, secrets too.
+                print(f"{prog}: {problem['msg'].removeprefix('Value error, ')}", file=sys.stderr)
+                continue
             key = "_".join(str(part) for part in problem["loc"])
             value = repr(problem["input"])
             # Not every form of a bad URL tells where its password is.
