@@ -6,12 +6,13 @@ The first is plain even where the second is sealed: who reads this process' memo
 import asyncio
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from gateway.cache_control import CacheControl
 from gateway.entry import Entry, pack, unpack
+from gateway.lease import FIRST_LOOK_S, LEASE_S, LONGEST_LOOK_S, SLOWER, Lease, Locks, new_token
 from gateway.lru import ByteLRU
 
 JITTER = 0.1
@@ -21,7 +22,7 @@ PENDING_WRITES = 256
 LARGE_BYTES = 64 * 1024
 
 
-class Far(Protocol):
+class Far(Locks, Protocol):
     """Bytes by key, with a life, beyond this process."""
 
     @property
@@ -30,6 +31,8 @@ class Far(Protocol):
     async def get(self, key: str) -> bytes | None: ...
 
     async def set(self, key: str, value: bytes, life_s: float) -> None: ...
+
+    async def claim(self, key: str, token: str, life_s: float) -> tuple[bool, bytes | None] | None: ...
 
     async def flush(self, pattern: str) -> int: ...
 
@@ -50,7 +53,8 @@ class Cache:
     value_bytes: int
     clock: Callable[[], float] = time.time
     uniform: Callable[[float, float], float] = random.uniform
-    _writes: set[asyncio.Task[None]] = field(default_factory=set)
+    # What goes to Redis right now, by task: its key.
+    _writes: dict[asyncio.Task[None], str] = field(default_factory=dict)
     # How often something was dropped from `l1`.
     _drops: int = 0
 
@@ -66,14 +70,36 @@ class Cache:
         """From Redis, within its time bound; kept near from then on."""
         drops = self._drops
         data = await self.l2.get(key) if self.l2 is not None else None
-        entry = unpack(key, data, self.value_bytes) if data is not None else None
-        if entry is None or entry.expires_at <= self.clock():
-            return None
-        taken = self._taken(entry, control)
-        # What was read before a flush and arrives after it must not be kept again.
-        if taken is not None and drops == self._drops:
-            self.l1.put(key, taken)
-        return taken
+        return self._read(key, data, control, drops)
+
+    async def found_or_leased(
+        self, key: str, control: CacheControl, patience_s: float
+    ) -> tuple[Entry | None, Lease | None, bool]:
+        """From Redis, or the lease to compute it; while another holds that, its answer is waited for. And whether
+        it was.
+
+        Neither if Redis does not answer, or not after `patience_s`: then it is to be computed all the same.
+        """
+        look_s, ends_at, waited = FIRST_LOOK_S, time.monotonic() + patience_s, False
+        while self.l2 is not None:
+            token, drops = new_token(), self._drops
+            try:
+                claimed = await self.l2.claim(key, token, LEASE_S)
+            except asyncio.CancelledError:
+                # It may have been won: nobody shall wait for one who left.
+                self._after(key, self.l2.unlock(key, token))
+                raise
+            if claimed is None or (left_s := ends_at - time.monotonic()) <= 0:
+                break
+            won, data = claimed
+            if won:
+                return None, Lease(self.l2, key, token, self._after), waited
+            if data is not None:
+                return self._read(key, data, control, drops), None, waited
+            waited = True
+            await asyncio.sleep(min(look_s, left_s))
+            look_s = min(look_s * SLOWER, LONGEST_LOOK_S)
+        return None, None, waited
 
     def store(self, key: str, reply: bytes) -> None:
         """Remembers an answer, near at once and far in the background; one over the value cap is not kept."""
@@ -84,9 +110,7 @@ class Cache:
         entry = Entry(reply, now, now + self.ttl_s * self.uniform(1 - JITTER, 1 + JITTER))
         self.l1.put(key, entry)
         if self.l2 is not None and len(self._writes) < PENDING_WRITES:
-            task = asyncio.create_task(self._write(self.l2, key, entry))
-            self._writes.add(task)
-            task.add_done_callback(self._writes.discard)
+            self._begin(key, self._write(self.l2, key, entry))
 
     def drop(self, covered: Callable[[str], bool]) -> int:
         """Forgets what this process keeps under such keys; how many answers that were."""
@@ -94,9 +118,9 @@ class Cache:
         return self.l1.drop(covered)
 
     async def written(self) -> None:
-        """Returns once the writes under way have ended."""
-        if self._writes:
-            await asyncio.wait(set(self._writes))
+        """Returns once the writes under way have ended, and what comes after them."""
+        while self._writes:
+            await asyncio.wait(self._writes)
 
     def age_s(self, entry: Entry) -> float:
         return max(0.0, self.clock() - entry.stored_at)
@@ -110,6 +134,33 @@ class Cache:
     async def _write(self, l2: Far, key: str, entry: Entry) -> None:
         data = await asyncio.to_thread(pack, key, entry) if entry.size > LARGE_BYTES else pack(key, entry)
         await l2.set(key, data, entry.expires_at - entry.stored_at)
+
+    def _begin(self, key: str, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._writes[task] = key
+        task.add_done_callback(self._writes.pop)
+
+    def _after(self, key: str, work: Coroutine[Any, Any, None]) -> None:
+        """Begins `work` when the writes of `key` have ended."""
+        earlier = [task for task, of in self._writes.items() if of == key]
+
+        async def then() -> None:
+            if earlier:
+                await asyncio.wait(earlier)
+            await work
+
+        self._begin(key, then())
+
+    def _read(self, key: str, data: bytes | None, control: CacheControl, drops: int) -> Entry | None:
+        """What Redis gave; kept near unless there was a flush since it was asked."""
+        entry = unpack(key, data, self.value_bytes) if data is not None else None
+        if entry is None or entry.expires_at <= self.clock():
+            return None
+        taken = self._taken(entry, control)
+        # What was read before a flush and arrives after it must not be kept again.
+        if taken is not None and drops == self._drops:
+            self.l1.put(key, taken)
+        return taken
 
     def _taken(self, entry: Entry | None, control: CacheControl) -> Entry | None:
         return entry if entry is not None and control.takes(self.age_s(entry)) else None

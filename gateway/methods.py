@@ -61,6 +61,12 @@ class Method:
         """Whether its answers may be cached at all: unary, and a function of request and model alone."""
         return not (self.client_streaming or self.server_streaming or self.stateful)
 
+    @property
+    def costly(self) -> bool:
+        """Whether it pays to wait for another gateway's computation: a tokenizer answers sooner than Redis can say
+        who is at it."""
+        return self.area != "tokenization"
+
     def chats(self, request: Any) -> bool:
         """Whether the prompt is made by the model's chat template."""
         prompt = request.WhichOneof("prompt") if "prompt" in self.request.DESCRIPTOR.oneofs_by_name else None

@@ -4,6 +4,7 @@ The only file that names all the steps; each is a file of its own. The door has 
 """
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -23,6 +24,9 @@ from gateway.singleflight import SingleFlight
 from gateway.versions import ModelIndex
 from services.runtime.context import current
 from services.runtime.errors import Code, ServiceError
+
+# Another gateway's computation is waited for so long at most, and never longer than leaves as much time for ours.
+LONGEST_WAIT_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,8 +141,14 @@ class Pipeline:
         near = self._cache.near(key, control)
         if near is not None:
             return self._hit(near, HIT_L1)
-        far = await self._cache.far(key, control)
-        return self._hit(far, HIT_L2) if far is not None else await self._compute(named)
+        if not named.method.costly:
+            far = await self._cache.far(key, control)
+            return self._hit(far, HIT_L2) if far is not None else await self._compute(named)
+        far, lease, waited = await self._cache.found_or_leased(key, control, _patience_s())
+        if far is not None:
+            return self._hit(far, COALESCED if waited else HIT_L2)
+        async with lease or nullcontext():
+            return await self._compute(named)
 
     async def _compute(self, named: Named) -> Answer:
         reply = await self._sender.pinned(named)
@@ -150,3 +160,8 @@ class Pipeline:
 
     def _hit(self, entry: Entry, outcome: str) -> Answer:
         return Answer(entry.reply, outcome, self._cache.age_s(entry))
+
+
+def _patience_s() -> float:
+    remaining_s = current().remaining_s()
+    return LONGEST_WAIT_S if remaining_s is None else min(LONGEST_WAIT_S, remaining_s / 2)

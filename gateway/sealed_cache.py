@@ -19,12 +19,24 @@ class SealedCache:
     async def get(self, key: str) -> bytes | None:
         """The opened value, or None."""
         sealed = await self._far.get(key)
-        if sealed is None:
-            return None
-        plain = self._sealer.open(key, sealed)
-        if plain is None:
-            self._on_unopened()
-        return plain
+        return self._opened(key, sealed) if sealed is not None else None
+
+    async def claim(self, key: str, token: str, life_s: float) -> tuple[bool, bytes | None] | None:
+        """One that does not open is no answer: it is computed afresh, by whom it may concern."""
+        claimed = await self._far.claim(key, token, life_s)
+        if claimed is None or claimed[1] is None:
+            return claimed
+        plain = self._opened(key, claimed[1])
+        return (False, plain) if plain is not None else None
+
+    async def lock(self, key: str, token: str, life_s: float) -> bool | None:
+        return await self._far.lock(key, token, life_s)
+
+    async def extend(self, key: str, token: str, life_s: float) -> bool | None:
+        return await self._far.extend(key, token, life_s)
+
+    async def unlock(self, key: str, token: str) -> None:
+        await self._far.unlock(key, token)
 
     async def set(self, key: str, value: bytes, life_s: float) -> None:
         """Keeps the sealed value."""
@@ -41,3 +53,9 @@ class SealedCache:
 
     async def close(self) -> None:
         await self._far.close()
+
+    def _opened(self, key: str, sealed: bytes) -> bytes | None:
+        plain = self._sealer.open(key, sealed)
+        if plain is None:
+            self._on_unopened()
+        return plain
