@@ -40,8 +40,7 @@ class GatewayService(gateway_service_pb2_grpc.GatewayServiceServicer):
     async def FanOut(
         self, request: gateway_service_pb2.FanOutRequest, context: aio.ServicerContext
     ) -> gateway_service_pb2.FanOutResponse:
-        async with aclosing(self._fanout.run(request.calls, request.max_parallel, request.fail_fast)) as ends:
-            finished = [end async for end in ends]
+        finished = await self._fanout.together(request.calls, request.max_parallel, request.fail_fast)
         return gateway_service_pb2.FanOutResponse(results=_ordered(finished))
 
     async def FanOutStream(

@@ -4,9 +4,9 @@ import asyncio
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 
+from gateway.budget import Budget
 from gateway.convert import of_step
 from gateway.one_call import Caller, Finished
-from gateway.steps.budget import Budget
 from gateway.steps.check import Plan, plan
 from gateway.steps.links import INPUTS, input_root
 from gateway.steps.run import Run
@@ -33,7 +33,8 @@ class Pipelines:
         """
         chosen, calls, inputs = await self._chosen(request)
         found = {input_root(name): value for name, value in inputs.items()}
-        run = Run(chosen, calls, found, self._caller, Budget(self._most_bytes))
+        budget = Budget(self._most_bytes, "what bindings copy and steps reply", "PIPELINE_TOO_LARGE")
+        run = Run(chosen, calls, found, self._caller, budget)
         async with aclosing(run.results()) as ends:
             async for finished in ends:
                 yield finished

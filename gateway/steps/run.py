@@ -7,10 +7,10 @@ from contextlib import aclosing
 from dataclasses import replace
 from typing import Any
 
+from gateway.budget import Budget
 from gateway.fanout import DEFAULT_PARALLEL
 from gateway.one_call import Caller, Finished, ended
 from gateway.steps import graph
-from gateway.steps.budget import Budget
 from gateway.steps.check import Plan
 from gateway.steps.paths import PathError
 from gateway.steps.templates import TooLong

@@ -191,3 +191,54 @@ async def test_a_malformed_call_fails_fast_unless_best_effort():
             await fan_out(channel, wanted, fail_fast=True)
         assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
         assert caught.value.details().startswith("texts")
+
+
+async def test_replies_are_bounded_together():
+    """Ids in bytes are twice as many as characters of two bytes each; 1 MiB is what a message may hold."""
+    async with gateway(behind("tokenization"), max_message_mib=1) as (channel, _):
+        wanted = [gateway_pb2.Call(id=str(n), tokenize={"texts": ["é" * 120_000]}) for n in range(3)]
+        found = await fan_out(channel, wanted, max_parallel=1)
+        assert [result.WhichOneof("reply") for result in found] == ["tokenize", "tokenize", "status"]
+        told = "what the calls reply is more than 1048576 bytes together; ask for less of it"
+        assert (found[2].status.code, found[2].status.message) == (8, told)
+        with pytest.raises(aio.AioRpcError) as caught:
+            await fan_out(channel, wanted, fail_fast=True)
+        assert caught.value.details() == told
+        stub = gateway_service_pb2_grpc.GatewayServiceStub(channel)
+        stream = stub.FanOutStream(gateway_service_pb2.FanOutStreamRequest(calls=wanted))
+        assert [one.result.WhichOneof("reply") async for one in stream] == ["tokenize"] * 3
+
+
+async def test_a_slow_reader_of_a_stream_has_little_waiting_for_it():
+    service = behind("sequence")
+    async with gateway(service) as (channel, _):
+        large = [[f"{n}" + "x" * 4000] * 240 for n in range(32)]
+        wanted = [gateway_pb2.Call(id=str(n), transduce={"texts": texts}) for n, texts in enumerate(large)]
+        stub = gateway_service_pb2_grpc.GatewayServiceStub(channel)
+        stream = stub.FanOutStream(gateway_service_pb2.FanOutStreamRequest(calls=wanted, max_parallel=2))
+        await stream.read()
+        before = -1
+        while before != service.calls["Transduce"]:
+            before = service.calls["Transduce"]
+            await asyncio.sleep(0.1)
+        # What the connection itself buffers comes on top.
+        assert before < 20
+        assert [await stream.read() is aio.EOF for _ in range(32)] == [False] * 31 + [True]
+
+
+async def test_a_reader_that_leaves_cancels_what_runs():
+    service = behind("vision")
+    async with gateway(service) as (channel, _):
+        stub = gateway_service_pb2_grpc.GatewayServiceStub(channel)
+        quick = gateway_pb2.Call(id="quick", count_tokens={})
+        stream = stub.FanOutStream(
+            gateway_service_pb2.FanOutStreamRequest(calls=[quick, *pictures(6)], max_parallel=4)
+        )
+        service.gate.clear()
+        assert (await stream.read()).result.id == "quick"
+        await inside(service, 4)
+        stream.cancel()
+        async with asyncio.timeout(10):
+            while service.cancelled["Classify"] < 4:
+                await asyncio.sleep(0.01)
+        assert service.calls["Classify"] == 4

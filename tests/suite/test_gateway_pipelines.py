@@ -1,6 +1,7 @@
 """Pipelines over the wire: order, bindings, partial results, time, cancellation, and what is refused."""
 
 import asyncio
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -157,6 +158,47 @@ async def test_a_caller_that_leaves_cancels_what_runs_and_begins_nothing_more():
     assert not services["sequence"].calls
 
 
+async def test_a_reader_that_leaves_a_stream_cancels_what_runs_and_begins_nothing_more():
+    services = {area: behind(area) for area in AREAS}
+    services["sequence"].gate.clear()
+    services["tokenization"].gate.clear()
+    alone = step("alone", {"tokenize": {"texts": ["a"]}})
+    async with gateway(*services.values()) as (channel, _):
+        stub = gateway_service_pb2_grpc.GatewayServiceStub(channel)
+        request = gateway_service_pb2.RunPipelineStreamRequest(steps={"values": [*CHAIN, alone]})
+        stream = stub.RunPipelineStream(request)
+        assert (await stream.read()).result.id == "look"
+        await until(lambda: services["sequence"].calls["Transduce"] and services["tokenization"].calls["Tokenize"])
+        stream.cancel()
+        await until(lambda: services["sequence"].cancelled["Transduce"])
+        await until(lambda: services["tokenization"].cancelled["Tokenize"])
+    assert not services["generation"].calls
+
+
+async def test_no_more_steps_at_once_than_calls_of_a_fan_out():
+    service = behind("vision")
+    service.gate.clear()
+    many = [step(f"s{n}", {"classify_image": {"images": [{"encoded": b"x" * n}]}}) for n in range(1, 31)]
+    async with gateway(service) as (channel, _):
+        running_now = asyncio.create_task(run(channel, *many))
+        await until(lambda: service.calls["Classify"] == 16)
+        await asyncio.sleep(0.05)
+        assert service.calls["Classify"] == 16
+        service.gate.set()
+        assert kinds(await running_now) == ["classify_image"] * 30
+
+
+async def test_the_deadline_of_the_whole_is_that_of_every_step():
+    services = {area: behind(area) for area in AREAS}
+    services["sequence"].gate.clear()
+    async with gateway(*services.values()) as (channel, _):
+        # Which of the two comes first: that the caller gives up, or that every step was told to.
+        with suppress(aio.AioRpcError):
+            assert kinds(await run(channel, *CHAIN, timeout=0.3))[1:] == ["status", "status"]
+        await until(lambda: services["sequence"].cancelled["Transduce"])
+    assert 0 < services["vision"].remaining[0] <= 0.3 and not services["generation"].calls
+
+
 async def test_a_path_that_leads_to_nothing_fails_its_step():
     steps = [CHAIN[0], step("say", {"transduce": {}}, ("transduce.texts[0]", "look.results[0].labels[3].name"))]
     async with gateway(*map(behind, AREAS)) as (channel, _):
@@ -210,7 +252,7 @@ async def test_what_is_copied_and_replied_is_bounded():
 async def test_copies_and_replies_count_together():
     first = step("a", {"generate": {}}, ("generate.text", "inputs.text"))
     second = step("b", {"generate": {}}, ("generate.text", "a.completions[0].text"))
-    inputs = {"text": {"text": "ab" * 200_000}}
+    inputs = {"text": {"text": "ab" * 130_000}}
     async with gateway(behind("generation"), max_message_mib=1) as (channel, _):
         found = await run(channel, first, second, inputs=inputs)
         assert kinds(found) == ["generate", "status"]
