@@ -15,6 +15,7 @@ from gateway.overload.gate import Gate
 from gateway.relay import unreachable
 from gateway.retry_budget import RetryBudget
 from gateway.standing import Standing
+from gateway.uptime import Uptime
 
 SERVING, UNREACHABLE, CONNECTING = "SERVING", "UNREACHABLE", "CONNECTING"
 EJECTED = "EJECTED"  # serves by its own word, but keeps failing
@@ -95,7 +96,7 @@ class Backend:
         # Set when a replica was lost: its name may stand for others by now.
         self.lost = asyncio.Event()
         self._on_change = on_change
-        self._found, self._up = asyncio.Event(), asyncio.Event()
+        self._found, self._uptime = asyncio.Event(), Uptime()
 
     @property
     def healthy(self) -> list[Replica]:
@@ -127,9 +128,13 @@ class Backend:
         """Whether a healthy replica is left that was not tried."""
         return any(replica not in tried for replica in self.healthy)
 
+    async def ready(self) -> None:
+        """Returns once a replica is healthy, at once where none was for a while. Raises nothing."""
+        await self._uptime.soon()
+
     async def up(self) -> None:
         """Returns once a replica is healthy."""
-        await self._up.wait()
+        await self._uptime.up()
 
     async def known(self) -> None:
         """Returns once it is known which replicas there are, and each said whether it serves."""
@@ -156,10 +161,7 @@ class Backend:
         self._review(changed)
 
     def _review(self, changed: bool) -> None:
-        if self.healthy:
-            self._up.set()
-        else:
-            self._up.clear()
+        self._uptime.say(bool(self.healthy))
         if changed:
             self._on_change(self)
 

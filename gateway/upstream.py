@@ -43,6 +43,7 @@ async def call(backend: Backend, path: str, body: bytes, once: bool = False, key
     Raises the service's own error, or Unavailable naming the service.
     """
     tried: list[Replica] = []
+    await backend.ready()
     with await backend.gate.enter(path, len(body), current()) as inside:
         backend.budget.earn()
         while True:
@@ -60,6 +61,7 @@ async def server_stream(
 ) -> AsyncGenerator[bytes, None]:
     """A server-streaming call; `announce` gets the initial metadata with the first message."""
     tried: list[Replica] = []
+    await backend.ready()
     with await backend.gate.enter(path, len(body), current()):
         backend.budget.earn()
         while True:
@@ -90,6 +92,7 @@ async def bidi_stream(
     key: Key | None = None,
 ) -> AsyncGenerator[bytes, None]:
     """A bidi call, on one replica only: what was sent cannot be taken back. `more` metadata goes along."""
+    await backend.ready()
     with await backend.gate.enter(path, 0, current()):
         replica, begun = backend.pick(key=key), False
         try:

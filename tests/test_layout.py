@@ -39,6 +39,7 @@ POLICY = (
     "gateway/cache_key.py",
     "gateway/lru.py",
     "gateway/trial.py",
+    "gateway/uptime.py",
     *(
         f"gateway/overload/{n}.py"
         for n in ("bounds", "gate", "latency", "limit", "line", "priority", "race", "refusals", "rules")

@@ -111,7 +111,8 @@ def client_options(max_message_bytes: int, retry: bool = True, keepalive: Keepal
             # Channels share nothing: another one's failed connection must not make this one wait.
             "grpc.use_local_subchannel_pool": 1,
             "grpc.initial_reconnect_backoff_ms": 100,
-            "grpc.min_reconnect_backoff_ms": 100,
+            # What an attempt to connect may take, whatever the name says: a loaded machine or a far one needs it.
+            "grpc.min_reconnect_backoff_ms": 2_000,
             "grpc.max_reconnect_backoff_ms": 2_000,
             "grpc.enable_retries": int(retry),
             "grpc.service_config": json.dumps(service_config(retry)),

@@ -1,0 +1,1 @@
+"""Faults against the real processes under a mixed load: what callers notice of them."""
