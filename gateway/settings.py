@@ -71,7 +71,7 @@ class GatewaySettings(RedisSettings):
         True, description="bound what a service has in flight, refuse what it cannot answer in time"
     )
     hedge: bool = Field(True, description="ask a second replica where the first takes longer than its p95")
-    limit_floor: int = Field(8, ge=1, description="short calls in flight to a service that are never too many")
+    limit_floor: int = Field(4, ge=1, description="short calls in flight to a service that are never too many")
     limit_ceiling: int = Field(
         512, ge=1, description="most short calls in flight to a service, and most that wait"
     )

@@ -12,7 +12,7 @@ class Bounds:
 
     shed: bool = True
     hedge: bool = True
-    floor: int = 8
+    floor: int = 4
     ceiling: int = 512
     most_long: int = 256
     queue_wait_s: float = 5.0

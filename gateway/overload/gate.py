@@ -7,6 +7,7 @@ nothing of the load by what they take, and their services queue them well: of th
 import asyncio
 import time
 from collections.abc import Callable
+from math import inf, isfinite
 
 from gateway.overload.bounds import Bounds
 from gateway.overload.latency import Latencies, Recent
@@ -115,12 +116,16 @@ class Gate:
         if one.kind is not None:
             now = self._clock()
             one.kind.add(seconds, now)
-            self._learn(one.kind, seconds, now)
+            self._learn(one.kind.least, seconds, now)
 
     def late(self, one: Pass, seconds: float) -> None:
         """No answer came in so long; that tells of the load if it is more than one may take."""
-        if one.kind is not None and seconds > one.kind.least + DELAY_S:
-            self._learn(one.kind, seconds, self._clock())
+        if one.kind is None:
+            return
+        # Where nothing was ever answered in time, there is no least: then all of it was waiting.
+        least_s = one.kind.least if isfinite(one.kind.least) else 0.0
+        if seconds > least_s + DELAY_S:
+            self._learn(least_s, seconds, self._clock())
 
     def shed(self, one: Pass) -> None:
         """The service refused the call for its own load."""
@@ -155,7 +160,7 @@ class Gate:
         """The seconds left. Raises DeadlinePassed if they are not as many as needed."""
         left_s = context.remaining_s()
         if left_s is None:
-            return float("inf")
+            return inf
         if left_s < needed_s:
             raise self.refusals.out_of_time(
                 priority, f"{1000 * needed_s:.0f} ms are needed, {1000 * left_s:.0f} ms are left"
@@ -186,8 +191,8 @@ class Gate:
                 error = self.refusals.overloaded(last.priority, f"{len(self._line)} calls wait", MOST_RETRY_S)
                 last.what.set_exception(error)
 
-    def _learn(self, kind: Recent, seconds: float, now: float) -> None:
-        if not self.limit.took(seconds, kind.least, self.in_flight, now):
+    def _learn(self, least_s: float, seconds: float, now: float) -> None:
+        if not self.limit.took(seconds, least_s, self.in_flight, now):
             return
         if now >= self._turn_at:
             self._turn_at = now + AGE_S

@@ -3,8 +3,8 @@
 from collections import deque
 from math import inf
 
-# A quantile of fewer is a guess; REVIEW: so many answers later it is looked at again.
-LEAST, KEPT, REVIEW = 32, 128, 16
+# Of fewer, a median is a guess, or a 95th percentile. After every REVIEW answers they are looked at again.
+LEAST, LEAST_TAIL, KEPT, REVIEW = 8, 32, 128, 8
 # Past that nothing is known of now: the next calls find out.
 FRESH_S = 1.0
 
@@ -30,7 +30,9 @@ class Recent:
         self._count += 1
         if self._count >= LEAST and self._count % REVIEW == 0:
             ordered = sorted(self._kept)
-            self.p50, self.p95 = ordered[len(ordered) // 2], ordered[len(ordered) * 95 // 100]
+            self.p50 = ordered[len(ordered) // 2]
+            if len(ordered) >= LEAST_TAIL:
+                self.p95 = ordered[len(ordered) * 95 // 100]
 
     def usual(self, now: float) -> float:
         """What half of the calls take at most, as far as it is known of late; else zero."""

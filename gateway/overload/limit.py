@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass
 
 # Of waiting inside the service: enough to fill its batches, little beside what callers wait for.
-DELAY_S = 0.1
+DELAY_S = 0.15
 LEAST_GRADIENT, SHED_GRADIENT = 0.5, 0.9
 # A round is as many answers as fit in flight, or what came in this time.
 ROUND_S = 1.0
