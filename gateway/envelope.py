@@ -1,7 +1,8 @@
 """Short calls to one replica that wait together travel together, on a stream that stays open.
 
-Greedy, without a clock: what waits goes as soon as the stream takes a message. Each call keeps its deadline, its
-cancellation, its metadata and its status; what the stream itself suffers is UNAVAILABLE to all that are on it.
+Without a clock: a lone call goes at once; of several, those that come until the service has taken the last
+message, and while the loop brings more of them, go in the next. Each keeps its deadline, its cancellation, its
+metadata and its status; what the stream itself suffers is UNAVAILABLE to all that are on it.
 """
 
 import asyncio
@@ -24,6 +25,10 @@ from services.runtime.status import DETAILS_KEY, grpc_code
 from services.runtime.wire import framed
 
 ITEMS = b"\x0a"  # field 1 of ExchangeRequest, which carries its length
+# While calls come in company: so many rounds of the loop without a further one end the wait for more, or so many
+# that wait. Rounds are short where nothing comes; a call is accepted every few of them.
+PATIENCE, COMPANY = 8, 8
+ACKNOWLEDGE = pb.ExchangeRequest(acknowledge=True).SerializeToString()
 PLAIN_S = 30.0  # a server without envelopes is not asked again for so long
 
 
@@ -81,10 +86,14 @@ class _Link:
 
     def __init__(self, channel: aio.Channel) -> None:
         self._stream = channel.stream_stream(EXCHANGE)()
-        self._outbox = Outbox(self._stream.write)
+        self._outbox = Outbox(self._write, self._ready)
         self._waiting: dict[int, asyncio.Future[pb.EnvelopeReply]] = {}
         self._ids = count(1)
         self._loop = asyncio.get_running_loop()
+        self._patience = 0
+        # Messages that asked to be acknowledged, and those that were.
+        self._asked = self._heard = 0
+        self._hearing: asyncio.Future[None] | None = None
         # Whether more may be sent on it.
         self.open = True
         self._leaving: asyncio.Task[None] | None = None
@@ -107,6 +116,30 @@ class _Link:
     async def close(self) -> None:
         self._stream.cancel()
         await asyncio.wait({self.reader})
+
+    async def _write(self, message: bytes) -> None:
+        # Alone on the stream, nothing is to be held back behind it: then no answer but its reply is needed.
+        crowded = len(self._waiting) > 1
+        self._patience = PATIENCE if crowded else self._patience // 2
+        if crowded:
+            self._asked += 1
+            message += ACKNOWLEDGE
+        await self._stream.write(message)
+
+    async def _ready(self) -> None:
+        """Returns once the service has taken what was sent, and company for what waits has had its chance."""
+        while self._heard < self._asked:
+            self._hearing = self._loop.create_future()
+            await self._hearing
+        left = self._patience
+        while left and (before := len(self._outbox)) < COMPANY:
+            await asyncio.sleep(0)
+            left = self._patience if len(self._outbox) > before else left - 1
+
+    def _hear(self, taken: int) -> None:
+        self._heard = taken
+        if self._hearing is not None and not self._hearing.done():
+            self._hearing.set_result(None)
 
     def _cancel(self, id: int) -> None:
         """Its caller left, or its time is over; what was not even sent never will be."""
@@ -132,6 +165,8 @@ class _Link:
             found = self._waiting.pop(reply.id, None)
             if found is not None and not found.done():
                 found.set_result(reply)
+        if message.taken:
+            self._hear(message.taken)
         if message.closing and self.open:
             self.open = False
             # Beside the reading: the other end may take nothing until its replies are read.
@@ -146,6 +181,7 @@ class _Link:
     def _lose(self, end: aio.AioRpcError | None) -> None:
         """Nothing that still waits will be answered."""
         self._outbox.shut()
+        self._hear(self._asked)
         plain = end is not None and end.code() is StatusCode.UNIMPLEMENTED
         why = f"{end.code().name}: {end.details()}" if end is not None else "cancelled"
         for found in self._waiting.values():

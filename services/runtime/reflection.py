@@ -1,9 +1,9 @@
 """Server reflection under both names. v1 and v1alpha are the same on the wire, so one servicer answers both."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import grpc
-from grpc import aio
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from grpc_reflection.v1alpha.reflection import aio as reflection_aio
 
@@ -13,7 +13,7 @@ V1 = "grpc.reflection.v1.ServerReflection"
 V1ALPHA = "grpc.reflection.v1alpha.ServerReflection"
 
 
-def add_reflection(server: aio.Server, services: Sequence[str]) -> None:
+def add_reflection(server: Any, services: Sequence[str]) -> None:
     """Makes `services` and both reflection services discoverable."""
     servicer = reflection_aio.ReflectionServicer((*services, V1, V1ALPHA))
     reflection_pb2_grpc.add_ServerReflectionServicer_to_server(servicer, server)

@@ -27,6 +27,7 @@ from services.runtime.channels import server_options
 from services.runtime.door import Door, Registrar
 from services.runtime.envelope.exchange import Exchange
 from services.runtime.follow import Follower
+from services.runtime.generic import GenericOnly
 from services.runtime.health import OVERALL, SERVING, HealthServicer, Readiness, model_service
 from services.runtime.host import M, ModelHost
 from services.runtime.identity.doorkeeper import Doorkeeper
@@ -148,8 +149,9 @@ class Floor(Generic[S]):
                 engines.push_async_callback(closer)
 
     async def _open(self) -> int:
-        health_pb2_grpc.add_HealthServicer_to_server(HealthServicer(self.readiness), self.server)
-        open_or_not = self.server if self.settings.open_reflection else Registrar(self.server, self._door, False)
+        plain = GenericOnly(self.server)
+        health_pb2_grpc.add_HealthServicer_to_server(HealthServicer(self.readiness), plain)
+        open_or_not = plain if self.settings.open_reflection else Registrar(self.server, self._door, False)
         channelz_pb2_grpc.add_ChannelzServicer_to_server(channelz_aio.ChannelzServicer(), open_or_not)
         add_reflection(open_or_not, [*self.services, "grpc.health.v1.Health", "grpc.channelz.v1.Channelz"])
         if self.settings.takes_envelopes:

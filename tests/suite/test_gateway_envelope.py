@@ -116,15 +116,15 @@ async def test_callers_that_leave_end_their_own_work_alone() -> None:
     service = behind("vision")
     service.gate.clear()
     async with gateway(service) as (channel, _):
-        calls = [asyncio.ensure_future(classify(channel, size)) for size in range(1, 17)]
-        await until(lambda: service.calls["Classify"] == 16)
+        calls = [asyncio.ensure_future(classify(channel, size)) for size in range(1, 13)]
+        await until(lambda: service.calls["Classify"] == 12)
         for call in calls[::2]:
             call.cancel()
-        await until(lambda: service.cancelled["Classify"] == 8)
+        await until(lambda: service.cancelled["Classify"] == 6)
         service.gate.set()
         found = await asyncio.gather(*calls[1::2])
-        assert [reply.results[0].labels[0].index for reply in found] == list(range(2, 17, 2))
-        assert service.cancelled["Classify"] == 8
+        assert [reply.results[0].labels[0].index for reply in found] == list(range(2, 13, 2))
+        assert service.cancelled["Classify"] == 6
 
 
 async def test_what_a_lost_replica_took_along_is_answered_by_another() -> None:
@@ -132,14 +132,14 @@ async def test_what_a_lost_replica_took_along_is_answered_by_another() -> None:
     for service in (first, second):
         service.gate.clear()
     async with gateway(first, second) as (channel, found):
-        calls = [asyncio.ensure_future(classify(channel, size)) for size in range(1, 33)]
-        await until(lambda: first.calls["Classify"] + second.calls["Classify"] == 32)
-        assert first.calls["Classify"] == 16
+        calls = [asyncio.ensure_future(classify(channel, size)) for size in range(1, 13)]
+        await until(lambda: first.calls["Classify"] + second.calls["Classify"] == 12)
+        assert first.calls["Classify"] == 6
         await found[0].kill()
         second.gate.set()
         replies = await asyncio.gather(*calls)
-        assert [reply.results[0].labels[0].index for reply in replies] == list(range(1, 33))
-        assert second.calls["Classify"] == 32
+        assert [reply.results[0].labels[0].index for reply in replies] == list(range(1, 13))
+        assert second.calls["Classify"] == 12
 
 
 async def test_a_lost_step_of_a_session_is_not_sent_again() -> None:

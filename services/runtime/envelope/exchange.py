@@ -24,7 +24,9 @@ from services.runtime.validate import validate
 MOST_INSIDE = 1024  # items of a stream, and replies that it does not take; then no more is read from it
 LONGEST_S = 30 * 24 * 3600.0  # an event loop's clock need not hold more
 FRAME_BYTES = 16 * 1024  # of a message, beside the reply in it
-CLOSING, CLOSING_KEY = pb.ExchangeResponse(closing=True).SerializeToString(), -1
+CLOSING = pb.ExchangeResponse(closing=True).SerializeToString()
+# Under which they wait beside the replies, which wait under their items' ids.
+CLOSING_KEY, TAKEN_KEY = -1, -2
 
 Handlers = Mapping[str, grpc.RpcMethodHandler]
 
@@ -81,6 +83,7 @@ class _Link:
         self._inside: dict[int, asyncio.Task[None]] = {}
         self._outbox = Outbox(context.write)
         self._loop = asyncio.get_running_loop()
+        self._taken = 0
 
     def take(self, data: bytes) -> None:
         """Begins the items of a message and ends those that it cancels. Raises InvalidInput."""
@@ -92,6 +95,10 @@ class _Link:
         for id in message.cancelled_ids:
             if id in self._inside:
                 self._inside[id].cancel()
+        if message.acknowledge:
+            # Behind the items' first steps: replies that need no second one come along.
+            self._taken += 1
+            self._outbox.put(TAKEN_KEY, pb.ExchangeResponse(taken=self._taken).SerializeToString())
 
     async def room(self) -> None:
         """Returns once there may be more inside."""

@@ -1,6 +1,6 @@
 """What waits to be written to a stream: it goes together as soon as the stream takes a message. Knows no gRPC.
 
-No clock: a lone piece is written at once, and what comes while a message is being written makes up the next one.
+No clock: a lone piece is written at once, and what comes meanwhile makes up the next message.
 """
 
 import asyncio
@@ -10,13 +10,15 @@ from contextvars import Context
 MOST_PIECES, MOST_BYTES = 256, 256 * 1024  # of a message, unless one piece alone is larger
 
 Write = Callable[[bytes], Awaitable[None]]
+Ready = Callable[[], Awaitable[None]]
 
 
 class Outbox:
     """Pieces are fields of one kind of message in protobuf's wire form: end to end they are such a message."""
 
-    def __init__(self, write: Write) -> None:
-        self._write = write
+    def __init__(self, write: Write, ready: Ready | None = None) -> None:
+        """`ready` is awaited before each message: what comes until then is still in it."""
+        self._write, self._ready = write, ready
         self._pieces: dict[int, bytes] = {}
         self._pump: asyncio.Task[None] | None = None
         self._broken = False
@@ -50,7 +52,10 @@ class Outbox:
     async def _run(self) -> None:
         try:
             while self._pieces:
-                await self._write(self._message())
+                if self._ready is not None:
+                    await self._ready()
+                if message := self._message():
+                    await self._write(message)
         # Whoever reads the stream hears why it ended; here it only matters that it takes no more.
         except Exception:
             self.shut()

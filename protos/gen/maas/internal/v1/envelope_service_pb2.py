@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from maas.common.v1 import constraints_pb2 as maas_dot_common_dot_v1_dot_constraints__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'maas/internal/v1/envelope_service.proto\x12\x10maas.internal.v1\x1a maas/common/v1/constraints.proto\"`\n\x0f\x45xchangeRequest\x12\x36\n\x05items\x18\x01 \x03(\x0b\x32\x1e.maas.internal.v1.EnvelopeItemB\x07\xa2\xbb\x18\x03\x30\x80\x08\x12\x15\n\rcancelled_ids\x18\x02 \x03(\x04\"u\n\x0c\x45nvelopeItem\x12\n\n\x02id\x18\x01 \x01(\x04\x12\x0e\n\x06method\x18\x02 \x01(\t\x12\x0f\n\x07request\x18\x03 \x01(\x0c\x12\x17\n\ntimeout_us\x18\x04 \x01(\x04H\x00\x88\x01\x01\x12\x10\n\x08metadata\x18\x05 \x03(\tB\r\n\x0b_timeout_us\"U\n\x10\x45xchangeResponse\x12\x30\n\x07replies\x18\x01 \x03(\x0b\x32\x1f.maas.internal.v1.EnvelopeReply\x12\x0f\n\x07\x63losing\x18\x02 \x01(\x08\"\xb8\x01\n\rEnvelopeReply\x12\n\n\x02id\x18\x01 \x01(\x04\x12\r\n\x05reply\x18\x02 \x01(\x0c\x12\x0c\n\x04\x63ode\x18\x03 \x01(\x05\x12\x0f\n\x07message\x18\x04 \x01(\t\x12\x35\n\x10initial_metadata\x18\x05 \x03(\x0b\x32\x1b.maas.internal.v1.Metadatum\x12\x36\n\x11trailing_metadata\x18\x06 \x03(\x0b\x32\x1b.maas.internal.v1.Metadatum\"\'\n\tMetadatum\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x0c\x32h\n\x0f\x45nvelopeService\x12U\n\x08\x45xchange\x12!.maas.internal.v1.ExchangeRequest\x1a\".maas.internal.v1.ExchangeResponse(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'maas/internal/v1/envelope_service.proto\x12\x10maas.internal.v1\x1a maas/common/v1/constraints.proto\"u\n\x0f\x45xchangeRequest\x12\x36\n\x05items\x18\x01 \x03(\x0b\x32\x1e.maas.internal.v1.EnvelopeItemB\x07\xa2\xbb\x18\x03\x30\x80\x08\x12\x15\n\rcancelled_ids\x18\x02 \x03(\x04\x12\x13\n\x0b\x61\x63knowledge\x18\x03 \x01(\x08\"u\n\x0c\x45nvelopeItem\x12\n\n\x02id\x18\x01 \x01(\x04\x12\x0e\n\x06method\x18\x02 \x01(\t\x12\x0f\n\x07request\x18\x03 \x01(\x0c\x12\x17\n\ntimeout_us\x18\x04 \x01(\x04H\x00\x88\x01\x01\x12\x10\n\x08metadata\x18\x05 \x03(\tB\r\n\x0b_timeout_us\"d\n\x10\x45xchangeResponse\x12\x30\n\x07replies\x18\x01 \x03(\x0b\x32\x1f.maas.internal.v1.EnvelopeReply\x12\x0f\n\x07\x63losing\x18\x02 \x01(\x08\x12\r\n\x05taken\x18\x03 \x01(\r\"\xb8\x01\n\rEnvelopeReply\x12\n\n\x02id\x18\x01 \x01(\x04\x12\r\n\x05reply\x18\x02 \x01(\x0c\x12\x0c\n\x04\x63ode\x18\x03 \x01(\x05\x12\x0f\n\x07message\x18\x04 \x01(\t\x12\x35\n\x10initial_metadata\x18\x05 \x03(\x0b\x32\x1b.maas.internal.v1.Metadatum\x12\x36\n\x11trailing_metadata\x18\x06 \x03(\x0b\x32\x1b.maas.internal.v1.Metadatum\"\'\n\tMetadatum\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x0c\x32h\n\x0f\x45nvelopeService\x12U\n\x08\x45xchange\x12!.maas.internal.v1.ExchangeRequest\x1a\".maas.internal.v1.ExchangeResponse(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,15 +35,15 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_EXCHANGEREQUEST'].fields_by_name['items']._loaded_options = None
   _globals['_EXCHANGEREQUEST'].fields_by_name['items']._serialized_options = b'\242\273\030\0030\200\010'
   _globals['_EXCHANGEREQUEST']._serialized_start=95
-  _globals['_EXCHANGEREQUEST']._serialized_end=191
-  _globals['_ENVELOPEITEM']._serialized_start=193
-  _globals['_ENVELOPEITEM']._serialized_end=310
-  _globals['_EXCHANGERESPONSE']._serialized_start=312
-  _globals['_EXCHANGERESPONSE']._serialized_end=397
-  _globals['_ENVELOPEREPLY']._serialized_start=400
-  _globals['_ENVELOPEREPLY']._serialized_end=584
-  _globals['_METADATUM']._serialized_start=586
-  _globals['_METADATUM']._serialized_end=625
-  _globals['_ENVELOPESERVICE']._serialized_start=627
-  _globals['_ENVELOPESERVICE']._serialized_end=731
+  _globals['_EXCHANGEREQUEST']._serialized_end=212
+  _globals['_ENVELOPEITEM']._serialized_start=214
+  _globals['_ENVELOPEITEM']._serialized_end=331
+  _globals['_EXCHANGERESPONSE']._serialized_start=333
+  _globals['_EXCHANGERESPONSE']._serialized_end=433
+  _globals['_ENVELOPEREPLY']._serialized_start=436
+  _globals['_ENVELOPEREPLY']._serialized_end=620
+  _globals['_METADATUM']._serialized_start=622
+  _globals['_METADATUM']._serialized_end=661
+  _globals['_ENVELOPESERVICE']._serialized_start=663
+  _globals['_ENVELOPESERVICE']._serialized_end=767
 # @@protoc_insertion_point(module_scope)

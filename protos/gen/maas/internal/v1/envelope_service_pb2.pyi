@@ -24,6 +24,9 @@ class ExchangeRequest(_message.Message):
 
     ITEMS_FIELD_NUMBER: _builtins.int
     CANCELLED_IDS_FIELD_NUMBER: _builtins.int
+    ACKNOWLEDGE_FIELD_NUMBER: _builtins.int
+    acknowledge: _builtins.bool
+    """Say as soon as the items are begun that this message was taken: the next one waits for it."""
     @_builtins.property
     def items(self) -> _containers.RepeatedCompositeFieldContainer[Global___EnvelopeItem]: ...
     @_builtins.property
@@ -35,10 +38,11 @@ class ExchangeRequest(_message.Message):
         *,
         items: _abc.Iterable[Global___EnvelopeItem] | None = ...,
         cancelled_ids: _abc.Iterable[_builtins.int] | None = ...,
+        acknowledge: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancelled_ids", b"cancelled_ids", "items", b"items"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledge", b"acknowledge", "cancelled_ids", b"cancelled_ids", "items", b"items"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -89,8 +93,11 @@ class ExchangeResponse(_message.Message):
 
     REPLIES_FIELD_NUMBER: _builtins.int
     CLOSING_FIELD_NUMBER: _builtins.int
+    TAKEN_FIELD_NUMBER: _builtins.int
     closing: _builtins.bool
     """The service leaves: send no more and half-close; what was sent is replied to before the stream ends."""
+    taken: _builtins.int
+    """How many of the stream's messages so far asked to be acknowledged, and were taken; 0 = nothing new."""
     @_builtins.property
     def replies(self) -> _containers.RepeatedCompositeFieldContainer[Global___EnvelopeReply]: ...
     def __init__(
@@ -98,10 +105,11 @@ class ExchangeResponse(_message.Message):
         *,
         replies: _abc.Iterable[Global___EnvelopeReply] | None = ...,
         closing: _builtins.bool = ...,
+        taken: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["closing", b"closing", "replies", b"replies"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["closing", b"closing", "replies", b"replies", "taken", b"taken"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
