@@ -306,7 +306,7 @@ async def test_a_restarted_gateway_finds_the_answers_in_redis(valkey: ValkeyServ
             found_status = await status(channel)
             assert (found_status.redis, found_status.hits_l2, found_status.faults) == ("connected", 1, 0)
         with valkey.client() as client:
-            keys = client.keys("*")
+            keys = client.keys("maas:v1:answer:*")
             assert len(keys) == 1 and keys[0].startswith(b"maas:v1:answer:")
             assert 3200_000 < client.pttl(keys[0]) < 4000_000
     assert service.calls["Classify"] == 1
@@ -328,7 +328,7 @@ async def test_a_value_that_was_changed_in_redis_is_not_served(valkey: ValkeySer
         async with running(chosen, build) as (channel, _):
             await classify(channel)
         with valkey.client() as client:
-            key = client.keys("*")[0]
+            key = client.keys("maas:v1:answer:*")[0]
             value = client.get(key)
             client.set(key, value[:-1] + bytes([value[-1] ^ 1]))
         async with running(chosen, build) as (channel, _):
