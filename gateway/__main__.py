@@ -39,6 +39,7 @@ async def build(floor: Floor[GatewaySettings]) -> None:
     namer = Namer(index, settings.canary_percent)
     pipeline = Pipeline(backends, index, cache, stats, namer, settings.split_items)
     floor.on_close(cache.close)
+    floor.on_close(pipeline.close)
     forwarder = Forwarder(pipeline, Streams(backends, namer, cache, stats), backends)
     for area in SERVICES:
         floor.add(forwarder.add(area), forwarder)

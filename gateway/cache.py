@@ -101,13 +101,22 @@ class Cache:
             look_s = min(look_s * SLOWER, LONGEST_LOOK_S)
         return None, None, waited
 
-    def store(self, key: str, reply: bytes) -> None:
-        """Remembers an answer, near at once and far in the background; one over the value cap is not kept."""
+    async def lease(self, key: str) -> tuple[bool, Lease | None]:
+        """Whether nobody else computes the answer to `key` right now, and the lease on it where there is one."""
+        if self.l2 is None:
+            return True, None
+        token = new_token()
+        won = await self.l2.lock(key, token, LEASE_S)
+        return won is not False, Lease(self.l2, key, token, self._after) if won else None
+
+    def store(self, key: str, reply: bytes, took_s: float = 0.0) -> None:
+        """Remembers an answer that took `took_s`, near at once and far in the background; one over the value cap
+        is not kept."""
         if len(reply) > self.value_bytes:
             return
         now = self.clock()
         # Jitter: what was stored together must not expire together.
-        entry = Entry(reply, now, now + self.ttl_s * self.uniform(1 - JITTER, 1 + JITTER))
+        entry = Entry(reply, now, now + self.ttl_s * self.uniform(1 - JITTER, 1 + JITTER), took_s)
         self.l1.put(key, entry)
         if self.l2 is not None and len(self._writes) < PENDING_WRITES:
             self._begin(key, self._write(self.l2, key, entry))

@@ -1,6 +1,7 @@
 """Counts what the cache did, for GetStatus and for Prometheus."""
 
 from collections import Counter
+from typing import Any
 
 from services.runtime.metrics import Metrics
 
@@ -13,13 +14,22 @@ class CacheStats:
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
         self.outcomes: Counter[str] = Counter()
-        self._counts = {one: metrics.cache.labels(one) for one in (HIT_L1, HIT_L2, MISS, COALESCED, BYPASS)}
+        # By outcome and model: finding an instrument costs more than using it.
+        self._counts: dict[tuple[str, str], Any] = {}
+        self._ages: dict[tuple[str, str], Any] = {}
         self.faults = 0
         self.unopened = 0
 
-    def count(self, outcome: str) -> None:
+    def count(self, outcome: str, model: str = "", age_s: float = 0.0) -> None:
+        """`model`: by its name in the store, "" = of none in particular; `age_s`: of a hit's answer."""
         self.outcomes[outcome] += 1
-        self._counts[outcome].inc()
+        place = outcome, model
+        if place not in self._counts:
+            self._counts[place] = self._metrics.cache.labels(*place)
+            self._ages[place] = self._metrics.cache_age.labels(*place) if outcome in (HIT_L1, HIT_L2) else None
+        self._counts[place].inc()
+        if (ages := self._ages[place]) is not None:
+            ages.observe(age_s)
 
     def fault(self) -> None:
         self.faults += 1

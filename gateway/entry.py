@@ -6,9 +6,9 @@ from hashlib import blake2b
 
 import zstandard
 
-# version, compressed?, stored at, expires at (unix seconds), checksum of key and reply
-_HEADER = struct.Struct("<BBddQ")
-_VERSION = 1
+# version, compressed?, stored at, expires at (unix seconds), time it took (s), checksum of key and reply
+_HEADER = struct.Struct("<BBdddQ")
+_VERSION = 2
 COMPRESS_FROM = 4096
 LEVEL = 1
 # Rough cost of a key, an entry and its place in a dictionary.
@@ -17,11 +17,12 @@ OVERHEAD_BYTES = 256
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """The first answer's bytes, with the times (unix seconds) of its birth and end."""
+    """The first answer's bytes, with the times (unix seconds) of its birth and end, and how long it took (s)."""
 
     reply: bytes
     stored_at: float
     expires_at: float
+    took_s: float = 0.0
 
     @property
     def size(self) -> int:
@@ -36,7 +37,9 @@ def pack(key: str, entry: Entry) -> bytes:
         smaller = zstandard.ZstdCompressor(level=LEVEL).compress(body)
         if len(smaller) < len(body):
             body, squeezed = smaller, 1
-    head = _HEADER.pack(_VERSION, squeezed, entry.stored_at, entry.expires_at, _seal(key, entry.reply))
+    head = _HEADER.pack(
+        _VERSION, squeezed, entry.stored_at, entry.expires_at, entry.took_s, _seal(key, entry.reply)
+    )
     return head + body
 
 
@@ -44,12 +47,12 @@ def unpack(key: str, data: bytes, limit_bytes: int) -> Entry | None:
     """Reads `pack`'s form; None if it is damaged, foreign, larger than `limit_bytes` or another key's."""
     if len(data) < _HEADER.size or data[0] != _VERSION:
         return None
-    _, squeezed, stored_at, expires_at, seal = _HEADER.unpack_from(data)
+    _, squeezed, stored_at, expires_at, took_s, seal = _HEADER.unpack_from(data)
     body = data[_HEADER.size :]
     reply = _inflate(body, limit_bytes) if squeezed else body
     if reply is None or len(reply) > limit_bytes or _seal(key, reply) != seal:
         return None
-    return Entry(reply, stored_at, expires_at)
+    return Entry(reply, stored_at, expires_at, took_s)
 
 
 def _inflate(body: bytes, limit_bytes: int) -> bytes | None:

@@ -3,10 +3,11 @@
 The only file that names all the steps; each is a file of its own. The door has admitted the call already.
 """
 
+import time
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from gateway import upstream
 from gateway.affinity import Key
@@ -14,10 +15,12 @@ from gateway.backends import Backend
 from gateway.cache import Cache
 from gateway.cache_control import HEADER, CacheControl, cache_miss
 from gateway.cache_stats import BYPASS, COALESCED, HIT_L1, HIT_L2, MISS, CacheStats
+from gateway.early import may_be_due
 from gateway.entry import Entry
 from gateway.methods import Method
 from gateway.naming import Named, Namer
 from gateway.recall import Recall, Wire
+from gateway.refresh import Refresher
 from gateway.relay import Metadata
 from gateway.sender import Sender
 from gateway.singleflight import SingleFlight
@@ -40,6 +43,13 @@ class Answer:
     trailing: Metadata = ()
 
 
+class Known(NamedTuple):
+    """What the bytes of a request mean: the key of the answer, and whose it is."""
+
+    key: str
+    model: str
+
+
 class Pipeline:
     """Answers unary calls of the services, from memory where that is right."""
 
@@ -55,19 +65,20 @@ class Pipeline:
         self._backends, self._cache, self._stats = backends, cache, stats
         self._namer, self._sender = namer, Sender(backends, split_items)
         self._flights: SingleFlight[Answer] = SingleFlight()
-        self._recall = Recall(index)
+        self._recall: Recall[Known] = Recall(index)
+        self._refresher = Refresher(cache, self._compute)
 
     def recall(self, asked: Wire | None) -> Answer | None:
         """What this process remembers of the very same bytes; None: the request must be read, and `answer`ed."""
         context = current()
         context.check_deadline()
         control = CacheControl.parse(context.metadata.get(HEADER, ""))
-        key = self._recall.key(asked) if asked is not None and not control.no_store else None
-        entry = self._cache.near(key, control) if key is not None else None
-        if entry is None:
+        known = self._recall.key(asked) if asked is not None and not control.no_store else None
+        entry = self._cache.near(known.key, control) if known is not None else None
+        # One that ends soon takes the long way, where it may be computed anew.
+        if entry is None or known is None or may_be_due(entry, self._cache.clock()):
             return None
-        self._stats.count(HIT_L1)
-        return self._hit(entry, HIT_L1)
+        return self._told(self._hit(entry, HIT_L1), known.model)
 
     async def answer(self, method: Method, request: Any, asked: Wire | None = None) -> Answer:
         """Raises the service's own error, Unavailable naming it, or NotFound CACHE_MISS under only-if-cached.
@@ -86,8 +97,7 @@ class Pipeline:
             answer = await self._compute(named)
         else:
             answer = await self._cached(named, control, asked)
-        self._stats.count(answer.outcome)
-        return answer
+        return self._told(answer, named.serving.model if named else "")
 
     async def forward(
         self, area: str, path: str, body: bytes, once: bool = False, key: Key | None = None
@@ -100,6 +110,10 @@ class Pipeline:
         reply = await upstream.call(self._backends[area], path, body, once, key)
         self._stats.count(BYPASS)
         return Answer(reply.body, BYPASS, 0.0, reply.initial, reply.trailing)
+
+    async def close(self) -> None:
+        """Ends what goes on behind the calls."""
+        await self._refresher.close()
 
     async def _bypass(self, method: Method, request: Any, control: CacheControl, named: Named | None) -> Answer:
         if control.only_if_cached:
@@ -121,7 +135,8 @@ class Pipeline:
         if near is not None:
             if asked is not None:
                 # Not before: what is asked once only must not push out what is asked again and again.
-                self._recall.learn(asked, key)
+                self._recall.learn(asked, Known(key, named.serving.model))
+            self._refresher.consider(named, key, near)
             return self._hit(near, HIT_L1)
         # Callers of different max-age do not share: one may take an answer that is too old for the other.
         flight = (key, control.max_age_s)
@@ -143,20 +158,30 @@ class Pipeline:
             return self._hit(near, HIT_L1)
         if not named.method.costly:
             far = await self._cache.far(key, control)
-            return self._hit(far, HIT_L2) if far is not None else await self._compute(named)
+            return self._found(named, key, far, HIT_L2) if far is not None else await self._compute(named)
         far, lease, waited = await self._cache.found_or_leased(key, control, _patience_s())
         if far is not None:
-            return self._hit(far, COALESCED if waited else HIT_L2)
+            return self._found(named, key, far, COALESCED if waited else HIT_L2)
         async with lease or nullcontext():
             return await self._compute(named)
 
     async def _compute(self, named: Named) -> Answer:
+        began = time.monotonic()
         reply = await self._sender.pinned(named)
+        took_s = time.monotonic() - began
         # Under the digest that answered: the model may have been swapped since it was looked up.
         served = named.method.response.FromString(reply.body).served_by  # type: ignore[attr-defined]
         if served.digest:
-            self._cache.store(named.key(served.model, served.digest), reply.body)
+            self._cache.store(named.key(served.model, served.digest), reply.body, took_s)
         return Answer(reply.body, MISS, 0.0, reply.initial, reply.trailing)
+
+    def _found(self, named: Named, key: str, entry: Entry, outcome: str) -> Answer:
+        self._refresher.consider(named, key, entry)
+        return self._hit(entry, outcome)
+
+    def _told(self, answer: Answer, model: str) -> Answer:
+        self._stats.count(answer.outcome, model, answer.age_s)
+        return answer
 
     def _hit(self, entry: Entry, outcome: str) -> Answer:
         return Answer(entry.reply, outcome, self._cache.age_s(entry))

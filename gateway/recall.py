@@ -1,11 +1,13 @@
 """Requests known by their bytes: what was answered from memory before need not be read again. Pure, one loop."""
 
 from collections import OrderedDict
-from typing import NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 
 from blake3 import blake3
 
 from gateway.versions import ModelIndex
+
+T = TypeVar("T")
 
 PLACES = 16 * 1024
 # Longer ones are hashed on another thread, and so read.
@@ -25,20 +27,20 @@ def wire(method: str, tenant: str, data: bytes) -> Wire | None:
     return Wire(method, tenant, blake3(data).digest()) if len(data) <= LARGE_BYTES else None
 
 
-class Recall:
+class Recall(Generic[T]):
     """Which cached answer the bytes mean, until any model changes: names and labels may then mean another."""
 
     def __init__(self, index: ModelIndex, places: int = PLACES) -> None:
         self._index, self._places = index, places
-        self._keys: OrderedDict[Wire, str] = OrderedDict()
+        self._keys: OrderedDict[Wire, T] = OrderedDict()
         self._epoch = index.epoch
 
-    def key(self, asked: Wire) -> str | None:
-        """The key of the answer that was learnt for the very same request."""
+    def key(self, asked: Wire) -> T | None:
+        """The answer's key, or what else was learnt for the very same request."""
         self._keep_up()
         return self._keys.get(asked)
 
-    def learn(self, asked: Wire, key: str) -> None:
+    def learn(self, asked: Wire, key: T) -> None:
         """Remembers what `asked` means; the first learnt is forgotten when there are too many."""
         self._keep_up()
         self._keys[asked] = key

@@ -49,19 +49,15 @@ class Streams:
         context = current()
         context.check_deadline()
         control = CacheControl.parse(context.metadata.get(HEADER, ""))
-
-        async def counted(outcome: str, age_s: float, metadata: Metadata) -> None:
-            self._stats.count(outcome)
-            await announce(outcome, age_s, metadata)
-
         choose = self._resumed if request.HasField("resume") else self._begun
-        async with aclosing(await choose(request, control, counted)) as found:
+        async with aclosing(await choose(request, control, announce)) as found:
             async for message in found:
                 yield message
 
     async def _begun(self, request: Asked, control: CacheControl, announce: Announce) -> Messages:
         asked = unary(request)
         named = await self._namer.name(GENERATE, asked, current().tenant) if asked is not None else None
+        announce = self._counted(announce, named.serving.model if named else "")
         if named is None or control.no_store or not named.lasting:
             return self._passed(request, named, control, announce)
         shared = named.key(), request.output.stream_interval_tokens or 1
@@ -77,6 +73,7 @@ class Streams:
         return _read(self._fly(request, named, None if control.no_cache else shared), 0, MISS, announce)
 
     async def _resumed(self, request: Asked, control: CacheControl, announce: Announce) -> Messages:
+        announce = self._counted(announce, "")
         replay = await rest(self._cache, request, current().tenant)
         if replay is not None:
             return _replayed(replay, announce)
@@ -86,6 +83,13 @@ class Streams:
         if flight is not None and flight.has(wanted.after_sequence_number) and len(request.ListFields()) == 1:
             return _read(flight, wanted.after_sequence_number, COALESCED, announce)
         return self._passed(request, None, control, announce)
+
+    def _counted(self, announce: Announce, model: str) -> Announce:
+        async def counted(outcome: str, age_s: float, metadata: Metadata) -> None:
+            self._stats.count(outcome, model, age_s)
+            await announce(outcome, age_s, metadata)
+
+        return counted
 
     def _passed(self, request: Asked, named: Named | None, control: CacheControl, announce: Announce) -> Messages:
         """Not to be remembered."""

@@ -13,6 +13,7 @@ LATENCY_BUCKETS = (
     *(0.01, 0.013, 0.016, 0.02, 0.025, 0.03, 0.04, 0.05, 0.065, 0.08, 0.1, 0.13, 0.16, 0.2, 0.25, 0.3, 0.4),
     *(0.5, 0.65, 0.8, 1, 2, 5, 10, 20, 50, 100),
 )
+AGE_BUCKETS = (1, 10, 60, 300, 900, 1800, 3600, 7200, 21600, 86400)
 BATCH_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 
@@ -79,8 +80,14 @@ class Metrics:
         self.session_checkpoints = self._counter("maas_session_checkpoints", "session checkpoints", "event")
 
     def _of_the_cache(self) -> None:
-        # Gateway look-ups: hit-l1, hit-l2, miss, coalesced, bypass.
-        self.cache = self._counter("maas_cache_lookups", "cache outcomes", "outcome")
+        # Gateway look-ups: hit-l1, hit-l2, miss, coalesced, bypass; by model, "" where none was looked up.
+        self.cache = self._counter("maas_cache_lookups", "cache outcomes", "outcome", "model")
+        # How old the answers were that came from this process (hit-l1) and from Redis (hit-l2).
+        self.cache_age = Histogram(
+            *("maas_cache_age_seconds", "age of cached answers", ["tier", "model"]),
+            buckets=AGE_BUCKETS,
+            registry=self.registry,
+        )
         # Redis errors and time-outs that became misses.
         self.cache_faults = self._counter("maas_cache_faults", "Redis faults")
         # Values of Redis that did not open under the cache's key, and became misses.

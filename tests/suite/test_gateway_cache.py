@@ -411,3 +411,36 @@ async def test_chats_of_a_template_that_tells_the_time_are_not_remembered(tells_
         assert [(await rendered_chat(channel))[0] for _ in range(2)] == expected
         assert [(await generated(channel, chat=chat))[0] for _ in range(2)] == expected
         assert [(await generated(channel, text="hi"))[0] for _ in range(2)] == ["miss", "hit-l1"]
+
+
+async def test_what_ends_soon_is_computed_anew_behind_the_caller(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("gateway.refresh.due", lambda *_: True)
+    monkeypatch.setattr("gateway.pipeline.may_be_due", lambda *_: True)
+    service = behind("vision")
+    async with gateway(service) as (channel, _):
+        how, first = await classify(channel)
+        service.gate.clear()
+        # The caller has the old answer at once, and so has the next: one computation is under way.
+        assert [await classify(channel) for _ in range(3)] == [("hit-l1", first)] * 3
+        service.gate.set()
+
+        async def renewed() -> bool:
+            outcome, reply = await classify(channel)
+            return outcome == "hit-l1" and reply.timing.total_ms > 1 and reply.results == first.results
+
+        await until(renewed)
+    assert how == "miss"
+
+
+async def test_outcomes_and_ages_are_counted_by_model():
+    service = behind("vision")
+    async with started(service) as (one,), running(settings({"vision": one.address}), build) as (channel, floor):
+        for control in ("", "", "", "no-store"):
+            await classify(channel, control=control)
+        value = floor.metrics.registry.get_sample_value
+        counted = {
+            how: value("maas_cache_lookups_total", {"outcome": how, "model": "lite"})
+            for how in ("miss", "hit-l1", "bypass")
+        }
+        assert counted == {"miss": 1, "hit-l1": 2, "bypass": 1}
+        assert value("maas_cache_age_seconds_count", {"tier": "hit-l1", "model": "lite"}) == 2
