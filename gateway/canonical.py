@@ -37,7 +37,7 @@ _DEFAULTS: Mapping[str, Mapping[str, object]] = {
     _VISION + "ExplainRequest": {"steps": 50},
     _SEQUENCE + "EmbedRequest": {"normalize": True},
     _SEQUENCE + "ExplainRequest": {"steps": 50},
-    _GENERATION + "ScoreRequest": {"tokens": True},
+    _GENERATION + "ScoreRequest": {"tokens": True, "top_logprobs": 0},
     _GENERATION + "Sampling": {
         "temperature": 0.0,
         "top_k": 0,

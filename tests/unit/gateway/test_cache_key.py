@@ -110,7 +110,7 @@ def key(request: Any, model: str = "m", digest: str = "d", tenant: str = "") -> 
 
 @pytest.mark.parametrize("requests", [tokenize(), generate(), classify_image(), classify_sequence()])
 def test_equal_key_if_and_only_if_equal_meaning(requests: st.SearchStrategy[Drawn]):
-    @settings(max_examples=400, deadline=None)
+    @settings(max_examples=100, deadline=None)
     @given(requests, requests)
     def check(first: Drawn, second: Drawn) -> None:
         assert (key(first[0]) == key(second[0])) == (first[1] == second[1])
