@@ -20,12 +20,13 @@ class NoCompiler(Exception):
 
 @dataclass(frozen=True)
 class Project:
-    """Sources of one library. objects: name → file of the folder and its own flags."""
+    """Sources of one library. objects: name → file of the folder and its own flags. libraries: for the linker."""
 
     name: str
     source: Path
     flags: tuple[str, ...]
     objects: Mapping[str, tuple[str, tuple[str, ...]]]
+    libraries: tuple[str, ...] = ()
 
     def library(self, folder: Path, compiler: str = "g++") -> Path:
         """The library in `folder`, built first if this source was never built there. Raises NoCompiler."""
@@ -55,7 +56,7 @@ class Project:
         with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as threads:
             objects = list(threads.map(compile_one, self.objects))
         made = aside / f"lib{self.name}.so"
-        _run([compiler, "-shared", *map(str, objects), "-o", str(made), "-lpthread"])
+        _run([compiler, "-shared", *map(str, objects), "-o", str(made), *self.libraries, "-lpthread"])
         return made
 
 
