@@ -15,13 +15,12 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import uvloop
-from grpc import aio
 from grpc_channelz.v1 import channelz_pb2_grpc
 from grpc_channelz.v1.channelz import aio as channelz_aio
 from grpc_health.v1 import health_pb2_grpc
 
 from maas.model.v1 import model_service_pb2_grpc
-from services.runtime import ahead, logs, settings, workers
+from services.runtime import logs, settings, workers
 from services.runtime.admission import Admission
 from services.runtime.channels import server_options
 from services.runtime.door import Door, Registrar
@@ -39,6 +38,7 @@ from services.runtime.states import State, Status
 from services.runtime.store.manifest import Manifest
 from services.runtime.store.store import ModelStore
 from services.runtime.tls.credentials import of_server
+from services.runtime.transport import open_server
 
 S = TypeVar("S", bound=ServerSettings)
 Closer = Callable[[], Awaitable[None]]
@@ -54,8 +54,9 @@ class Floor(Generic[S]):
         self.metrics = Metrics()
         self.readiness = Readiness()
         self.admission = Admission(chosen.queue_limit)
-        self.server = aio.server(
-            options=server_options(chosen.max_message_bytes, chosen.max_connection_age_s, chosen.workers > 1)
+        self.server, joins = open_server(
+            chosen.transport == "native" and not chosen.tls,
+            server_options(chosen.max_message_bytes, chosen.max_connection_age_s, chosen.workers > 1),
         )
         self.doorkeeper = Doorkeeper.of(chosen)
         self.certificates = chosen.followed_tls()
@@ -65,7 +66,7 @@ class Floor(Generic[S]):
             chosen.stream_idle_s,
             self.doorkeeper,
             chosen.body_redactor,
-            ahead.join(),
+            joins,
         )
         self._handlers: dict[str, Any] = {}
         self._exchange = Exchange(self._handlers, chosen.max_message_bytes, chosen.max_connection_age_s)

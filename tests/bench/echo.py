@@ -8,15 +8,17 @@ import grpc
 import uvloop
 from grpc import aio
 
+from services.runtime.h2.server import Server
+
 Handler = Callable[[bytes, aio.ServicerContext], Awaitable[bytes]]
 
 SERVICE, METHOD = "bench.Echo", "Call"
 PATH = f"/{SERVICE}/{METHOD}"
 
 
-async def serve(port: int, upstream: str) -> None:
+async def serve(port: int, upstream: str, transport: str) -> None:
     """Serves until killed. Bytes in, bytes out: no message is parsed on any hop."""
-    server = aio.server()
+    server = Server() if transport == "native" else aio.server()
     handler = _proxy(aio.insecure_channel(upstream)) if upstream else _echo
     methods = {METHOD: grpc.unary_unary_rpc_method_handler(handler)}
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, methods),))
@@ -44,9 +46,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--upstream", default="", help="address of the next hop")
+    parser.add_argument("--transport", choices=("grpc", "native"), default="grpc")
     parser.add_argument("--uvloop", action=argparse.BooleanOptionalAction, default=True)
     given = parser.parse_args()
-    (uvloop.run if given.uvloop else asyncio.run)(serve(given.port, given.upstream))
+    (uvloop.run if given.uvloop else asyncio.run)(serve(given.port, given.upstream, given.transport))
 
 
 if __name__ == "__main__":

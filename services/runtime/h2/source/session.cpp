@@ -1,18 +1,21 @@
 // session.h's work: nghttp2's callbacks, and gRPC's framing of messages on top.
 #include "session.h"
 
-#include <cstdio>
-#include <random>
+#include <algorithm>
+#include <cstring>
+#include <new>
+#include <stdexcept>
 
 namespace {
 
 using Name = std::string_view;
 
-// Say nothing of what the answer is; everything else is part of a request's key.
-const std::unordered_set<Name> IDLE = {"user-agent", "x-request-id", "traceparent", "tracestate"};
-// Are of HTTP or gRPC itself: no caller's metadata.
-const std::unordered_set<Name> RESERVED = {"te", "content-type", "grpc-accept-encoding", "accept-encoding"};
-const Name CONTROL = "cache-control";
+constexpr size_t PREFIX = 5, MOST_METADATA = 16 * 1024, FIELD_OVERHEAD = 32;  // of a field: RFC 9113, 6.5.2
+constexpr uint32_t STREAM_WINDOW = 1 << 20, CONNECTION_WINDOW = 1 << 26;
+// Calls that may be taken back at once, and a second. The library's own 33 a second would end busy connections.
+constexpr uint64_t RESETS = 100'000, RESETS_A_SECOND = 20'000;
+constexpr int RESOURCE_EXHAUSTED = 8, UNIMPLEMENTED = 12, INTERNAL = 13;
+const std::string ENCODINGS = "identity, deflate, gzip";
 
 nghttp2_nv pair(Name name, Name value, uint8_t flags = NGHTTP2_NV_FLAG_NONE) {
     const auto at = [](Name text) { return reinterpret_cast<uint8_t*>(const_cast<char*>(text.data())); };
@@ -28,39 +31,33 @@ std::vector<nghttp2_nv> pairs(const Pairs& given, bool opening) {
     return all;
 }
 
-// The caller's own if it is sane, else a fresh one of 128 bits.
-std::string request_id(const Stream& stream) {
-    const auto odd = [](char c) { return c < 32 || c > 126; };
-    for (const auto& [name, value] : stream.metadata)
-        if (name == "x-request-id" && !value.empty() && value.size() <= 128 &&
-            std::none_of(value.begin(), value.end(), odd))
-            return value;
-    static std::mt19937_64 draw{std::random_device{}()};
-    char made[33];
-    std::snprintf(made, sizeof made, "%016lx%016lx", draw(), draw());
-    return made;
+// Of HTTP or gRPC itself: no caller's metadata.
+bool reserved(Name name) {
+    return name[0] == ':' || name == "te" || name == "grpc-accept-encoding" || name == "accept-encoding";
 }
 
-size_t length_of(const std::string& in, size_t at) {
-    const auto byte = [&](size_t i) { return static_cast<size_t>(static_cast<uint8_t>(in[at + i])); };
+bool readable(Name encoding) {
+    return encoding.empty() || encoding == "identity" || encoding == "gzip" || encoding == "deflate";
+}
+
+size_t length_of(Name prefix) {
+    const auto byte = [&](size_t i) { return static_cast<size_t>(static_cast<uint8_t>(prefix[i])); };
     return byte(1) << 24 | byte(2) << 16 | byte(3) << 8 | byte(4);
+}
+
+void append(std::string& out, Name message) {
+    const auto n = static_cast<uint32_t>(message.size());
+    const char prefix[PREFIX] = {0, char(n >> 24), char(n >> 16), char(n >> 8), char(n)};
+    out.append(prefix, PREFIX).append(message);
 }
 
 }  // namespace
 
-std::string key_of(const Stream& stream, std::string_view data) {
-    std::string key = stream.path;
-    for (const auto& [name, value] : stream.metadata)
-        if (!IDLE.count(name)) key.append(1, '\0').append(name).append(1, '\1').append(value);
-    return key.append(2, '\0').append(data);
-}
-
-Session::Session(Told& told, const std::unordered_set<std::string>& unary, Table* table, size_t most_message)
-    : told_(told), unary_(unary), table_(table), most_message_(most_message) {
+Session::Session(Told& told, const Paths& unary, size_t most_message)
+    : told_(told), unary_(unary), most_message_(most_message) {
     nghttp2_session_callbacks* on;
     nghttp2_option* option;
-    nghttp2_session_callbacks_new(&on);
-    nghttp2_option_new(&option);
+    if (nghttp2_session_callbacks_new(&on) || nghttp2_option_new(&option)) throw std::bad_alloc();
     nghttp2_session_callbacks_set_on_begin_headers_callback(on, on_begin);
     nghttp2_session_callbacks_set_on_header_callback(on, on_header);
     nghttp2_session_callbacks_set_on_frame_recv_callback(on, on_frame);
@@ -68,6 +65,8 @@ Session::Session(Told& told, const std::unordered_set<std::string>& unary, Table
     nghttp2_session_callbacks_set_on_frame_send_callback(on, on_sent);
     nghttp2_session_callbacks_set_on_stream_close_callback(on, on_close);
     nghttp2_option_set_no_auto_window_update(option, 1);
+    if (nghttp2_option_set_stream_reset_rate_limit)
+        nghttp2_option_set_stream_reset_rate_limit(option, RESETS, RESETS_A_SECOND);
     const int failed = nghttp2_session_server_new2(&session_, on, this, option);
     nghttp2_session_callbacks_del(on);
     nghttp2_option_del(option);
@@ -91,6 +90,25 @@ std::string Session::drain() {
     return all;
 }
 
+void Session::ping() {
+    pinged_ = true;
+    nghttp2_submit_ping(session_, NGHTTP2_FLAG_NONE, nullptr);
+}
+
+void Session::go_away() {
+    leaving_ = true;
+    nghttp2_submit_shutdown_notice(session_);
+    ping();
+}
+
+void Session::pong() {
+    pinged_ = false;
+    if (!leaving_) return;
+    // Whoever answered has read the notice before: what it sent until then is let in.
+    const int32_t last = nghttp2_session_get_last_proc_stream_id(session_);
+    nghttp2_submit_goaway(session_, NGHTTP2_FLAG_NONE, last, NGHTTP2_NO_ERROR, nullptr, 0);
+}
+
 void Session::head(int32_t id, const Pairs& metadata) {
     Stream* stream = find(id);
     if (!stream || stream->begun) return;
@@ -103,8 +121,8 @@ void Session::head(int32_t id, const Pairs& metadata) {
 size_t Session::send(int32_t id, std::string_view message) {
     Stream* stream = find(id);
     if (!stream || stream->finished) return 0;
-    stream->out.append(prefixed(message));
-    resume(*stream);
+    append(stream->out, message);
+    nghttp2_session_resume_data(session_, id);
     return stream->out.size() - stream->sent;
 }
 
@@ -112,13 +130,13 @@ void Session::finish(int32_t id, Pairs trailers) {
     Stream* stream = find(id);
     if (!stream || stream->finished) return;
     stream->finished = true;
-    if (!stream->begun) {
-        const auto all = pairs(trailers, true);
-        nghttp2_submit_response(session_, id, all.data(), all.size(), nullptr);
-        return;
-    }
     stream->trailers = std::move(trailers);
-    resume(*stream);
+    if (stream->begun) {
+        nghttp2_session_resume_data(session_, id);
+    } else {
+        const auto all = pairs(stream->trailers, true);
+        nghttp2_submit_response(session_, id, all.data(), all.size(), nullptr);
+    }
 }
 
 void Session::read(int32_t id, size_t bytes) {
@@ -135,11 +153,10 @@ Stream* Session::find(int32_t id) {
     return found == streams_.end() ? nullptr : found->second.get();
 }
 
-int Session::on_begin(nghttp2_session* session, const nghttp2_frame* frame, void* self) {
-    if (frame->hd.type != NGHTTP2_HEADERS || frame->headers.cat != NGHTTP2_HCAT_REQUEST) return 0;
+int Session::on_begin(nghttp2_session*, const nghttp2_frame* frame, void* self) {
+    if (frame->hd.type != NGHTTP2_HEADERS || frame->category != NGHTTP2_HCAT_REQUEST) return 0;
     auto& made = of(self).streams_[frame->hd.stream_id] = std::make_unique<Stream>();
     made->id = frame->hd.stream_id;
-    nghttp2_session_set_stream_user_data(session, made->id, made.get());
     return 0;
 }
 
@@ -149,19 +166,21 @@ int Session::on_header(nghttp2_session*, const nghttp2_frame* frame, const uint8
     if (!stream) return 0;
     const Name key(reinterpret_cast<const char*>(name), name_size);
     const Name text(reinterpret_cast<const char*>(value), value_size);
-    stream->metadata_bytes += name_size + value_size + 32;
+    stream->metadata_bytes += name_size + value_size + FIELD_OVERHEAD;
     if (stream->metadata_bytes > MOST_METADATA) return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
     if (key == ":path") stream->path = text;
+    else if (key == "content-type") stream->content = text;
     else if (key == "grpc-timeout") stream->timeout = text;
     else if (key == "grpc-encoding") stream->encoding = text;
-    else if (key[0] != ':' && !RESERVED.count(key)) stream->metadata.emplace_back(key, text);
+    else if (!reserved(key)) stream->metadata.emplace_back(key, text);
     return 0;
 }
 
 int Session::on_frame(nghttp2_session*, const nghttp2_frame* frame, void* self) {
+    if (frame->hd.type == NGHTTP2_PING && frame->hd.flags & NGHTTP2_FLAG_ACK) of(self).pong();
     Stream* stream = of(self).find(frame->hd.stream_id);
     if (!stream) return 0;
-    if (frame->hd.type == NGHTTP2_HEADERS && frame->headers.cat == NGHTTP2_HCAT_REQUEST) of(self).opened(*stream);
+    if (frame->hd.type == NGHTTP2_HEADERS && frame->category == NGHTTP2_HCAT_REQUEST) of(self).opened(*stream);
     const bool carries = frame->hd.type == NGHTTP2_HEADERS || frame->hd.type == NGHTTP2_DATA;
     if (carries && frame->hd.flags & NGHTTP2_FLAG_END_STREAM) of(self).complete(*stream);
     return 0;
@@ -172,14 +191,10 @@ int Session::on_data(nghttp2_session* session, uint8_t, int32_t id, const uint8_
     Stream* stream = of(self).find(id);
     if (!stream || stream->finished) return 0;
     stream->in.append(reinterpret_cast<const char*>(data), size);
-    if (stream->in.size() >= PREFIX && length_of(stream->in, 0) > of(self).most_message_) {
-        of(self).refuse(*stream, 8, "the message is over the limit of this server");
-    } else {
-        // A caller who sends faster than is read waits; the rest of a message is always let in.
-        if (stream->unread < STREAM_WINDOW) nghttp2_session_consume_stream(session, id, size);
-        else stream->held += size;
-        if (!stream->unary) of(self).take_messages(*stream);
-    }
+    // A caller who sends faster than is read waits; the rest of a message is always let in.
+    if (stream->unread < STREAM_WINDOW) nghttp2_session_consume_stream(session, id, size);
+    else stream->held += size;
+    of(self).came(*stream);
     return 0;
 }
 
@@ -194,8 +209,8 @@ int Session::on_sent(nghttp2_session* session, const nghttp2_frame* frame, void*
 int Session::on_close(nghttp2_session*, int32_t id, uint32_t, void* self) {
     Stream* stream = of(self).find(id);
     if (!stream) return 0;
-    if (!stream->finished) of(self).told_.reset(*stream);
-    else of(self).told_.room(*stream);
+    if (stream->finished) of(self).told_.room(*stream);
+    else of(self).told_.reset(*stream);
     of(self).streams_.erase(id);
     return 0;
 }
@@ -223,54 +238,53 @@ ssize_t Session::give(nghttp2_session* session, int32_t id, uint8_t* to, size_t 
 
 void Session::opened(Stream& stream) {
     stream.unary = unary_.count(stream.path);
-    if (!stream.encoding.empty() && stream.encoding != "identity") {
-        finish(stream.id, {{"grpc-status", "12"},
-                           {"grpc-message", "compressed messages are not read here; send identity"},
-                           {"grpc-accept-encoding", "identity"}});
+    if (stream.content.rfind("application/grpc", 0)) {
+        stream.finished = true;
+        const auto status = pair(":status", "415");
+        nghttp2_submit_response(session_, stream.id, &status, 1, nullptr);
+    } else if (!readable(stream.encoding)) {
+        finish(stream.id, {{"grpc-status", std::to_string(UNIMPLEMENTED)},
+                           {"grpc-message", "grpc-encoding is none of " + ENCODINGS},
+                           {"grpc-accept-encoding", ENCODINGS}});
     } else if (!stream.unary) {
         told_.begin(stream);
     }
+}
+
+// Tells the messages that are whole; a unary one waits for the end of its request.
+void Session::came(Stream& stream) {
+    size_t at = 0;
+    while (stream.in.size() - at >= PREFIX) {
+        const size_t size = length_of(std::string_view(stream.in).substr(at));
+        if (too_large(stream, size)) return;
+        if (stream.unary || stream.in.size() - at < PREFIX + size) break;
+        stream.unread += size;
+        told_.message(stream, std::string_view(stream.in).substr(at + PREFIX, size), stream.in[at]);
+        at += PREFIX + size;
+    }
+    stream.in.erase(0, at);
 }
 
 void Session::complete(Stream& stream) {
     stream.ended = true;
     if (stream.finished) return;
     if (!stream.unary) return told_.end(stream);
-    const bool whole = stream.in.size() >= PREFIX && stream.in.size() == PREFIX + length_of(stream.in, 0);
-    if (!whole || stream.in[0]) return refuse(stream, 13, "the request is not one whole, plain message");
-    if (!known(stream)) told_.call(stream, std::string_view(stream.in).substr(PREFIX));
+    if (stream.in.size() < PREFIX || stream.in.size() != PREFIX + length_of(stream.in))
+        return refuse(stream, INTERNAL, "the request is not one whole message");
+    told_.call(stream, std::string_view(stream.in).substr(PREFIX), stream.in[0]);
+    std::string().swap(stream.in);
 }
 
-void Session::take_messages(Stream& stream) {
-    size_t at = 0;
-    while (stream.in.size() - at >= PREFIX) {
-        const size_t size = length_of(stream.in, at);
-        if (size > most_message_) return refuse(stream, 8, "the message is over the limit of this server");
-        if (stream.in.size() - at < PREFIX + size) break;
-        stream.unread += size;
-        told_.message(stream, std::string_view(stream.in).substr(at + PREFIX, size));
-        at += PREFIX + size;
-    }
-    stream.in.erase(0, at);
-}
-
-bool Session::known(Stream& stream) {
-    if (!table_) return false;
-    for (const auto& [name, value] : stream.metadata)
-        if (name == CONTROL) return false;
-    const Answer* answer = table_->get(key_of(stream, stream.in));
-    if (!answer) return false;
-    const auto age = static_cast<long>(std::max(0.0, now_s() - answer->stored_at));
-    head(stream.id, {{"x-maas-cache", "hit-l1"}, {"x-maas-cache-age-s", std::to_string(age)}});
-    stream.out = answer->reply;
-    stream.finished = true;
-    stream.trailers = {{"grpc-status", "0"}, {"x-request-id", request_id(stream)}};
+bool Session::too_large(Stream& stream, size_t size) {
+    if (size <= most_message_) return false;
+    refuse(stream, RESOURCE_EXHAUSTED,
+           "a message of " + std::to_string(size) + " bytes came; the limit is " + std::to_string(most_message_));
     return true;
 }
 
-void Session::refuse(Stream& stream, int status, const char* why) {
-    const bool begun = !stream.unary;
+// Ends a call that its owner knows of as a stream, or not at all.
+void Session::refuse(Stream& stream, int status, const std::string& why) {
     finish(stream.id, {{"grpc-status", std::to_string(status)}, {"grpc-message", why}});
-    stream.in.clear();
-    if (begun) told_.reset(stream);
+    std::string().swap(stream.in);
+    if (!stream.unary) told_.reset(stream);
 }

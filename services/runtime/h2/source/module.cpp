@@ -1,6 +1,10 @@
-// The Python face of session.h: a Connection per socket, a Table per process; events are tuples in a list.
+// The Python face of session.h: a Connection a socket. Every function is called by the one thread of a loop.
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
+
+#include <memory>
+#include <stdexcept>
+#include <utility>
 
 #include "session.h"
 
@@ -34,22 +38,19 @@ PyObject* metadata_of(const Stream& stream) {
     return all;
 }
 
+// Events are tuples: kind, stream, and what else there is to tell.
 class Events final : public Told {
 public:
-    PyObject* list = nullptr;
-    bool keyed = false;
-
-    void call(const Stream& stream, std::string_view message) override {
-        PyObject* key = keyed ? bytes(key_of(stream, stream.in)) : Py_NewRef(Py_None);
+    void call(const Stream& stream, std::string_view message, bool packed) override {
         add(Py_BuildValue("(iiNNNNN)", CALL, stream.id, name_of(stream.path), metadata_of(stream),
-                          name_of(stream.timeout), bytes(message), key));
+                          text(stream.timeout), bytes(message), encoding(stream, packed)));
     }
     void begin(const Stream& stream) override {
         add(Py_BuildValue("(iiNNN)", BEGIN, stream.id, name_of(stream.path), metadata_of(stream),
-                          name_of(stream.timeout)));
+                          text(stream.timeout)));
     }
-    void message(const Stream& stream, std::string_view message) override {
-        add(Py_BuildValue("(iiN)", MESSAGE, stream.id, bytes(message)));
+    void message(const Stream& stream, std::string_view message, bool packed) override {
+        add(Py_BuildValue("(iiNN)", MESSAGE, stream.id, bytes(message), encoding(stream, packed)));
     }
     void end(const Stream& stream) override { add(Py_BuildValue("(ii)", END, stream.id)); }
     void reset(const Stream& stream) override { add(Py_BuildValue("(ii)", RESET, stream.id)); }
@@ -57,31 +58,26 @@ public:
         if (!stream.unary) add(Py_BuildValue("(ii)", ROOM, stream.id));
     }
     PyObject* taken() {
-        PyObject* all = list;
-        list = nullptr;
+        PyObject* all = std::exchange(list_, nullptr);
         return all ? all : PyTuple_New(0);
     }
 
 private:
-    void add(PyObject* event) {
-        if (!event) return;
-        if (!list) list = PyList_New(0);
-        PyList_Append(list, event);
-        Py_DECREF(event);
-    }
-};
+    static PyObject* encoding(const Stream& stream, bool packed) { return name_of(packed ? stream.encoding : ""); }
 
-struct TableObject {
-    PyObject_HEAD
-    Table* table;
+    void add(PyObject* event) {
+        if (event && (list_ || (list_ = PyList_New(0)))) PyList_Append(list_, event);
+        Py_XDECREF(event);
+    }
+
+    PyObject* list_ = nullptr;
 };
 
 struct ConnectionObject {
     PyObject_HEAD
     Events* events;
-    std::unordered_set<std::string>* unary;
+    Paths* unary;
     Session* session;
-    PyObject* table;
 };
 
 // (name, value) pairs of a sequence; False with an error set where it holds anything else.
@@ -103,68 +99,22 @@ bool pairs_of(PyObject* given, Pairs& found) {
     return true;
 }
 
-// ---- Table(limit_bytes)
-
-PyObject* table_new(PyTypeObject* type, PyObject* args, PyObject*) {
-    Py_ssize_t limit;
-    if (!PyArg_ParseTuple(args, "n", &limit)) return nullptr;
-    auto* self = reinterpret_cast<TableObject*>(type->tp_alloc(type, 0));
-    if (self) self->table = new Table(static_cast<size_t>(limit));
-    return reinterpret_cast<PyObject*>(self);
-}
-
-void table_free(PyObject* self) {
-    delete reinterpret_cast<TableObject*>(self)->table;
-    Py_TYPE(self)->tp_free(self);
-}
-
-PyObject* table_put(PyObject* self, PyObject* args) {
-    const char *key, *reply;
-    Py_ssize_t key_size, reply_size;
-    double stored_at, expires_at;
-    if (!PyArg_ParseTuple(args, "y#y#dd", &key, &key_size, &reply, &reply_size, &stored_at, &expires_at))
-        return nullptr;
-    reinterpret_cast<TableObject*>(self)->table->put({std::string(key, key_size),
-                                                      prefixed({reply, static_cast<size_t>(reply_size)}),
-                                                      stored_at, expires_at});
-    Py_RETURN_NONE;
-}
-
-PyObject* table_clear(PyObject* self, PyObject*) {
-    reinterpret_cast<TableObject*>(self)->table->clear();
-    Py_RETURN_NONE;
-}
-
-PyObject* table_hits(PyObject* self, void*) {
-    return PyLong_FromSize_t(reinterpret_cast<TableObject*>(self)->table->hits);
-}
-
-PyMethodDef table_methods[] = {
-    {"put", table_put, METH_VARARGS, "key, reply, stored_at, expires_at (unix seconds): answers such requests"},
-    {"clear", table_clear, METH_NOARGS, "forgets all"},
-    {nullptr, nullptr, 0, nullptr}};
-PyGetSetDef table_gets[] = {{"hits", table_hits, nullptr, "requests answered", nullptr},
-                            {nullptr, nullptr, nullptr, nullptr, nullptr}};
-PyTypeObject TableType = {PyVarObject_HEAD_INIT(nullptr, 0) "maas_front.Table"};
-
-// ---- Connection(unary paths, table or None, most_message)
-
+// Connection(unary paths, most bytes of a message)
 PyObject* connection_new(PyTypeObject* type, PyObject* args, PyObject*) {
-    PyObject *paths, *table;
+    PyObject* paths;
     Py_ssize_t most;
-    if (!PyArg_ParseTuple(args, "OOn", &paths, &table, &most)) return nullptr;
-    PyObject* fast = PySequence_Fast(paths, "paths is a sequence");
-    if (!fast) return nullptr;
+    if (!PyArg_ParseTuple(args, "O!n", &PyTuple_Type, &paths, &most)) return nullptr;
+    auto unary = std::make_unique<Paths>();
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(paths); i++) {
+        const char* path = PyUnicode_AsUTF8(PyTuple_GET_ITEM(paths, i));
+        if (!path) return nullptr;
+        unary->insert(path);
+    }
     auto* self = reinterpret_cast<ConnectionObject*>(type->tp_alloc(type, 0));
+    if (!self) return nullptr;
     self->events = new Events;
-    self->unary = new std::unordered_set<std::string>;
-    for (Py_ssize_t i = 0; i < PySequence_Fast_GET_SIZE(fast); i++)
-        self->unary->insert(PyUnicode_AsUTF8(PySequence_Fast_GET_ITEM(fast, i)));
-    Py_DECREF(fast);
-    self->table = Py_NewRef(table);
-    Table* kept = table == Py_None ? nullptr : reinterpret_cast<TableObject*>(table)->table;
-    self->events->keyed = kept;
-    self->session = new Session(*self->events, *self->unary, kept, static_cast<size_t>(most));
+    self->unary = unary.release();
+    self->session = new Session(*self->events, *self->unary, static_cast<size_t>(most));
     return reinterpret_cast<PyObject*>(self);
 }
 
@@ -174,7 +124,6 @@ void connection_free(PyObject* given) {
     delete self->unary;
     Py_XDECREF(self->events->taken());
     delete self->events;
-    Py_XDECREF(self->table);
     Py_TYPE(given)->tp_free(given);
 }
 
@@ -239,11 +188,6 @@ PyObject* reply(PyObject* self, PyObject* args) {
     Py_RETURN_NONE;
 }
 
-PyObject* cancel(PyObject* self, PyObject* id) {
-    session(self).cancel(static_cast<int32_t>(PyLong_AsLong(id)));
-    Py_RETURN_NONE;
-}
-
 PyObject* read(PyObject* self, PyObject* args) {
     int id;
     Py_ssize_t size;
@@ -252,17 +196,17 @@ PyObject* read(PyObject* self, PyObject* args) {
     Py_RETURN_NONE;
 }
 
+PyObject* ping(PyObject* self, PyObject*) {
+    session(self).ping();
+    Py_RETURN_NONE;
+}
+
 PyObject* go_away(PyObject* self, PyObject*) {
     session(self).go_away();
     Py_RETURN_NONE;
 }
 
-PyObject* refuse_new(PyObject* self, PyObject*) {
-    session(self).refuse_new();
-    Py_RETURN_NONE;
-}
-
-PyObject* streams(PyObject* self, void*) { return PyLong_FromSize_t(session(self).streams()); }
+PyObject* unanswered(PyObject* self, void*) { return PyBool_FromLong(session(self).unanswered()); }
 
 PyObject* over(PyObject* self, void*) { return PyBool_FromLong(session(self).over()); }
 
@@ -274,37 +218,28 @@ PyMethodDef connection_methods[] = {
     {"send", send, METH_VARARGS, "id, message → bytes that wait for the peer"},
     {"finish", finish, METH_VARARGS, "id, trailers: ends a call"},
     {"reply", reply, METH_VARARGS, "id, metadata, message, trailers: head, send and finish"},
-    {"cancel", cancel, METH_O, "id: takes a call back"},
     {"read", read, METH_VARARGS, "id, bytes: so much of a stream was read"},
-    {"go_away", go_away, METH_NOARGS, "says that no new calls are wanted soon"},
-    {"refuse_new", refuse_new, METH_NOARGS, "takes no new calls from now on"},
+    {"ping", ping, METH_NOARGS, "asks whether the peer is there; `unanswered` until it says so"},
+    {"go_away", go_away, METH_NOARGS, "asks for no more calls, and refuses them once the peer has heard of it"},
     {nullptr, nullptr, 0, nullptr}};
-PyGetSetDef connection_gets[] = {{"streams", streams, nullptr, "calls in progress", nullptr},
-                                 {"over", over, nullptr, "whether the connection has ended", nullptr},
-                                 {nullptr, nullptr, nullptr, nullptr, nullptr}};
-PyTypeObject ConnectionType = {PyVarObject_HEAD_INIT(nullptr, 0) "maas_front.Connection"};
-
-PyModuleDef module = {PyModuleDef_HEAD_INIT, "maas_front", nullptr, -1, nullptr, nullptr, nullptr, nullptr, nullptr};
-
-int add_type(PyObject* to, PyTypeObject& type, const char* name, size_t size, newfunc make, destructor end,
-             PyMethodDef* methods, PyGetSetDef* gets) {
-    type.tp_basicsize = static_cast<Py_ssize_t>(size);
-    type.tp_flags = Py_TPFLAGS_DEFAULT;
-    type.tp_new = make;
-    type.tp_dealloc = end;
-    type.tp_methods = methods;
-    type.tp_getset = gets;
-    return PyType_Ready(&type) || PyModule_AddObjectRef(to, name, reinterpret_cast<PyObject*>(&type));
-}
+PyGetSetDef connection_gets[] = {
+    {"unanswered", unanswered, nullptr, "whether the peer owes an answer to a ping", nullptr},
+    {"over", over, nullptr, "whether the connection has ended", nullptr},
+    {nullptr, nullptr, nullptr, nullptr, nullptr}};
+PyTypeObject ConnectionType = {PyVarObject_HEAD_INIT(nullptr, 0) "maas_h2.Connection"};
+PyModuleDef module = {PyModuleDef_HEAD_INIT, "maas_h2", nullptr, -1, nullptr, nullptr, nullptr, nullptr, nullptr};
 
 }  // namespace
 
-PyMODINIT_FUNC PyInit_maas_front() {
+PyMODINIT_FUNC PyInit_maas_h2() {
+    ConnectionType.tp_basicsize = sizeof(ConnectionObject);
+    ConnectionType.tp_flags = Py_TPFLAGS_DEFAULT;
+    ConnectionType.tp_new = connection_new;
+    ConnectionType.tp_dealloc = connection_free;
+    ConnectionType.tp_methods = connection_methods;
+    ConnectionType.tp_getset = connection_gets;
     PyObject* made = PyModule_Create(&module);
-    if (!made) return nullptr;
-    if (add_type(made, TableType, "Table", sizeof(TableObject), table_new, table_free, table_methods, table_gets) ||
-        add_type(made, ConnectionType, "Connection", sizeof(ConnectionObject), connection_new, connection_free,
-                 connection_methods, connection_gets))
-        return nullptr;
+    if (!made || PyType_Ready(&ConnectionType)) return nullptr;
+    if (PyModule_AddObjectRef(made, "Connection", reinterpret_cast<PyObject*>(&ConnectionType))) return nullptr;
     return made;
 }

@@ -1,13 +1,8 @@
 // One HTTP/2 connection of a gRPC server: bytes in, events out; replies in, bytes out. Framing is nghttp2's.
-// Knows no socket, no thread, no loop; of Python only that events become its objects (`Told`).
+// Knows no socket, no thread, no clock and no method. Of Python it knows nothing: `Told` does.
 #pragma once
 
-#include <nghttp2/nghttp2.h>
-
-#include <algorithm>
-#include <cstring>
 #include <memory>
-#include <stdexcept>
 #include <string>
 #include <string_view>
 #include <unordered_map>
@@ -15,62 +10,54 @@
 #include <utility>
 #include <vector>
 
-#include "table.h"
+#include "nghttp2.h"
 
 using Pairs = std::vector<std::pair<std::string, std::string>>;
-
-constexpr size_t PREFIX = 5, MOST_METADATA = 16 * 1024;
-constexpr uint32_t STREAM_WINDOW = 1 << 20, CONNECTION_WINDOW = 1 << 26;
+using Paths = std::unordered_set<std::string>;
 
 struct Stream {
     int32_t id = 0;
+    // begun: the reply; ended: the request; finished: all of the reply is known
     bool unary = false, begun = false, ended = false, finished = false;
-    size_t metadata_bytes = 0, sent = 0;
-    size_t unread = 0, held = 0;  // of a stream: told and not read yet, and what the caller may not replace till then
-    std::string path, timeout, encoding;
+    std::string path, timeout, encoding, content;
     Pairs metadata, trailers;
-    std::string in, out;
+    size_t metadata_bytes = 0;
+    std::string in, out;  // what came and is no whole message yet; what waits for the peer from `sent` on
+    size_t sent = 0;
+    size_t unread = 0, held = 0;  // bytes of messages told and not read; bytes that may not be replaced until then
 };
 
-// What a connection tells its owner, in the order it happens.
+// What a connection tells its owner, in the order it happens. `packed`: the message is in the stream's encoding.
 struct Told {
     virtual ~Told() = default;
-    virtual void call(const Stream&, std::string_view message) = 0;  // a whole unary request
+    virtual void call(const Stream&, std::string_view message, bool packed) = 0;  // a whole unary request
     virtual void begin(const Stream&) = 0;
-    virtual void message(const Stream&, std::string_view message) = 0;
+    virtual void message(const Stream&, std::string_view message, bool packed) = 0;
     virtual void end(const Stream&) = 0;    // the caller sends no more
-    virtual void reset(const Stream&) = 0;  // the caller is gone; nothing can be said to it
+    virtual void reset(const Stream&) = 0;  // the call is over, and not by us
     virtual void room(const Stream&) = 0;   // all that was to be sent is on its way
 };
 
-inline std::string prefixed(std::string_view message) {
-    const auto n = static_cast<uint32_t>(message.size());
-    const char head[PREFIX] = {0, char(n >> 24), char(n >> 16), char(n >> 8), char(n)};
-    return std::string(head, PREFIX).append(message);
-}
-
 class Session {
 public:
-    Session(Told& told, const std::unordered_set<std::string>& unary, Table* table, size_t most_message);
+    // `unary`: paths whose requests are told when they are whole. Outlived by both references.
+    Session(Told& told, const Paths& unary, size_t most_message);
     ~Session() { nghttp2_session_del(session_); }
     Session(const Session&) = delete;
 
     void feed(const uint8_t* data, size_t size);  // throws when the peer does not speak HTTP/2
     std::string drain();                          // what is to be written to the peer now
     bool over() const { return !nghttp2_session_want_read(session_) && !nghttp2_session_want_write(session_); }
-    void go_away() { nghttp2_submit_shutdown_notice(session_); }
-    void refuse_new() {
-        const int32_t last = nghttp2_session_get_last_proc_stream_id(session_);
-        nghttp2_submit_goaway(session_, NGHTTP2_FLAG_NONE, last, NGHTTP2_NO_ERROR, nullptr, 0);
-    }
 
-    // A stream that is gone takes these without a word: its caller has left.
+    void ping();     // `unanswered` until the peer says so
+    void go_away();  // asks for no more calls, and refuses them once the peer has heard of it
+    bool unanswered() const { return pinged_; }
+
+    // A stream that is gone takes all of these without a word: its caller has left.
     void head(int32_t id, const Pairs& metadata);
     size_t send(int32_t id, std::string_view message);  // bytes that wait for the peer
     void finish(int32_t id, Pairs trailers);
-    void cancel(int32_t id) { nghttp2_submit_rst_stream(session_, 0, id, NGHTTP2_CANCEL); }
     void read(int32_t id, size_t bytes);
-    size_t streams() const { return streams_.size(); }
 
 private:
     static Session& of(void* self) { return *static_cast<Session*>(self); }
@@ -84,20 +71,17 @@ private:
     static ssize_t give(nghttp2_session*, int32_t, uint8_t*, size_t, uint32_t*, nghttp2_data_source*, void*);
 
     Stream* find(int32_t id);
+    void pong();
     void opened(Stream&);
+    void came(Stream&);
     void complete(Stream&);
-    void take_messages(Stream&);
-    bool known(Stream&);
-    void refuse(Stream&, int status, const char* why);
-    void resume(const Stream& stream) { nghttp2_session_resume_data(session_, stream.id); }
+    void refuse(Stream&, int status, const std::string& why);
+    bool too_large(Stream&, size_t size);
 
     Told& told_;
-    const std::unordered_set<std::string>& unary_;
-    Table* table_;
+    const Paths& unary_;
     size_t most_message_;
     nghttp2_session* session_ = nullptr;
     std::unordered_map<int32_t, std::unique_ptr<Stream>> streams_;
+    bool pinged_ = false, leaving_ = false;
 };
-
-// The request as a table knows it: method, every header that might matter, and what was sent.
-std::string key_of(const Stream& stream, std::string_view data);

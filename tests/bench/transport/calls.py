@@ -21,16 +21,14 @@ from tests.bench.serving.models import LSTM, MLP
 from tests.bench.serving.our_rows import SEQUENCE, VISION
 from tests.bench.serving.rows import DEFAULTS
 
-SERVE = "tests.bench.front.serve"
-GRPC, FRONT, TABLE = "grpc.aio", "front", "front, its table"
-TRANSPORTS = {GRPC: (), FRONT: (SERVE,), TABLE: (SERVE, "--table")}
+GRPC = "grpc.aio"
+TRANSPORTS = {GRPC: "grpc", "native": "native"}
 NO_STORE = ("cache-control: no-store",)
-HIT = "gateway, hit"
 
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """A call of `units` rows to a server."""
+    """A call to a server; headers as `name: value`."""
 
     call: str
     transport: str
@@ -41,25 +39,25 @@ class Way:
 
 
 def ways() -> list[Way]:
-    """Every call on either transport; a hit also without a handler."""
+    """Every call on either transport."""
     text = _text()
     calls = [
         ("echo", "echo", echo.PATH, text),
-        (HIT, "gateway", hop.COUNT_TOKENS, text),
+        ("gateway, hit", "gateway", hop.COUNT_TOKENS, text),
         ("gateway, passed through", "gateway", hop.COUNT_TOKENS, text, NO_STORE),
         ("tokenization, direct", "tokenization", hop.COUNT_TOKENS, text),
+        ("a tensor of 602 KB, echoed", "echo", echo.PATH, bytes(602_112)),
         ("a row to an LSTM", "sequence", SEQUENCE, _series(1)),
         ("a row to an MLP", "vision", VISION, _pixels(1)),
         ("32 rows to an MLP", "vision", VISION, _pixels(32)),
     ]
-    found = [Way(call[0], kind, f"{call[1]}-{kind}", *call[2:]) for call in calls for kind in (GRPC, FRONT)]
-    return [*found, Way(HIT, TABLE, f"gateway-{TABLE}", hop.COUNT_TOKENS, text)]
+    return [Way(call[0], kind, f"{call[1]}-{kind}", *call[2:]) for call in calls for kind in TRANSPORTS]
 
 
 def programs(store: Path, small: Path) -> Iterator[Program]:
     """Each server on each transport. All gateways ask the tokenization that is on grpc.aio."""
     tokens = ""
-    for kind, flags in TRANSPORTS.items():
+    for kind, transport in TRANSPORTS.items():
         made = suite(store) | {
             k: v for k, v in suite(small, extra=DEFAULTS).items() if k in ("sequence", "vision")
         }
@@ -67,8 +65,7 @@ def programs(store: Path, small: Path) -> Iterator[Program]:
         tokens = tokens or made["tokenization"].address
         for name in ("echo", "gateway", "tokenization", "sequence", "vision"):
             one = made[name]
-            at = one.command.index("-m") + 1
-            command = (*one.command[:at], *flags, *one.command[at:])
+            command = (*one.command, "--transport", transport)
             wired = {**one.environment, "MAAS_TOKENIZATION_ADDRESS": tokens}
             yield replace(one, name=f"{name}-{kind}", command=command, environment=wired)
 

@@ -1,4 +1,4 @@
-"""`python -m tests.bench.front`: the same handlers on grpc.aio and on the transport of this folder, by h2load."""
+"""`python -m tests.bench.transport`: the same handlers on either transport, called by h2load."""
 
 import argparse
 import asyncio
@@ -12,9 +12,9 @@ from tempfile import TemporaryDirectory
 from rich.console import Console
 
 from services.runtime.channels import open_channel
-from tests.bench.front.calls import GRPC, Way, programs, ways
 from tests.bench.servers import Server, running
 from tests.bench.table import Table
+from tests.bench.transport.calls import GRPC, Way, programs, ways
 
 IN_FLIGHT = (1, 32)
 WARM_UP = 500
@@ -97,13 +97,13 @@ def _table(found: Mapping[Key, list[Found]]) -> Table:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m tests.bench.front", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m tests.bench.transport", description=__doc__)
     parser.add_argument("--seconds", type=float, default=2.0, help="length of a point (default: 2)")
     parser.add_argument("--repeat", type=int, default=3, help="rounds; medians are shown (default: 3)")
     parser.add_argument("--only", default="", help="calls whose names have one of these words, by commas")
     parser.add_argument("--store", type=Path, default=Path(".maas/store"), help="the models")
     parser.add_argument("--small", type=Path, default=Path(".maas/bench/serving/store"), help="LSTM and MLP")
-    parser.add_argument("--logs", type=Path, default=Path(".maas/bench/logs/front"), help="where servers' logs go")
+    parser.add_argument("--logs", type=Path, default=Path(".maas/bench/logs/transport"), help="folder of logs")
     asyncio.run(measure(parser.parse_args())).show(Console(width=120))
 
 

@@ -1,0 +1,145 @@
+"""A call as its handler sees it: what our handlers use of grpc.aio's ServicerContext. Knows no socket."""
+
+import asyncio
+import time
+from base64 import b64decode, b64encode
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import NoReturn
+from urllib.parse import quote
+
+import grpc
+from grpc import aio
+
+from services.runtime.h2.native import Pairs, Session
+
+Told = Iterable[tuple[str, str | bytes]]
+
+# What gRPC's percent-encoding leaves as it is: printable ASCII but "%".
+PLAIN = "".join(chr(code) for code in range(0x20, 0x7F) if code != 0x25)
+UNITS = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
+OK, DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED = 0, 4, 8
+
+
+class Line:
+    """A connection as its calls see it. `soon`: what was said in this turn of the loop shall go out at its end."""
+
+    __slots__ = ("loop", "most_message", "peer", "session", "soon")
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        session: Session,
+        peer: str,
+        most_message: int,
+        soon: Callable[[], None],
+    ) -> None:
+        self.loop, self.session, self.peer, self.most_message, self.soon = loop, session, peer, most_message, soon
+
+
+class Call:
+    """`deadline` is in time.monotonic() seconds. Whatever comes first ends a call, once."""
+
+    __slots__ = (
+        *("_code", "_details", "_initial", "_line", "_metadata", "_timer", "_trailing"),
+        *("deadline", "ended", "id", "task"),
+    )
+
+    def __init__(self, line: Line, id: int, metadata: Pairs, timeout: str) -> None:
+        self.id, self.ended = id, False
+        self.task: asyncio.Task[None] | None = None
+        self._line, self._metadata = line, metadata
+        self._initial: Told = ()
+        self._trailing: Told = ()
+        self._code, self._details = OK, ""
+        left = seconds(timeout)
+        self.deadline = None if left is None else time.monotonic() + left
+        self._timer = None if left is None else line.loop.call_later(left, self._too_late)
+
+    def invocation_metadata(self) -> Sequence[tuple[str, str | bytes]]:
+        if any(name.endswith("-bin") for name, _ in self._metadata):
+            return [(key, _bytes(value) if key.endswith("-bin") else value) for key, value in self._metadata]
+        return self._metadata
+
+    def time_remaining(self) -> float | None:
+        return None if self.deadline is None else max(0.0, self.deadline - time.monotonic())
+
+    def peer(self) -> str:
+        return self._line.peer
+
+    def auth_context(self) -> Mapping[str, Iterable[bytes]]:
+        """Nothing: this port speaks no TLS."""
+        return {}
+
+    async def send_initial_metadata(self, initial_metadata: Told) -> None:
+        """A unary reply takes it along."""
+        self._initial = initial_metadata
+
+    def set_trailing_metadata(self, trailing_metadata: Told) -> None:
+        self._trailing = trailing_metadata
+
+    def set_code(self, code: grpc.StatusCode) -> None:
+        self._code = code.value[0]
+
+    def set_details(self, details: str) -> None:
+        self._details = details
+
+    async def abort(self, code: grpc.StatusCode, details: str = "", trailing_metadata: Told = ()) -> NoReturn:
+        self._trailing = trailing_metadata or self._trailing
+        self.end(code.value[0], details)
+        raise aio.AbortError(details)
+
+    def answer(self, reply: bytes) -> None:
+        """Ends a unary call with its reply, or with the status that the handler set."""
+        if self._code or len(reply) > self._line.most_message:
+            self._refuse(len(reply))
+        elif not self.ended:
+            self._close()
+            trailers = (("grpc-status", "0"), *_plain(self._trailing))
+            self._line.session.reply(self.id, _plain(self._initial), reply, trailers)
+            self._line.soon()
+
+    def end(self, status: int, details: str = "") -> None:
+        """Ends the call with a status alone."""
+        if self.ended:
+            return
+        self._close()
+        said = (("grpc-message", quote(details, safe=PLAIN)),) if details else ()
+        self._line.session.finish(self.id, (("grpc-status", str(status)), *said, *_plain(self._trailing)))
+        self._line.soon()
+
+    def left(self) -> None:
+        """Nobody is there any more to be told anything."""
+        self._close()
+        if self.task:
+            self.task.cancel()
+
+    def _refuse(self, size: int) -> None:
+        if self._code:
+            self.end(self._code, self._details)
+        else:
+            most = self._line.most_message
+            self.end(RESOURCE_EXHAUSTED, f"the reply has {size} bytes; the limit is {most}")
+
+    def _too_late(self) -> None:
+        self.end(DEADLINE_EXCEEDED, "Deadline Exceeded")
+        self.left()
+
+    def _close(self) -> None:
+        self.ended = True
+        if self._timer:
+            self._timer.cancel()
+
+
+def seconds(timeout: str) -> float | None:
+    """The value of `grpc-timeout`; None for one that is absent or says nothing."""
+    number, unit = timeout[:-1], timeout[-1:]
+    return int(number) * UNITS[unit] if unit in UNITS and number.isascii() and number.isdigit() else None
+
+
+def _plain(pairs: Told) -> Pairs:
+    """Values in bytes as HTTP carries them."""
+    return [(key, b64encode(v).rstrip(b"=").decode() if isinstance(v, bytes) else v) for key, v in pairs]
+
+
+def _bytes(text: str) -> bytes:
+    return b64decode(text + "=" * (-len(text) % 4))

@@ -1,0 +1,109 @@
+"""A gRPC server on the event loop: asyncio has the sockets, the compiled part has HTTP/2, handlers are grpc.aio's.
+
+Stands in for `grpc.aio.server`: the same handlers, the same options, the same order of start and stop.
+"""
+
+import asyncio
+import socket
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from typing import Any
+
+import grpc
+
+from services.runtime.h2.connection import Connection, Terms
+from services.runtime.h2.native import load
+
+MOST_MESSAGE = 4 * 1024 * 1024  # gRPC's own
+BACKLOG = 1024
+# How long stopping waits for clients to have heard of it, where none has a call in progress.
+HEARD_S = 0.2
+
+
+class Server:
+    """Raises NoCompiler where the compiled part cannot be had. Ports are plain: it speaks no TLS."""
+
+    def __init__(self, options: Iterable[tuple[str, Any]] = ()) -> None:
+        self._open, self._options = load(), dict(options)
+        self._handlers: dict[str, grpc.RpcMethodHandler] = {}
+        self._sockets: list[socket.socket] = []
+        self._listening: list[asyncio.Server] = []
+        self._connections: set[Connection] = set()
+        self._stopped = asyncio.Event()
+
+    def add_generic_rpc_handlers(self, handlers: Iterable[Any]) -> None:
+        """Of the kind that `grpc.method_handlers_generic_handler` makes."""
+        for handler in handlers:
+            self._handlers |= handler._method_handlers
+
+    def add_registered_method_handlers(self, service: str, handlers: Mapping[str, grpc.RpcMethodHandler]) -> None:
+        """Generated code calls both; the other one is enough."""
+
+    def add_insecure_port(self, address: str) -> int:
+        """Binds and returns the port, at once. Raises RuntimeError where that cannot be."""
+        host, _, port = address.rpartition(":")
+        try:
+            family, kind, proto, _, place = socket.getaddrinfo(
+                host.strip("[]") or None, int(port), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+            )[0]
+            made = socket.socket(family, kind, proto)
+            self._sockets.append(made)
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, self._options.get("grpc.so_reuseport", 1))
+            made.bind(place)
+            made.listen(BACKLOG)
+        except (OSError, ValueError) as error:
+            self._close_sockets()
+            raise RuntimeError(f"cannot listen on {address}: {error}") from error
+        bound: int = made.getsockname()[1]
+        return bound
+
+    async def start(self) -> None:
+        terms = self._terms()
+        loop = asyncio.get_running_loop()
+        for one in self._sockets:
+            self._listening.append(
+                await loop.create_server(lambda: Connection(terms, self._connections), sock=one)
+            )
+
+    async def stop(self, grace: float | None) -> None:
+        """No new connections and calls; those in progress have `grace` seconds."""
+        for listening in self._listening:
+            listening.close()
+        for connection in list(self._connections):
+            connection.go_away()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(grace or 0):
+                await self._quiet()
+        for connection in list(self._connections):
+            connection.close()
+        self._close_sockets()
+        self._stopped.set()
+
+    async def wait_for_termination(self, timeout: float | None = None) -> None:
+        await self._stopped.wait()
+
+    def _close_sockets(self) -> None:
+        while self._sockets:
+            self._sockets.pop().close()
+
+    async def _quiet(self) -> None:
+        """Returns when no call is in progress and none can come: clients were told, and close when idle."""
+        while tasks := [call.task for one in self._connections for call in one.calls.values() if call.task]:
+            await asyncio.wait(tasks)
+        waited = 0.0
+        while self._connections and waited < HEARD_S:
+            await asyncio.sleep(0.01)
+            waited += 0.01
+
+    def _terms(self) -> Terms:
+        unary = tuple(path for path, handler in self._handlers.items() if handler.unary_unary)
+        return Terms(
+            self._open,
+            self._handlers,
+            unary,
+            self._options.get("grpc.max_receive_message_length", MOST_MESSAGE),
+            self._options.get("grpc.keepalive_time_ms", 7_200_000) / 1000,
+            self._options.get("grpc.keepalive_timeout_ms", 20_000) / 1000,
+            self._options.get("grpc.max_connection_age_ms", 0) / 1000,
+        )

@@ -1,0 +1,26 @@
+"""Who speaks HTTP/2: grpc.aio, or our own server where that is wanted and can be built. Knows no service."""
+
+import logging
+from typing import Any
+
+from grpc import aio
+
+from services.runtime import ahead
+from services.runtime.channels import ChannelOptions
+from services.runtime.compiled import NoCompiler
+from services.runtime.h2.server import Server
+
+log = logging.getLogger("maas.server")
+
+
+def open_server(native: bool, options: ChannelOptions) -> tuple[Any, bool]:
+    """The server, and whether its unary replies take their context's initial metadata along by themselves.
+
+    `native`: our own, unless it cannot be built.
+    """
+    if native:
+        try:
+            return Server(options), False
+        except NoCompiler as error:
+            log.warning("no native transport, grpc.aio serves", extra={"reason": str(error)})
+    return aio.server(options=options), ahead.join()
