@@ -10,7 +10,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from gateway.backends import SERVING, UNREACHABLE, Backend, Replica
 from gateway.envelope import Envelope
-from gateway.resolve import is_name, resolve
+from gateway.resolve import at_first, is_name, resolve
 
 # Names are asked again this often, and sooner when a replica is lost, but not without a pause.
 RESOLVE_EVERY_S = 5.0
@@ -93,12 +93,12 @@ class Members:
             await replica.close()
 
     async def _processes(self, address: str) -> Collection[str]:
-        """What an address stands for; while that cannot be told what it stood for last, at first itself."""
+        """What an address stands for; while that cannot be told what it stood for last, or does at first."""
         # ValueError: a name that DNS could not even be asked for.
         with suppress(OSError, ValueError):
             async with asyncio.timeout(WITHIN_S):
                 self._found[address] = await self._resolve(address)
-        return self._found.get(address, (address,))
+        return self._found.get(address, at_first(address))
 
     def _join(self, address: str) -> Replica:
         channel = self._channel(address)

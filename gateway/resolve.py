@@ -5,10 +5,13 @@ import ipaddress
 import socket
 
 _DNS = "dns:///"
+XDS = "xds:///"
 
 
 def is_name(address: str) -> bool:
-    """Whether `address` is one that DNS answers for, so that what it stands for may change."""
+    """Whether `address` is one that DNS or a control plane answers for, so that what it stands for may change."""
+    if address.startswith(XDS):
+        return True
     if address.startswith("unix:") or "://" in address.removeprefix(_DNS):
         return False
     try:
@@ -16,6 +19,11 @@ def is_name(address: str) -> bool:
     except ValueError:
         return True
     return False
+
+
+def at_first(address: str) -> tuple[str, ...]:
+    """What an address stands for while nobody could tell: itself, unless only a control plane knows."""
+    return () if address.startswith(XDS) else (address,)
 
 
 async def resolve(address: str) -> tuple[str, ...]:

@@ -8,13 +8,15 @@ from typing import Annotated, ClassVar, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from gateway.overload.bounds import Bounds
+from gateway.resolve import XDS
 from gateway.steps.stored import FILE, load
+from gateway.xds import bootstrap
 from services.runtime.errors import InvalidInput
 from services.runtime.redis_settings import RedisSettings
 
 MIB = 1024 * 1024
 
-_ADDRESS = re.compile(r"unix:.+|.+:\d{1,5}")
+_ADDRESS = re.compile(r"unix:.+|xds:///.+|.+:\d{1,5}")
 
 
 def _listed(text: str) -> tuple[str, ...]:
@@ -24,7 +26,7 @@ def _listed(text: str) -> tuple[str, ...]:
 def _checked(text: str) -> str:
     for part in _listed(text):
         if not _ADDRESS.fullmatch(part):
-            raise ValueError(f"{part!r} is neither host:port nor unix:path")
+            raise ValueError(f"{part!r} is neither host:port, unix:path nor xds:///cluster")
     return text
 
 
@@ -37,6 +39,15 @@ def _readable(path: str) -> str:
     return path
 
 
+def _bootstrap(path: str) -> str:
+    try:
+        _ = bootstrap.load(Path(path)) if path else None
+    except OSError as error:
+        raise ValueError(str(error)) from None
+    return path
+
+
+BootstrapPath = Annotated[str, AfterValidator(_bootstrap)]
 PipelinesPath = Annotated[str, AfterValidator(_readable)]
 Addresses = Annotated[str, AfterValidator(_checked)]
 
@@ -44,7 +55,7 @@ Addresses = Annotated[str, AfterValidator(_checked)]
 class GatewaySettings(RedisSettings):
     """Read by `python -m gateway`. An address may be a comma list: replicas of one service.
 
-    A name in it stands for every process that DNS knows by it.
+    A name in it stands for every process that DNS knows by it, xds:///NAME for those of a control plane's cluster.
     """
 
     takes_envelopes: ClassVar[bool] = False
@@ -55,6 +66,9 @@ class GatewaySettings(RedisSettings):
     vision_address: Addresses = Field("127.0.0.1:50052", description="vision replicas, comma list")
     sequence_address: Addresses = Field("127.0.0.1:50053", description="sequence replicas, comma list")
     generation_address: Addresses = Field("127.0.0.1:50054", description="generation replicas, comma list")
+    xds_bootstrap: BootstrapPath = Field(
+        "", description="gRPC's bootstrap file (JSON) for addresses xds:///cluster"
+    )
     coalesce: bool = Field(
         True,
         description="short calls that wait travel to a service together; off behind a mesh",
@@ -85,6 +99,12 @@ class GatewaySettings(RedisSettings):
     cache_memory_mib: int = Field(64, ge=0, description="cached answers kept in the process, MiB")
 
     @model_validator(mode="after")
+    def _clusters_can_be_asked_for(self) -> Self:
+        if self.clusters and not self.xds_bootstrap:
+            raise ValueError(f"{XDS}{self.clusters[0]} needs MAAS_XDS_BOOTSTRAP, a file that says whom to ask")
+        return self
+
+    @model_validator(mode="after")
     def _services_are_told(self) -> Self:
         if self.tells_callers_apart and self.mesh_key is None:
             # Else all tenants were one to the services: they would share sessions and prefix caches.
@@ -112,6 +132,12 @@ class GatewaySettings(RedisSettings):
         """Of each service alike."""
         of_calls = (self.limit_floor, self.limit_ceiling, self.long_limit)
         return Bounds(self.shed, self.hedge, *of_calls, self.queue_wait_s)
+
+    @property
+    def clusters(self) -> tuple[str, ...]:
+        """Names of the clusters whose processes a control plane knows."""
+        every = (address for addresses in self.addresses.values() for address in addresses)
+        return tuple(address.removeprefix(XDS) for address in every if address.startswith(XDS))
 
     @property
     def pipelines_file(self) -> Path:

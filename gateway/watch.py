@@ -1,6 +1,7 @@
 """Follows the services and their models from start to close, and shows both in the gateway's own health."""
 
 import asyncio
+from pathlib import Path
 
 from grpc import ChannelCredentials, aio
 
@@ -8,8 +9,11 @@ from gateway.backends import Backend, Backends
 from gateway.follow import follow
 from gateway.members import Members
 from gateway.relay import Metadata
+from gateway.resolve import XDS, resolve
 from gateway.settings import GatewaySettings
 from gateway.versions import ModelIndex
+from gateway.xds.bootstrap import load
+from gateway.xds.control_plane import ControlPlane
 from maas.model.v1 import model_pb2
 from services.runtime.channels import QUICK, open_channel
 from services.runtime.followed import Followed
@@ -36,8 +40,12 @@ class Watch:
         """`vouching`: the metadata by which the services know the gateway; `certificates`: what it shows them."""
         self._settings, self._readiness, self._vouching = settings, readiness, vouching
         self.backends = Backends(settings.addresses, self._backend_changed, settings.bounds)
+        self._control_plane: ControlPlane | None = None
+        if settings.clusters:
+            bootstrap = load(Path(settings.xds_bootstrap))
+            self._control_plane = ControlPlane(bootstrap, settings.clusters, self._members_changed)
         self._members = [
-            Members(self.backends[name], addresses, self._channel, coalesce=settings.coalesce)
+            Members(self.backends[name], addresses, self._channel, self._resolve, coalesce=settings.coalesce)
             for name, addresses in settings.addresses.items()
         ]
         self.index = ModelIndex(self._model_changed)
@@ -54,6 +62,8 @@ class Watch:
         follows = [follow(backend, self.index, every_s, self._vouching) for backend in self.backends.values()]
         members = [one.run() for one in self._members]
         self._tasks = [asyncio.create_task(task) for task in (*members, *follows, self._end_with_health())]
+        if self._control_plane is not None:
+            self._tasks.append(asyncio.create_task(self._control_plane.run()))
         knowing = [asyncio.create_task(self._known(backend)) for backend in self.backends.values()]
         _, late = await asyncio.wait(knowing, timeout=self._settings.start_wait_s)
         for task in late:
@@ -71,6 +81,14 @@ class Watch:
         await backend.known()
         if backend.healthy:
             await self.index.told(backend.name)
+
+    async def _resolve(self, address: str) -> tuple[str, ...]:
+        asked = self._control_plane.resolve if self._control_plane and address.startswith(XDS) else resolve
+        return await asked(address)
+
+    def _members_changed(self) -> None:
+        for backend in self.backends.values():
+            backend.lost.set()
 
     def _channel(self, address: str) -> aio.Channel:
         # The choice of another replica is made here, so core must not retry on its own.

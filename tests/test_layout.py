@@ -40,6 +40,7 @@ POLICY = (
     "gateway/lru.py",
     "gateway/trial.py",
     "gateway/uptime.py",
+    "gateway/xds/endpoints.py",
     *(
         f"gateway/overload/{n}.py"
         for n in ("bounds", "gate", "latency", "limit", "line", "priority", "race", "refusals", "rules")
