@@ -1,6 +1,7 @@
 """What a caller asks of the cache, in HTTP's words. Pure."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 from services.runtime.errors import InvalidInput, NotFound
 
@@ -20,16 +21,7 @@ class CacheControl:
     @classmethod
     def parse(cls, text: str) -> "CacheControl":
         """Reads the metadata value; unknown words are ignored, as HTTP does."""
-        if not text:
-            return _PLAIN
-        words = [word.strip().lower() for word in text.split(",")]
-        ages = [word.removeprefix("max-age=") for word in words if word.startswith("max-age=")]
-        return cls(
-            no_cache="no-cache" in words,
-            no_store="no-store" in words,
-            only_if_cached="only-if-cached" in words,
-            max_age_s=_seconds(ages[-1]) if ages else None,
-        )
+        return _PLAIN if not text else _read(text)
 
     def takes(self, age_s: float) -> bool:
         """Whether an answer this old will do."""
@@ -37,6 +29,18 @@ class CacheControl:
 
 
 _PLAIN = CacheControl()
+
+
+@lru_cache(maxsize=64)
+def _read(text: str) -> CacheControl:
+    words = [word.strip().lower() for word in text.split(",")]
+    ages = [word.removeprefix("max-age=") for word in words if word.startswith("max-age=")]
+    return CacheControl(
+        no_cache="no-cache" in words,
+        no_store="no-store" in words,
+        only_if_cached="only-if-cached" in words,
+        max_age_s=_seconds(ages[-1]) if ages else None,
+    )
 
 
 def cache_miss() -> NotFound:

@@ -17,6 +17,7 @@ from gateway.recall import wire
 from gateway.relay import Metadata
 from gateway.streams.streams import STREAM, Announce, Streams
 from services.runtime.context import current
+from services.runtime.envelope.methods import METHODS
 from services.runtime.unread import Unread
 
 OUTCOME, AGE = "x-maas-cache", "x-maas-cache-age-s"
@@ -52,7 +53,11 @@ class Forwarder:
         return grpc.unary_unary_rpc_method_handler(self._passing(method))
 
     def _remembering(self, method: Method) -> Callable[..., Any]:
+        short = method.path in METHODS
+
         async def handle(request: Unread, context: aio.ServicerContext) -> bytes:
+            if short and self._pipeline.unread(request.data):
+                return tell(await self._pipeline.forward(method.area, method.path, request.data))
             asked = wire(method.path, current().tenant, request.data)
             known = self._pipeline.recall(asked)
             return tell(known or await self._pipeline.answer(method, request.message(), asked))

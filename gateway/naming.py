@@ -52,6 +52,11 @@ class Namer:
     def __init__(self, index: ModelIndex, canary_percent: float = 0) -> None:
         self._index, self._canary_percent = index, canary_percent
 
+    @property
+    def chooses(self) -> bool:
+        """Whether a request must be read to tell which version it is to try."""
+        return bool(self._canary_percent)
+
     async def name(self, method: Method, request: Any, tenant: str) -> Named | None:
         """None while it is not known which version answers, or where nothing depends on it."""
         serving, canary = self._index.resolve(method, request), self._canary(method, request)

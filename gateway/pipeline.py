@@ -32,6 +32,10 @@ from services.runtime.errors import Code, ServiceError
 LONGEST_WAIT_S = 30.0
 
 
+# Of a request that is not worth reading: too short to be shared out among replicas.
+SHORT_BYTES = 1024
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """A serialized reply, how it came about, and the service's metadata that travels on."""
@@ -67,6 +71,17 @@ class Pipeline:
         self._flights: SingleFlight[Answer] = SingleFlight()
         self._recall: Recall[Known] = Recall(index)
         self._refresher = Refresher(cache, self._compute)
+
+    def unread(self, data: bytes) -> bool:
+        """Whether a request may pass as it came: a short one of which nothing is looked up or stored here.
+
+        Then the service checks it, and chooses its version.
+        """
+        text = current().metadata.get(HEADER, "")
+        if not text or len(data) > SHORT_BYTES or self._namer.chooses:
+            return False
+        control = CacheControl.parse(text)
+        return control.no_store and not control.only_if_cached
 
     def recall(self, asked: Wire | None) -> Answer | None:
         """What this process remembers of the very same bytes; None: the request must be read, and `answer`ed."""

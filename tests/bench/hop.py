@@ -24,11 +24,12 @@ from tests.bench.servers import HOST, Server, running, suite
 from tests.bench.table import Table
 
 COUNT_TOKENS = "/maas.tokenization.v1.TokenizationService/CountTokens"
-IN_FLIGHT = (1, 32)
+IN_FLIGHT = (1, 16, 32)
 LOOPS = {"uvloop": "--uvloop", "asyncio": "--no-uvloop"}
 TEXTS = 256
 NO_STORE = (("cache-control", "no-store"),)
 ECHO, PROXY, DIRECT = "floor: echo", "floor: proxy + echo", "direct"
+PASSED = ("gateway", "tokenization")
 COLUMNS = (
     "loop",
     "in flight",
@@ -39,6 +40,7 @@ COLUMNS = (
     "CPU µs",
     "x direct",
     "x floor",
+    "added p50 x",
     "spread",
 )
 
@@ -59,7 +61,8 @@ ROUTES: Mapping[str, Route] = {
     ECHO: Route(ECHO, ("echo",), echo.PATH),
     DIRECT: Route(ECHO, ("tokenization",)),
     PROXY: Route(PROXY, ("proxy", "echo"), echo.PATH),
-    "gateway, cache bypassed": Route(PROXY, ("gateway", "tokenization"), metadata=NO_STORE, outcome="bypass"),
+    "gateway, cache bypassed": Route(PROXY, PASSED, metadata=NO_STORE, outcome="bypass"),
+    "the same, a call each": Route(PROXY, ("alone", "tokenization"), metadata=NO_STORE, outcome="bypass"),
     "gateway, miss and store": Route(PROXY, ("gateway", "tokenization", "valkey"), outcome="miss"),
     "gateway, hit in process": Route(ECHO, ("gateway",), outcome="hit-l1", known=True),
     "gateway, hit in Redis": Route(ECHO, ("distant", "valkey"), outcome="hit-l2", known=True),
@@ -140,7 +143,10 @@ def _services(options: Options, redis_url: str, loop: str, flag: str) -> list[Pr
     address = made["tokenization"].address
     changed = {"MAAS_TOKENIZATION_ADDRESS": address, "MAAS_CACHE_MEMORY_MIB": "0"}
     distant = replace(other, name="distant", environment={**other.environment, **changed})
-    chosen = (made["tokenization"], made["gateway"], distant)
+    third = suite(options.store, redis_url, options.environment)["gateway"]
+    changed = {"MAAS_TOKENIZATION_ADDRESS": address, "MAAS_COALESCE": "off"}
+    alone = replace(third, name="alone", environment={**third.environment, **changed})
+    chosen = (made["tokenization"], made["gateway"], distant, alone)
     return [replace(one, name=f"{one.name}-{loop}", command=(*one.command, flag)) for one in chosen]
 
 
@@ -165,6 +171,13 @@ async def _answers(address: str) -> bool:
     return True
 
 
+def _added(p50_ms: Mapping[str, float], name: str) -> float | None:
+    """What the gateway adds to a direct call, as a multiple of what the bare proxy adds to the echo."""
+    if name in (ECHO, PROXY) or ROUTES[name].floor != PROXY:
+        return None
+    return (p50_ms[name] - p50_ms[DIRECT]) / (p50_ms[PROXY] - p50_ms[ECHO])
+
+
 def _table(found: Mapping[tuple[str, int, str], list[Sample]]) -> Table:
     table = Table("hop cost: CountTokens of one short text", COLUMNS)
     for (loop, in_flight, name), samples in found.items():
@@ -175,6 +188,7 @@ def _table(found: Mapping[tuple[str, int, str], list[Sample]]) -> Table:
             *(loop, in_flight, name, middle.rate, middle.p50_ms, middle.p99_ms, middle.cpu_us),
             ratio(samples, found[loop, in_flight, DIRECT]) if ours else None,
             ratio(samples, found[loop, in_flight, floor]) if ours else None,
+            _added({one: median(found[loop, in_flight, one]).p50_ms for one in (ECHO, PROXY, DIRECT, name)}, name),
             f"{spread(samples):.0%}",
         )
         if name == list(ROUTES)[-1]:

@@ -175,3 +175,41 @@ async def test_a_service_with_a_shorter_list_gets_the_rest_by_themselves(monkeyp
     async with gateway(service) as (channel, _):
         assert (await classify(channel, 7)).results[0].labels[0].index == 7
     assert together(service) == [False]
+
+
+async def test_calls_in_company_share_messages_and_each_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    messages: list[int] = []
+    opened = exchange.opened
+
+    def counted(data: bytes) -> Any:
+        messages.append(len(data))
+        return opened(data)
+
+    monkeypatch.setattr(exchange, "opened", counted)
+    service = behind("vision")
+    async with gateway(service) as (channel, _):
+
+        async def caller(first: int) -> None:
+            for size in range(first, first + 40):
+                assert (await classify(channel, size)).results[0].labels[0].index == size
+
+        await caller(1)
+        assert len(messages) == 40
+        await asyncio.gather(*(caller(100 * number) for number in range(1, 13)))
+    assert all(together(service)) and len(messages) - 40 < 12 * 40 * 0.8
+
+
+@pytest.mark.parametrize("control", ["no-store", "no-store, only-if-cached", "no-cache, no-store", ""])
+async def test_what_is_not_to_be_stored_is_sent_as_it_came(control: str) -> None:
+    """Then no version is written into it: the service chooses."""
+    path = "/maas.vision.v1.VisionService/Classify"
+    service = behind("vision")
+    async with gateway(service) as (channel, _):
+        call = channel.unary_unary(path)(picture().SerializeToString(), metadata=(("cache-control", control),))
+        if "only-if-cached" in control:
+            with pytest.raises(aio.AioRpcError) as caught:
+                await call
+            assert caught.value.code() is grpc.StatusCode.NOT_FOUND and not service.calls
+        else:
+            assert vision_service_pb2.ClassifyResponse.FromString(await call).results[0].labels[0].index == 4
+            assert (service.seen[0][1].version == "") is ("no-store" in control)

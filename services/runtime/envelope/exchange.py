@@ -87,7 +87,7 @@ class _Link:
 
     def take(self, data: bytes) -> None:
         """Begins the items of a message and ends those that it cancels. Raises InvalidInput."""
-        message = _read(data)
+        message = opened(data)
         for item in message.items:
             if item.id in self._inside:
                 raise InvalidInput("items", f"id {item.id} is in use; count on", reason="ID_IN_USE")
@@ -169,7 +169,8 @@ class _Link:
             )
 
 
-def _read(data: bytes) -> Any:
+def opened(data: bytes) -> Any:
+    """An ExchangeRequest within its limits. Raises InvalidInput."""
     try:
         message = pb.ExchangeRequest.FromString(data)
     except DecodeError:
