@@ -11,6 +11,7 @@ from gateway.model_service import ModelService
 from gateway.naming import Namer
 from gateway.oip_service import OipService, add_oip
 from gateway.one_call import Caller
+from gateway.overload.report import OverloadMetrics
 from gateway.pipeline import Pipeline
 from gateway.redis_cache import RedisCache
 from gateway.sealed_cache import SealedCache
@@ -36,6 +37,9 @@ async def build(floor: Floor[GatewaySettings]) -> None:
     backends, index = watch.backends, watch.index
     floor.on_start(watch.start)
     floor.on_close(watch.close)
+    overload = OverloadMetrics(floor.metrics, backends.values())
+    floor.on_start(overload.start)
+    floor.on_close(overload.close)
     namer = Namer(index, settings.canary_percent)
     pipeline = Pipeline(backends, index, cache, stats, namer, settings.split_items)
     floor.on_close(cache.close)
@@ -53,9 +57,11 @@ async def build(floor: Floor[GatewaySettings]) -> None:
     floor.on_start(flusher.start)
     floor.on_close(flusher.close)
     front = GatewayService(fanout, pipelines, flusher, backends, cache, stats, floor.admission)
-    floor.add(gateway_service_pb2_grpc.add_GatewayServiceServicer_to_server, front)
+    # What operators and probes ask must be answered when nothing else is.
+    free = ("GetStatus", "FlushCache", "ListPipelines", "ServerLive", "ServerReady", "ModelReady")
+    floor.add(gateway_service_pb2_grpc.add_GatewayServiceServicer_to_server, front, free=free)
     models = ModelService(backends, index)
-    floor.add(add_oip, OipService(pipeline, backends, index, models))
+    floor.add(add_oip, OipService(pipeline, backends, index, models), free=free)
     floor.add(model_service_pb2_grpc.add_ModelServiceServicer_to_server, models, admitted=False)
 
 

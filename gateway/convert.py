@@ -7,6 +7,8 @@ from typing import Any
 from gateway.backends import EJECTED, SERVING, Backend
 from gateway.cache import Cache
 from gateway.cache_stats import BYPASS, COALESCED, HIT_L1, HIT_L2, MISS, CacheStats
+from gateway.overload.gate import Gate
+from gateway.overload.refusals import OUT_OF_TIME, OVERLOADED
 from gateway.pipeline import Answer
 from maas.gateway.v1 import gateway_pb2
 from services.runtime.errors import InvalidInput, ServiceError
@@ -65,10 +67,30 @@ def backend_statuses(backends: Iterable[Backend]) -> list[gateway_pb2.BackendSta
             calls=replica.calls,
             failures=replica.failures,
             share=replica.share,
+            sheds=replica.sheds,
         )
         for backend in backends
         for replica in backend.replicas
     ]
+
+
+def service_loads(backends: Iterable[Backend]) -> list[gateway_pb2.ServiceLoad]:
+    """One line a service."""
+    return [_load(backend.name, backend.gate) for backend in backends]
+
+
+def _load(service: str, gate: Gate) -> gateway_pb2.ServiceLoad:
+    return gateway_pb2.ServiceLoad(
+        service=service,
+        limit=gate.limit.calls,
+        in_flight=gate.in_flight,
+        long_in_flight=gate.long,
+        queued=gate.queued,
+        refused_overloaded=gate.refusals.of(OVERLOADED),
+        refused_deadline=gate.refusals.of(OUT_OF_TIME),
+        hedges=gate.hedges,
+        hedges_won=gate.hedges_won,
+    )
 
 
 def cache_status(cache: Cache, stats: CacheStats) -> gateway_pb2.CacheStatus:

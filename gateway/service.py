@@ -10,7 +10,7 @@ from grpc import aio
 from gateway.backends import Backends
 from gateway.cache import Cache
 from gateway.cache_stats import CacheStats
-from gateway.convert import backend_statuses, cache_status
+from gateway.convert import backend_statuses, cache_status, service_loads
 from gateway.fanout import FanOut
 from gateway.flush import Flusher
 from gateway.one_call import Finished
@@ -76,6 +76,7 @@ class GatewayService(gateway_service_pb2_grpc.GatewayServiceServicer):
             version=_version(),
             uptime_s=time.monotonic() - self._started,
             backends=backend_statuses(self._backends.values()),
+            loads=service_loads(self._backends.values()),
             cache=cache_status(self._cache, self._stats),
             in_flight=self._admission.inside,
             in_flight_limit=self._admission.limit,

@@ -18,6 +18,10 @@ class Refusals:
         # By class and reason.
         self.counts: Counter[tuple[Priority, str]] = Counter()
 
+    def of(self, reason: str) -> int:
+        """How many, of all classes."""
+        return sum(count for (_, why), count in self.counts.items() if why == reason)
+
     def overloaded(self, priority: Priority, why: str, retry_after_s: float) -> Overloaded:
         """There is no place, and none soon enough."""
         self.counts[priority, OVERLOADED] += 1

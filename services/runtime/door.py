@@ -7,7 +7,7 @@ import asyncio
 import logging
 import re
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import aclosing, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -84,8 +84,9 @@ class Door:
 class Registrar:
     """Stands in for the server in `add_XServicer_to_server`: wraps each handler, then registers it for real."""
 
-    def __init__(self, server: aio.Server, door: Door, admitted: bool = True) -> None:
-        self._server, self._door, self._admitted = server, door, admitted
+    def __init__(self, server: aio.Server, door: Door, admitted: bool = True, free: Collection[str] = ()) -> None:
+        """`free`: methods that the admission limit does not hold up, though it does the others."""
+        self._server, self._door, self._admitted, self._free = server, door, admitted, free
         self.services: list[str] = []
         # The wrapped handlers by path.
         self.handlers: dict[str, grpc.RpcMethodHandler] = {}
@@ -95,7 +96,7 @@ class Registrar:
 
     def add_registered_method_handlers(self, service: str, handlers: dict[str, grpc.RpcMethodHandler]) -> None:
         wrapped = {
-            name: self._door.wrap(f"/{service}/{name}", handler, self._admitted)
+            name: self._door.wrap(f"/{service}/{name}", handler, self._admitted and name not in self._free)
             for name, handler in handlers.items()
         }
         self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, wrapped),))

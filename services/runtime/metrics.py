@@ -27,6 +27,7 @@ class Metrics:
         self._of_generation()
         self._of_sessions()
         self._of_the_cache()
+        self._of_overload()
 
     def _of_calls(self) -> None:
         # Calls that reached a handler or were refused at the door.
@@ -94,6 +95,20 @@ class Metrics:
         self.cache_unopened = self._counter("maas_cache_unopened", "sealed values that did not open")
         # 0 closed, 1 open; the worst of all workers.
         self.breaker_open = self._gauge("maas_breaker_open", "breaker state", "breaker", mode="max")
+
+    def _of_overload(self) -> None:
+        # At the gateway, by service: short calls that may be in flight, and calls inside: short, long, queued.
+        self.backend_limit = self._gauge("maas_backend_limit", "short calls that may be in flight", "backend")
+        self.backend_calls = self._gauge("maas_backend_calls", "calls by state", "backend", "state")
+        # Replicas by state: serving, ejected (left out as they keep failing), away.
+        self.backend_replicas = self._gauge("maas_backend_replicas", "replicas by state", "backend", "state")
+        # Calls that the gateway refused for load, by class and reason; calls that a service refused for its own.
+        self.backend_refused = self._counter(
+            "maas_backend_refused", "calls refused for load", "backend", "priority", "reason"
+        )
+        self.backend_shed = self._counter("maas_backend_shed", "calls shed by the service", "backend")
+        # Second copies of slow calls: sent, and of them those that answered first.
+        self.hedges = self._counter("maas_hedges", "hedged calls", "backend", "fate")
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
         return Counter(name, text, labels, registry=self.registry)

@@ -78,9 +78,19 @@ class Floor(Generic[S]):
         self._loaded = False
         self._following: list[asyncio.Task[None]] = []
 
-    def add(self, add_to_server: Callable[[Any, Any], None], servicer: Any, *, admitted: bool = True) -> None:
-        """Registers a servicer behind the door. `admitted=False`: free of the admission limit (administration)."""
-        registrar = Registrar(self.server, self._door, admitted)
+    def add(
+        self,
+        add_to_server: Callable[[Any, Any], None],
+        servicer: Any,
+        *,
+        admitted: bool = True,
+        free: Collection[str] = (),
+    ) -> None:
+        """Registers a servicer behind the door.
+
+        Without `admitted`, or for methods that are `free`, the admission limit does not apply (administration).
+        """
+        registrar = Registrar(self.server, self._door, admitted, free)
         add_to_server(servicer, registrar)
         self._handlers |= registrar.handlers
         for name in registrar.services:

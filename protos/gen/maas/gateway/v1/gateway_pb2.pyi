@@ -413,6 +413,7 @@ class BackendStatus(_message.Message):
     CALLS_FIELD_NUMBER: _builtins.int
     FAILURES_FIELD_NUMBER: _builtins.int
     SHARE_FIELD_NUMBER: _builtins.int
+    SHEDS_FIELD_NUMBER: _builtins.int
     service: _builtins.str
     address: _builtins.str
     health: _builtins.str
@@ -422,6 +423,8 @@ class BackendStatus(_message.Message):
     failures: _builtins.int
     share: _builtins.float
     """Of the load of an old replica, what it takes: below 1 for the first seconds after it came or came back."""
+    sheds: _builtins.int
+    """Calls that it refused for its own load: no failures."""
     def __init__(
         self,
         *,
@@ -432,14 +435,65 @@ class BackendStatus(_message.Message):
         calls: _builtins.int = ...,
         failures: _builtins.int = ...,
         share: _builtins.float = ...,
+        sheds: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "calls", b"calls", "failures", b"failures", "health", b"health", "in_flight", b"in_flight", "service", b"service", "share", b"share"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "calls", b"calls", "failures", b"failures", "health", b"health", "in_flight", b"in_flight", "service", b"service", "share", b"share", "sheds", b"sheds"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___BackendStatus: _TypeAlias = BackendStatus  # noqa: Y015
+
+@_typing.final
+class ServiceLoad(_message.Message):
+    """How much goes to a service, all its replicas together, and what this gateway refused on its behalf."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SERVICE_FIELD_NUMBER: _builtins.int
+    LIMIT_FIELD_NUMBER: _builtins.int
+    IN_FLIGHT_FIELD_NUMBER: _builtins.int
+    LONG_IN_FLIGHT_FIELD_NUMBER: _builtins.int
+    QUEUED_FIELD_NUMBER: _builtins.int
+    REFUSED_OVERLOADED_FIELD_NUMBER: _builtins.int
+    REFUSED_DEADLINE_FIELD_NUMBER: _builtins.int
+    HEDGES_FIELD_NUMBER: _builtins.int
+    HEDGES_WON_FIELD_NUMBER: _builtins.int
+    service: _builtins.str
+    limit: _builtins.int
+    """Short calls that may be in flight now; it follows their latency."""
+    in_flight: _builtins.int
+    long_in_flight: _builtins.int
+    """Streams, generations and explanations."""
+    queued: _builtins.int
+    """Calls that wait for a place."""
+    refused_overloaded: _builtins.int
+    """Refused for want of a place, or as their deadline could not be met."""
+    refused_deadline: _builtins.int
+    hedges: _builtins.int
+    """Copies of slow calls sent to a second replica, and those of them that answered first."""
+    hedges_won: _builtins.int
+    def __init__(
+        self,
+        *,
+        service: _builtins.str = ...,
+        limit: _builtins.int = ...,
+        in_flight: _builtins.int = ...,
+        long_in_flight: _builtins.int = ...,
+        queued: _builtins.int = ...,
+        refused_overloaded: _builtins.int = ...,
+        refused_deadline: _builtins.int = ...,
+        hedges: _builtins.int = ...,
+        hedges_won: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["hedges", b"hedges", "hedges_won", b"hedges_won", "in_flight", b"in_flight", "limit", b"limit", "long_in_flight", b"long_in_flight", "queued", b"queued", "refused_deadline", b"refused_deadline", "refused_overloaded", b"refused_overloaded", "service", b"service"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ServiceLoad: _TypeAlias = ServiceLoad  # noqa: Y015
 
 @_typing.final
 class CacheStatus(_message.Message):

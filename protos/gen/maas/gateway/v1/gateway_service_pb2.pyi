@@ -351,6 +351,7 @@ class GetStatusResponse(_message.Message):
     CACHE_FIELD_NUMBER: _builtins.int
     IN_FLIGHT_FIELD_NUMBER: _builtins.int
     IN_FLIGHT_LIMIT_FIELD_NUMBER: _builtins.int
+    LOADS_FIELD_NUMBER: _builtins.int
     version: _builtins.str
     uptime_s: _builtins.float
     in_flight: _builtins.int
@@ -359,6 +360,8 @@ class GetStatusResponse(_message.Message):
     def backends(self) -> _containers.RepeatedCompositeFieldContainer[_gateway_pb2.BackendStatus]: ...
     @_builtins.property
     def cache(self) -> _gateway_pb2.CacheStatus: ...
+    @_builtins.property
+    def loads(self) -> _containers.RepeatedCompositeFieldContainer[_gateway_pb2.ServiceLoad]: ...
     def __init__(
         self,
         *,
@@ -368,10 +371,11 @@ class GetStatusResponse(_message.Message):
         cache: _gateway_pb2.CacheStatus | None = ...,
         in_flight: _builtins.int = ...,
         in_flight_limit: _builtins.int = ...,
+        loads: _abc.Iterable[_gateway_pb2.ServiceLoad] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["cache", b"cache"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["backends", b"backends", "cache", b"cache", "in_flight", b"in_flight", "in_flight_limit", b"in_flight_limit", "uptime_s", b"uptime_s", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["backends", b"backends", "cache", b"cache", "in_flight", b"in_flight", "in_flight_limit", b"in_flight_limit", "loads", b"loads", "uptime_s", b"uptime_s", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
