@@ -12,6 +12,7 @@ from gateway.methods import Method
 from gateway.pipeline import Pipeline
 from maas.gateway.v1 import gateway_pb2
 from services.runtime.context import RequestContext, current, enter
+from services.runtime.door import authorise
 from services.runtime.errors import DeadlinePassed, ServiceError
 from services.runtime.validate import validate
 
@@ -50,12 +51,15 @@ class Caller:
         kind, request = request_of(call)
         # Deferred by the door, so that a malformed call costs no other its answer.
         validate(request)
+        method = self._method(request)
+        current().rights.check_method(method.path, "")
+        authorise(method.path, request)
         context = _context_of(call)
         # This task has a context of its own: nobody else sees the shorter deadline.
         enter(context)
         try:
             async with asyncio.timeout(context.remaining_s()):
-                answer = await self._pipeline.answer(self._method(request), request)
+                answer = await self._pipeline.answer(method, request)
         except TimeoutError:
             raise DeadlinePassed(f"call {call.id!r} did not finish in its time") from None
         return replied(call.id, kind, answer, started)

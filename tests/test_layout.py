@@ -18,7 +18,10 @@ POLICY = (
     "services/runtime/admission.py",
     "services/runtime/breaker.py",
     "services/runtime/errors.py",
-    *(f"services/runtime/identity/{name}.py" for name in ("caller", "doorkeeper", "keys", "mesh", "tokens")),
+    *(
+        f"services/runtime/identity/{name}.py"
+        for name in ("caller", "doorkeeper", "keys", "mesh", "policy", "tokens")
+    ),
     "services/runtime/routes.py",
     "services/runtime/wish.py",
     "services/generation/engine/scheduler.py",

@@ -9,6 +9,7 @@ from random import getrandbits
 
 from services.runtime.errors import DeadlinePassed
 from services.runtime.identity.caller import ANYBODY, Caller
+from services.runtime.identity.policy import UNLIMITED, Rights
 
 REQUEST_ID = "x-request-id"
 TRACEPARENT = "traceparent"
@@ -51,6 +52,7 @@ class RequestContext:
     deadline: float | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
     caller: Caller = ANYBODY
+    rights: Rights = UNLIMITED
     started: float = field(default_factory=time.monotonic)
     # What a unary reply says ahead of its message, and what any reply says after it.
     initial: list[tuple[str, str]] = field(default_factory=list)
@@ -71,7 +73,7 @@ class RequestContext:
 
     def part(self) -> "RequestContext":
         """The same call, for one message of its stream: its time begins now."""
-        begun = (self.caller, time.monotonic(), self.initial, self.trailing, self._trace)
+        begun = (self.caller, self.rights, time.monotonic(), self.initial, self.trailing, self._trace)
         return RequestContext(self.method, self.request_id, self.deadline, self.metadata, *begun)
 
     def remaining_s(self) -> float | None:

@@ -21,13 +21,18 @@ from services.runtime import context as calls
 from services.runtime.admission import Admission
 from services.runtime.errors import Code, DeadlinePassed, ServiceError, Unimplemented
 from services.runtime.identity.doorkeeper import Doorkeeper
+from services.runtime.identity.policy import ADMINISTRATIVE
 from services.runtime.metrics import Metrics
+from services.runtime.named_model import model_in
 from services.runtime.redaction import Redactor
 from services.runtime.status import grpc_code, trailers
 from services.runtime.unread import Unread, malformed
 from services.runtime.validate import validate
 
 log = logging.getLogger("maas.call")
+audit = logging.getLogger("maas.audit")
+# Kept in the audit log whatever the method.
+REFUSED = frozenset({Code.PERMISSION_DENIED.name, Code.UNAUTHENTICATED.name})
 
 # Their words are about servers, not about a request.
 OURS = (Code.UNAVAILABLE, Code.RESOURCE_EXHAUSTED, Code.DEADLINE_EXCEEDED)
@@ -150,7 +155,9 @@ class _Guard:
         if redactor is not None:
             seen = request.message() if isinstance(request, Unread) else request
             log.info("request", extra={"method": self._method, "body": bodies.told(seen, redactor)})
-        return _checked(request)
+        checked = _checked(request)
+        authorise(self._method, checked)
+        return checked
 
     async def _run(self, context: aio.ServicerContext, body: Body) -> Any:
         request = _context_of(self._method, context)
@@ -159,6 +166,8 @@ class _Guard:
         status = "OK"
         try:
             request.caller = self._door.doorkeeper.identify(request.metadata, context.auth_context)
+            request.rights = self._door.doorkeeper.rights(request.caller)
+            request.rights.check_method(self._method, context.peer())
             place = self._door.admission.admit(request.tenant) if self._admitted else FREE
             with place, self._metrics.inside:
                 reply = await body()
@@ -190,6 +199,21 @@ class _Guard:
             await _abort(context, request, _internal(request.request_id))
         finally:
             self._metrics.ended(status, time.monotonic() - request.started)
+            if self._method in ADMINISTRATIVE or status in REFUSED:
+                _audit(request, status, context.peer())
+
+
+def authorise(method: str, request: Any) -> None:
+    """Raises Denied unless the caller of now may ask the model that `request` names by `method`."""
+    rights = calls.current().rights
+    if rights.looks_at_models(method) and (model := model_in(method, request)) is not None:
+        rights.check_model(method, model)
+
+
+def _audit(request: calls.RequestContext, status: str, peer: str) -> None:
+    """Who wanted what: of calls that change what is served, and of those that were turned away."""
+    who = {"caller": request.caller.name, "tenant": request.caller.tenant, "roles": sorted(request.caller.roles)}
+    audit.info(status, extra={"method": request.method, "peer": peer, "vouched": request.caller.vouched, **who})
 
 
 def _why(error: ServiceError, whole: bool) -> dict[str, object]:

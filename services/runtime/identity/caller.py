@@ -16,6 +16,8 @@ class Caller:
     roles: frozenset[str] = frozenset()
     # Metadata that tells the next service whose call it is; empty where none would believe it.
     vouching: tuple[tuple[str, str], ...] = ()
+    # Another server of ours let it in.
+    vouched: bool = False
 
 
 ANYBODY = Caller()

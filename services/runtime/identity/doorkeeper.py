@@ -7,9 +7,10 @@ from typing import Any
 
 from services.runtime.errors import Unauthenticated
 from services.runtime.followed import Followed
-from services.runtime.identity import keys, mesh, tokens
+from services.runtime.identity import keys, mesh, policy, tokens
 from services.runtime.identity.caller import ANYBODY, Caller
 from services.runtime.identity.mesh import Mesh
+from services.runtime.identity.policy import UNLIMITED, Policy, Rights
 from services.runtime.identity.settings import IdentitySettings
 from services.runtime.sealing import keys_of
 
@@ -24,8 +25,13 @@ class Doorkeeper:
     """`listed` and `issued` are the sources of identity; without both everybody is welcome and nobody known."""
 
     def __init__(
-        self, listed: Followed[keys.Listed] | None, issued: Followed[tokens.Tokens] | None, trusted: Mesh | None
+        self,
+        listed: Followed[keys.Listed] | None,
+        issued: Followed[tokens.Tokens] | None,
+        trusted: Mesh | None,
+        rules: Followed[Policy] | None = None,
     ) -> None:
+        self._rules = rules
         self._listed, self._issued, self._mesh = listed, issued, trusted
         self._open = listed is None and issued is None
         self._anybody = trusted.vouch(ANYBODY) if trusted else ANYBODY
@@ -44,7 +50,8 @@ class Doorkeeper:
         if settings.jwks_file:
             parse = lambda text: tokens.Tokens(tokens.parse(text), claims, vouch)  # noqa: E731
             issued = Followed(Path(settings.jwks_file), parse)
-        return cls(listed, issued, trusted)
+        rules = Followed(Path(settings.policy_file), policy.parse) if settings.policy_file else None
+        return cls(listed, issued, trusted, rules)
 
     @property
     def vouching(self) -> tuple[tuple[str, str], ...]:
@@ -54,7 +61,7 @@ class Doorkeeper:
     @property
     def files(self) -> tuple[Followed[Any], ...]:
         """What must be started and closed."""
-        return tuple(file for file in (self._listed, self._issued) if file is not None)
+        return tuple(file for file in (self._listed, self._issued, self._rules) if file is not None)
 
     def identify(self, metadata: Mapping[str, str], certificate: Certificate) -> Caller:
         """Raises Unauthenticated, saying what to send, for a call without credentials or with bad ones."""
@@ -66,6 +73,10 @@ class Doorkeeper:
             return self._anybody
         credential = metadata.get(API_KEY, "") or _bearer(metadata.get(AUTHORIZATION, ""))
         return self._by_credential(credential) if credential else self._by_certificate(certificate())
+
+    def rights(self, caller: Caller) -> Rights:
+        """What the policy of now lets `caller` do."""
+        return self._rules.value.of(caller) if self._rules is not None else UNLIMITED
 
     def _by_credential(self, credential: str) -> Caller:
         if self._listed is not None and (credential.startswith(keys.PREFIX) or self._issued is None):

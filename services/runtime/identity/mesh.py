@@ -45,7 +45,7 @@ class Mesh:
     def _proven(self, tenant: str, proof: str) -> Caller:
         if not any(hmac.compare_digest(_proof(key, tenant).encode(), proof.encode()) for key in self._keys):
             raise not_believed("gateway and services must have the same MAAS_MESH_KEY")
-        return self.vouch(Caller(tenant=unquote(tenant)))
+        return self.vouch(Caller(tenant=unquote(tenant), vouched=True))
 
 
 def not_believed(way_out: str) -> Unauthenticated:

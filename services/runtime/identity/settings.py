@@ -8,7 +8,7 @@ from pydantic import AfterValidator, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings
 
 from services.runtime.errors import InvalidInput
-from services.runtime.identity import keys, tokens
+from services.runtime.identity import keys, policy, tokens
 from services.runtime.sealing import keys_of
 
 
@@ -32,6 +32,7 @@ def _are_keys(secret: SecretStr) -> SecretStr:
 
 
 KeysPath = Annotated[str, readable(keys.parse)]
+PolicyPath = Annotated[str, readable(policy.parse)]
 JwksPath = Annotated[str, readable(tokens.parse)]
 MeshKeys = Annotated[SecretStr, AfterValidator(_are_keys)]
 
@@ -40,6 +41,9 @@ class IdentitySettings(BaseSettings):
     """Who may call, and how a tenant is known."""
 
     api_keys_file: KeysPath = Field("", description="TOML file of API keys (hashed) and client certificates")
+    policy_file: PolicyPath = Field(
+        "", description="TOML file of who may call what; with it, what no rule allows is denied"
+    )
     jwks_file: JwksPath = Field("", description="JWKS file: public keys of the issuer whose tokens are taken")
     jwt_issuer: str = Field("", description="`iss` that a token must have")
     jwt_audience: str = Field("", description="`aud` that a token must have")
