@@ -17,12 +17,7 @@ from maas.oip.v1 import grpc_service_pb2 as pb
 from maas.oip.v1 import grpc_service_pb2_grpc as pb_grpc
 from services.runtime import oip_stream
 from services.runtime.channels import open_channel
-from services.runtime.errors import Denied
-from services.runtime.oip import OipService
-from services.runtime.oip_statistics import Tallies
-from services.runtime.server import Floor
-from services.runtime.settings import ServerSettings
-from tests.service.oip_models import Slow, load, served
+from tests.service.oip_models import Slow, served
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 SCRIPT = Path(__file__).with_name("triton_datatypes.py")
@@ -181,17 +176,3 @@ async def test_a_stream_with_a_shape_that_no_array_has_is_answered(stub: Any) ->
     replies = [reply async for reply in stub.ModelStreamInfer(iter([*wild, pb.ModelInferRequest(id="3")]))]
     assert [reply.infer_response.id for reply in replies] == ["0", "1", "2", "3"]
     assert all(reply.error_message for reply in replies)
-
-
-async def test_loading_and_unloading_is_for_this_machine_alone(tmp_path: Path) -> None:
-    class Stranger:
-        def peer(self) -> str:
-            return "ipv4:10.1.2.3:4567"
-
-    floor: Floor[ServerSettings] = Floor(ServerSettings(port=0, store=tmp_path))
-    follower = floor.follower(floor.host("vision", load, {}))
-    service = OipService(follower, floor.readiness, Tallies())
-    with pytest.raises(Denied):
-        await service.RepositoryModelLoad(pb.RepositoryModelLoadRequest(model_name="slow"), Stranger())
-    with pytest.raises(Denied):
-        await service.RepositoryModelUnload(pb.RepositoryModelUnloadRequest(model_name="slow"), Stranger())

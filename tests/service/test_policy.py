@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -177,3 +178,21 @@ async def test_who_was_turned_away_and_who_administered_is_noted(
         ("OK", flush, "operator", ["operator"]),
     ]
     assert not any(key in caplog.text for metadata in at.given.values() for _, key in metadata)
+
+
+async def test_without_a_policy_other_machines_administer_nothing() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))  # sends nothing: it only chooses the address to send from
+        except OSError:
+            pytest.skip("this machine has no address but loopback")
+        own = probe.getsockname()[0]
+    floor = Floor(settings({}).model_copy(update={"host": "0.0.0.0", "plaintext": True}))
+    await build(floor)
+    port = await floor.start()
+    try:
+        async with aio.insecure_channel(f"{own}:{port}") as channel:
+            for path in ADMINISTRATIVE:
+                assert await code_of(channel, path, None, ()) == "PERMISSION_DENIED", path
+    finally:
+        await floor.close()

