@@ -37,14 +37,17 @@ class Sender:
 
     async def _sent(self, method: Method, request: Any, serving: Serving | None) -> upstream.Reply:
         backend = self._backends[method.area]
-        path, many = items(method, request)
-        count = self._parts(backend, many)
+        path, count = self._parts(backend, method, request)
         reply = await in_parts(backend, method, request, path, count, serving) if count > 1 else None
         if reply is not None:
             return reply
         body = request.SerializeToString() if serving is None else pinned(request, serving)
         return await upstream.call(backend, method.path, body, key=homes.of_prompt(backend, method, request))
 
-    def _parts(self, backend: Backend, many: int) -> int:
-        most = self._most_items
-        return parts_of(many, most, len(backend.trusted)) if 0 < most < many else 1
+    def _parts(self, backend: Backend, method: Method, request: Any) -> tuple[str, int]:
+        """Where the items of `request` are, and into how many parts they go."""
+        if not self._most_items or len(backend.replicas) < 2:
+            return "", 1
+        path, many = items(method, request)
+        large = many > self._most_items
+        return path, parts_of(many, self._most_items, len(backend.trusted)) if large else 1
