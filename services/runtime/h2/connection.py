@@ -33,9 +33,11 @@ class Terms:
     ping_s: float
     pong_s: float
     age_s: float
+    # Where bytes arrive, one connection's at a time.
+    arriving: memoryview
 
 
-class Connection(asyncio.Protocol):
+class Connection(asyncio.BufferedProtocol):
     """Tells `connections` while it lives."""
 
     def __init__(self, terms: Terms, connections: set["Connection"]) -> None:
@@ -57,9 +59,12 @@ class Connection(asyncio.Protocol):
             self._after(self._terms.age_s * random.uniform(1 - AGE_JITTER, 1 + AGE_JITTER), self.go_away)
         self._flush()
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self._terms.arriving
+
+    def buffer_updated(self, nbytes: int) -> None:
         try:
-            events = self._session.feed(data)
+            events = self._session.feed(self._terms.arriving[:nbytes])
         except ConnectionError as error:
             log.info("connection broken", extra={"peer": self._line.peer, "error": str(error)})
             self.close()
@@ -104,9 +109,9 @@ class Connection(asyncio.Protocol):
 
     def _flush(self) -> None:
         self._due = False
-        if self._transport is None or self._paused:
+        if self._transport is None:
             return
-        if data := self._session.drain():
+        while not self._paused and (data := self._session.drain()):
             self._transport.write(data)
         for event in self._session.told():
             self._take(*event)

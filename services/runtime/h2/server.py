@@ -16,6 +16,7 @@ from services.runtime.h2.native import load
 
 MOST_MESSAGE = 4 * 1024 * 1024  # gRPC's own
 BACKLOG = 1024
+ARRIVING = 256 * 1024
 # How long stopping waits for clients to have heard of it, where none has a call in progress.
 HEARD_S = 0.2
 
@@ -106,4 +107,5 @@ class Server:
             self._options.get("grpc.keepalive_time_ms", 7_200_000) / 1000,
             self._options.get("grpc.keepalive_timeout_ms", 20_000) / 1000,
             self._options.get("grpc.max_connection_age_ms", 0) / 1000,
+            memoryview(bytearray(ARRIVING)),
         )

@@ -212,7 +212,7 @@ PyObject* over(PyObject* self, void*) { return PyBool_FromLong(session(self).ove
 
 PyMethodDef connection_methods[] = {
     {"feed", feed, METH_O, "bytes of the peer → events; raises ConnectionError"},
-    {"drain", drain, METH_NOARGS, "what is to be written to the peer now"},
+    {"drain", drain, METH_NOARGS, "a piece of what is to be written to the peer now; empty when that is all"},
     {"told", told, METH_NOARGS, "events that sending brought"},
     {"head", head, METH_VARARGS, "id, metadata: begins a reply"},
     {"send", send, METH_VARARGS, "id, message → bytes that wait for the peer"},

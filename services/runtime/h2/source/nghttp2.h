@@ -53,7 +53,7 @@ struct nghttp2_data_provider {
 enum {
     NGHTTP2_DATA = 0x00, NGHTTP2_HEADERS = 0x01, NGHTTP2_PING = 0x06,
     NGHTTP2_FLAG_NONE = 0x00, NGHTTP2_FLAG_END_STREAM = 0x01, NGHTTP2_FLAG_ACK = 0x01,
-    NGHTTP2_DATA_FLAG_EOF = 0x01, NGHTTP2_DATA_FLAG_NO_END_STREAM = 0x02,
+    NGHTTP2_DATA_FLAG_EOF = 0x01, NGHTTP2_DATA_FLAG_NO_END_STREAM = 0x02, NGHTTP2_DATA_FLAG_NO_COPY = 0x04,
     NGHTTP2_NV_FLAG_NONE = 0x00, NGHTTP2_NV_FLAG_NO_INDEX = 0x01,
     NGHTTP2_HCAT_REQUEST = 0,
     NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE = 0x04, NGHTTP2_SETTINGS_MAX_HEADER_LIST_SIZE = 0x06,
@@ -65,6 +65,7 @@ using nghttp2_on_frame = int (*)(nghttp2_session*, const nghttp2_frame*, void*);
 using nghttp2_on_header = int (*)(nghttp2_session*, const nghttp2_frame*, const uint8_t*, size_t, const uint8_t*,
                                   size_t, uint8_t, void*);
 using nghttp2_on_data = int (*)(nghttp2_session*, uint8_t, int32_t, const uint8_t*, size_t, void*);
+using nghttp2_send_data = int (*)(nghttp2_session*, nghttp2_frame*, const uint8_t*, size_t, nghttp2_data_source*, void*);
 using nghttp2_on_close = int (*)(nghttp2_session*, int32_t, uint32_t, void*);
 
 int nghttp2_session_callbacks_new(nghttp2_session_callbacks**);
@@ -73,6 +74,7 @@ void nghttp2_session_callbacks_set_on_begin_headers_callback(nghttp2_session_cal
 void nghttp2_session_callbacks_set_on_header_callback(nghttp2_session_callbacks*, nghttp2_on_header);
 void nghttp2_session_callbacks_set_on_frame_recv_callback(nghttp2_session_callbacks*, nghttp2_on_frame);
 void nghttp2_session_callbacks_set_on_data_chunk_recv_callback(nghttp2_session_callbacks*, nghttp2_on_data);
+void nghttp2_session_callbacks_set_send_data_callback(nghttp2_session_callbacks*, nghttp2_send_data);
 void nghttp2_session_callbacks_set_on_frame_send_callback(nghttp2_session_callbacks*, nghttp2_on_frame);
 void nghttp2_session_callbacks_set_on_stream_close_callback(nghttp2_session_callbacks*, nghttp2_on_close);
 

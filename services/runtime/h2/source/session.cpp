@@ -11,6 +11,7 @@ namespace {
 using Name = std::string_view;
 
 constexpr size_t PREFIX = 5, MOST_METADATA = 16 * 1024, FIELD_OVERHEAD = 32;  // of a field: RFC 9113, 6.5.2
+constexpr size_t FRAME_HEAD = 9, PIECE = 128 * 1024;
 constexpr uint32_t STREAM_WINDOW = 1 << 20, CONNECTION_WINDOW = 1 << 26;
 // Calls that may be taken back at once, and a second. The library's own 33 a second would end busy connections.
 constexpr uint64_t RESETS = 100'000, RESETS_A_SECOND = 20'000;
@@ -48,6 +49,7 @@ size_t length_of(Name prefix) {
 void append(std::string& out, Name message) {
     const auto n = static_cast<uint32_t>(message.size());
     const char prefix[PREFIX] = {0, char(n >> 24), char(n >> 16), char(n >> 8), char(n)};
+    out.reserve(out.size() + PREFIX + message.size());
     out.append(prefix, PREFIX).append(message);
 }
 
@@ -62,6 +64,7 @@ Session::Session(Told& told, const Paths& unary, size_t most_message)
     nghttp2_session_callbacks_set_on_header_callback(on, on_header);
     nghttp2_session_callbacks_set_on_frame_recv_callback(on, on_frame);
     nghttp2_session_callbacks_set_on_data_chunk_recv_callback(on, on_data);
+    nghttp2_session_callbacks_set_send_data_callback(on, pour);
     nghttp2_session_callbacks_set_on_frame_send_callback(on, on_sent);
     nghttp2_session_callbacks_set_on_stream_close_callback(on, on_close);
     nghttp2_option_set_no_auto_window_update(option, 1);
@@ -82,12 +85,12 @@ void Session::feed(const uint8_t* data, size_t size) {
     if (taken < 0) throw std::runtime_error(nghttp2_strerror(static_cast<int>(taken)));
 }
 
-std::string Session::drain() {
-    std::string all;
+std::string_view Session::drain() {
+    going_.clear();
     const uint8_t* data;
-    for (ssize_t n; (n = nghttp2_session_mem_send(session_, &data)) > 0;)
-        all.append(reinterpret_cast<const char*>(data), static_cast<size_t>(n));
-    return all;
+    for (ssize_t n; going_.size() < PIECE && (n = nghttp2_session_mem_send(session_, &data)) > 0;)
+        going_.append(reinterpret_cast<const char*>(data), static_cast<size_t>(n));
+    return going_;
 }
 
 void Session::ping() {
@@ -215,25 +218,31 @@ int Session::on_close(nghttp2_session*, int32_t id, uint32_t, void* self) {
     return 0;
 }
 
-ssize_t Session::give(nghttp2_session* session, int32_t id, uint8_t* to, size_t most, uint32_t* flags,
-                      nghttp2_data_source* source, void* self) {
+// How much of a reply goes into the next frame; `pour` writes it.
+ssize_t Session::give(nghttp2_session* session, int32_t id, uint8_t*, size_t most, uint32_t* flags,
+                      nghttp2_data_source* source, void*) {
     auto& stream = *static_cast<Stream*>(source->ptr);
     const size_t size = std::min(most, stream.out.size() - stream.sent);
-    std::memcpy(to, stream.out.data() + stream.sent, size);
-    stream.sent += size;
-    if (stream.sent < stream.out.size()) return static_cast<ssize_t>(size);
-    stream.out.clear();
-    stream.sent = 0;
-    if (stream.finished) {
+    if (!size && !stream.finished) return NGHTTP2_ERR_DEFERRED;
+    *flags |= NGHTTP2_DATA_FLAG_NO_COPY;
+    if (stream.finished && stream.sent + size == stream.out.size()) {
         *flags |= NGHTTP2_DATA_FLAG_EOF | NGHTTP2_DATA_FLAG_NO_END_STREAM;
         const auto all = pairs(stream.trailers, false);
         nghttp2_submit_trailer(session, id, all.data(), all.size());
-    } else if (!size) {
-        return NGHTTP2_ERR_DEFERRED;
-    } else {
-        of(self).told_.room(stream);
     }
     return static_cast<ssize_t>(size);
+}
+
+int Session::pour(nghttp2_session*, nghttp2_frame*, const uint8_t* head, size_t size, nghttp2_data_source* source,
+                  void* self) {
+    auto& stream = *static_cast<Stream*>(source->ptr);
+    of(self).going_.append(reinterpret_cast<const char*>(head), FRAME_HEAD).append(stream.out, stream.sent, size);
+    stream.sent += size;
+    if (stream.sent < stream.out.size()) return 0;
+    stream.out.clear();
+    stream.sent = 0;
+    if (!stream.finished) of(self).told_.room(stream);
+    return 0;
 }
 
 void Session::opened(Stream& stream) {
@@ -257,7 +266,11 @@ void Session::came(Stream& stream) {
     while (stream.in.size() - at >= PREFIX) {
         const size_t size = length_of(std::string_view(stream.in).substr(at));
         if (too_large(stream, size)) return;
-        if (stream.unary || stream.in.size() - at < PREFIX + size) break;
+        if (stream.unary || stream.in.size() - at < PREFIX + size) {
+            // Room for all of it at once; what is claimed and never sent is never touched.
+            stream.in.reserve(at + PREFIX + size);
+            break;
+        }
         stream.unread += size;
         told_.message(stream, std::string_view(stream.in).substr(at + PREFIX, size), stream.in[at]);
         at += PREFIX + size;

@@ -46,7 +46,7 @@ public:
     Session(const Session&) = delete;
 
     void feed(const uint8_t* data, size_t size);  // throws when the peer does not speak HTTP/2
-    std::string drain();                          // what is to be written to the peer now
+    std::string_view drain();                     // what is to be written next, a piece of it; gone with the next
     bool over() const { return !nghttp2_session_want_read(session_) && !nghttp2_session_want_write(session_); }
 
     void ping();     // `unanswered` until the peer says so
@@ -68,6 +68,7 @@ private:
     static int on_data(nghttp2_session*, uint8_t, int32_t, const uint8_t*, size_t, void*);
     static int on_sent(nghttp2_session*, const nghttp2_frame*, void*);
     static int on_close(nghttp2_session*, int32_t, uint32_t, void*);
+    static int pour(nghttp2_session*, nghttp2_frame*, const uint8_t*, size_t, nghttp2_data_source*, void*);
     static ssize_t give(nghttp2_session*, int32_t, uint8_t*, size_t, uint32_t*, nghttp2_data_source*, void*);
 
     Stream* find(int32_t id);
@@ -83,5 +84,6 @@ private:
     size_t most_message_;
     nghttp2_session* session_ = nullptr;
     std::unordered_map<int32_t, std::unique_ptr<Stream>> streams_;
+    std::string going_;
     bool pinged_ = false, leaving_ = false;
 };
