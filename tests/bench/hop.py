@@ -24,14 +24,15 @@ from tests.bench.servers import HOST, Server, running, suite
 from tests.bench.table import Table
 
 COUNT_TOKENS = "/maas.tokenization.v1.TokenizationService/CountTokens"
-IN_FLIGHT = (1, 16, 32)
-LOOPS = {"uvloop": "--uvloop", "asyncio": "--no-uvloop"}
+IN_FLIGHT = (1, 16)
+# Of our servers; the floors are bare grpc.aio on uvloop beside both.
+TRANSPORTS = {"grpc": "--transport=grpc", "native": "--transport=native"}
 TEXTS = 256
 NO_STORE = (("cache-control", "no-store"),)
 ECHO, PROXY, DIRECT = "floor: echo", "floor: proxy + echo", "direct"
 PASSED = ("gateway", "tokenization")
 COLUMNS = (
-    "loop",
+    "transport",
     "in flight",
     "path",
     "requests/s",
@@ -70,15 +71,17 @@ ROUTES: Mapping[str, Route] = {
 
 
 async def run(options: Options) -> list[Table]:
-    """One table: loops x in flight x ways."""
+    """One table: transports x in flight x ways."""
     async with _stand(options) as servers:
         points = {}
         fresh = count()
-        for loop in LOOPS:
+        for transport in TRANSPORTS:
             for in_flight in IN_FLIGHT:
                 for name, route in ROUTES.items():
-                    took = [servers.get(f"{one}-{loop}") or servers[one] for one in route.servers]
-                    points[loop, in_flight, name] = partial(_point, route, took, in_flight, fresh, options.seconds)
+                    took = [servers.get(f"{one}-{transport}") or servers[one] for one in route.servers]
+                    points[transport, in_flight, name] = partial(
+                        _point, route, took, in_flight, fresh, options.seconds
+                    )
         found = await interleave(points, options.repeat, options.tell)
     return [_table(found)]
 
@@ -127,16 +130,16 @@ async def _check(route: Route, rpc: Callable[..., aio.UnaryUnaryCall], bodies: I
 
 @asynccontextmanager
 async def _stand(options: Options) -> AsyncIterator[dict[str, Server]]:
-    """All servers of both loops at once: idle ones cost nothing, and rounds can go to and fro."""
+    """All servers of both transports at once: idle ones cost nothing, and rounds can go to and fro."""
     redis, url = valkey(options.home)
     programs = [redis]
-    for loop, flag in LOOPS.items():
-        programs += _services(options, url, loop, flag) + _floors(loop, flag)
+    for transport, flag in TRANSPORTS.items():
+        programs += _services(options, url, transport, flag) + _floors(transport)
     async with running(programs, options.logs) as servers:
         yield servers
 
 
-def _services(options: Options, redis_url: str, loop: str, flag: str) -> list[Program]:
+def _services(options: Options, redis_url: str, transport: str, flag: str) -> list[Program]:
     """Tokenization, a gateway, and one that keeps nothing in its process, so that its hits come from Redis."""
     made = suite(options.store, redis_url, options.environment)
     other = suite(options.store, redis_url, options.environment)["gateway"]
@@ -147,15 +150,15 @@ def _services(options: Options, redis_url: str, loop: str, flag: str) -> list[Pr
     changed = {"MAAS_TOKENIZATION_ADDRESS": address, "MAAS_COALESCE": "off"}
     alone = replace(third, name="alone", environment={**third.environment, **changed})
     chosen = (made["tokenization"], made["gateway"], distant, alone)
-    return [replace(one, name=f"{one.name}-{loop}", command=(*one.command, flag)) for one in chosen]
+    return [replace(one, name=f"{one.name}-{transport}", command=(*one.command, flag)) for one in chosen]
 
 
-def _floors(loop: str, flag: str) -> list[Program]:
+def _floors(transport: str) -> list[Program]:
     def bare(name: str, rank: int, upstream: str = "") -> Program:
         address = f"{HOST}:{any_free(HOST)}"
         port = address.rpartition(":")[2]
-        command = (sys.executable, "-m", echo.__name__, "--port", port, "--upstream", upstream, flag)
-        return Program(f"{name}-{loop}", command, address, partial(_answers, address), stop_rank=rank)
+        command = (sys.executable, "-m", echo.__name__, "--port", port, "--upstream", upstream)
+        return Program(f"{name}-{transport}", command, address, partial(_answers, address), stop_rank=rank)
 
     behind = bare("echo", 1)
     return [behind, bare("proxy", 0, behind.address)]
@@ -180,15 +183,17 @@ def _added(p50_ms: Mapping[str, float], name: str) -> float | None:
 
 def _table(found: Mapping[tuple[str, int, str], list[Sample]]) -> Table:
     table = Table("hop cost: CountTokens of one short text", COLUMNS)
-    for (loop, in_flight, name), samples in found.items():
+    for (transport, in_flight, name), samples in found.items():
         middle = median(samples)
         ours, floor = name not in (ECHO, PROXY), ROUTES[name].floor
         table.add(
             samples,
-            *(loop, in_flight, name, middle.rate, middle.p50_ms, middle.p99_ms, middle.cpu_us),
-            ratio(samples, found[loop, in_flight, DIRECT]) if ours else None,
-            ratio(samples, found[loop, in_flight, floor]) if ours else None,
-            _added({one: median(found[loop, in_flight, one]).p50_ms for one in (ECHO, PROXY, DIRECT, name)}, name),
+            *(transport, in_flight, name, middle.rate, middle.p50_ms, middle.p99_ms, middle.cpu_us),
+            ratio(samples, found[transport, in_flight, DIRECT]) if ours else None,
+            ratio(samples, found[transport, in_flight, floor]) if ours else None,
+            _added(
+                {one: median(found[transport, in_flight, one]).p50_ms for one in (ECHO, PROXY, DIRECT, name)}, name
+            ),
             f"{spread(samples):.0%}",
         )
         if name == list(ROUTES)[-1]:
