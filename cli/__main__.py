@@ -14,6 +14,7 @@ from cli.render import print_error
 from cli.team import together
 from cli.train import train
 from cli.up import up
+from cli.usage import usage
 from services.runtime.errors import PreconditionFailed, ServiceError
 
 app = typer.Typer(
@@ -29,6 +30,7 @@ app.add_typer(certs.app, name="certs")
 app.command()(up)
 app.command()(down)
 app.command()(status)
+app.command()(usage)
 app.command()(train)
 app.command()(evaluate)
 

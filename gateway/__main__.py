@@ -20,6 +20,7 @@ from gateway.settings import GatewaySettings
 from gateway.steps.pipelines import Pipelines
 from gateway.steps.shelf import Shelf
 from gateway.streams.streams import Streams
+from gateway.tenancy.open import open_tenancy
 from gateway.watch import Watch
 from maas.gateway.v1 import gateway_service_pb2_grpc
 from maas.model.v1 import model_service_pb2_grpc
@@ -56,9 +57,10 @@ async def build(floor: Floor[GatewaySettings]) -> None:
     flusher = Flusher(cache, index)
     floor.on_start(flusher.start)
     floor.on_close(flusher.close)
-    front = GatewayService(fanout, pipelines, flusher, backends, cache, stats, floor.admission)
+    reports = open_tenancy(floor)
+    front = GatewayService(fanout, pipelines, flusher, backends, cache, stats, floor.admission, reports)
     # What operators and probes ask must be answered when nothing else is.
-    free = ("GetStatus", "FlushCache", "ListPipelines", "ServerLive", "ServerReady", "ModelReady")
+    free = ("GetStatus", "FlushCache", "GetUsage", "ListPipelines", "ServerLive", "ServerReady", "ModelReady")
     floor.add(gateway_service_pb2_grpc.add_GatewayServiceServicer_to_server, front, free=free)
     models = ModelService(backends, index)
     floor.add(add_oip, OipService(pipeline, backends, index, models), free=free)

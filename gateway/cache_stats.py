@@ -6,6 +6,8 @@ from typing import Any
 from services.runtime.metrics import Metrics
 
 HIT_L1, HIT_L2, MISS, COALESCED, BYPASS = "hit-l1", "hit-l2", "miss", "coalesced", "bypass"
+# Answers that nothing was computed for.
+REMEMBERED = frozenset({HIT_L1, HIT_L2, COALESCED})
 
 
 class CacheStats:

@@ -10,7 +10,7 @@ from grpc import aio
 
 from gateway import homes, upstream
 from gateway.backends import Backend
-from gateway.cache_stats import BYPASS
+from gateway.cache_stats import BYPASS, REMEMBERED
 from gateway.methods import SERVICES, Method, methods_of
 from gateway.pipeline import Answer, Pipeline
 from gateway.recall import wire
@@ -104,11 +104,13 @@ def tell(answer: Answer) -> bytes:
     call = current()
     call.initial += ((OUTCOME, answer.outcome), (AGE, str(int(answer.age_s))), *answer.initial)
     call.trailing += answer.trailing
+    call.remembered = answer.outcome in REMEMBERED
     return answer.reply
 
 
 def _teller(context: aio.ServicerContext) -> Announce:
     async def tell_first(outcome: str, age_s: float, metadata: Metadata) -> None:
+        current().remembered = outcome in REMEMBERED
         await context.send_initial_metadata(((OUTCOME, outcome), (AGE, str(int(age_s))), *metadata))
 
     return tell_first

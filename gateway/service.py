@@ -15,8 +15,10 @@ from gateway.fanout import FanOut
 from gateway.flush import Flusher
 from gateway.one_call import Finished
 from gateway.steps.pipelines import Pipelines
+from gateway.tenancy.report import Reports
 from maas.gateway.v1 import gateway_pb2, gateway_service_pb2, gateway_service_pb2_grpc
 from services.runtime.admission import Admission
+from services.runtime.context import current
 
 
 class GatewayService(gateway_service_pb2_grpc.GatewayServiceServicer):
@@ -31,9 +33,10 @@ class GatewayService(gateway_service_pb2_grpc.GatewayServiceServicer):
         cache: Cache,
         stats: CacheStats,
         admission: Admission,
+        reports: Reports,
     ) -> None:
         self._fanout, self._pipelines, self._flusher, self._backends = fanout, pipelines, flusher, backends
-        self._cache, self._stats, self._admission = cache, stats, admission
+        self._cache, self._stats, self._admission, self._reports = cache, stats, admission, reports
         self._started = time.monotonic()
 
     async def FanOut(
@@ -85,6 +88,14 @@ class GatewayService(gateway_service_pb2_grpc.GatewayServiceServicer):
         self, request: gateway_service_pb2.FlushCacheRequest, context: aio.ServicerContext
     ) -> gateway_service_pb2.FlushCacheResponse:
         return await self._flusher.flush(request)
+
+    async def GetUsage(
+        self, request: gateway_service_pb2.GetUsageRequest, context: aio.ServicerContext
+    ) -> gateway_service_pb2.GetUsageResponse:
+        own = current().tenant
+        if request.all_tenants or (request.HasField("tenant") and request.tenant != own):
+            current().rights.check_administrator("see what other tenants use", context.peer())
+        return await self._reports.usage(request, own)
 
 
 def _ordered(finished: Iterable[Finished]) -> list[gateway_pb2.CallResult]:

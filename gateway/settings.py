@@ -10,9 +10,9 @@ from pydantic import AfterValidator, Field, model_validator
 from gateway.overload.bounds import Bounds
 from gateway.resolve import XDS
 from gateway.steps.stored import FILE, load
+from gateway.tenancy.settings import TenancySettings
 from gateway.xds import bootstrap
 from services.runtime.errors import InvalidInput
-from services.runtime.redis_settings import RedisSettings
 
 MIB = 1024 * 1024
 
@@ -52,7 +52,7 @@ PipelinesPath = Annotated[str, AfterValidator(_readable)]
 Addresses = Annotated[str, AfterValidator(_checked)]
 
 
-class GatewaySettings(RedisSettings):
+class GatewaySettings(TenancySettings):
     """Read by `python -m gateway`. An address may be a comma list: replicas of one service.
 
     A name in it stands for every process that DNS knows by it, xds:///NAME for those of a control plane's cluster.

@@ -10,6 +10,7 @@ from random import getrandbits
 from services.runtime.errors import DeadlinePassed
 from services.runtime.identity.caller import ANYBODY, Caller
 from services.runtime.identity.policy import UNLIMITED, Rights
+from services.runtime.toll import Bill
 
 REQUEST_ID = "x-request-id"
 TRACEPARENT = "traceparent"
@@ -53,6 +54,9 @@ class RequestContext:
     metadata: Mapping[str, str] = field(default_factory=dict)
     caller: Caller = ANYBODY
     rights: Rights = UNLIMITED
+    # Who counts the call, where calls are counted, and whether its answer was remembered: then it cost nothing.
+    bill: Bill | None = None
+    remembered: bool = False
     started: float = field(default_factory=time.monotonic)
     # What a unary reply says ahead of its message, and what any reply says after it.
     initial: list[tuple[str, str]] = field(default_factory=list)
@@ -73,8 +77,9 @@ class RequestContext:
 
     def part(self) -> "RequestContext":
         """The same call, for one message of its stream: its time begins now."""
-        begun = (self.caller, self.rights, time.monotonic(), self.initial, self.trailing, self._trace)
-        return RequestContext(self.method, self.request_id, self.deadline, self.metadata, *begun)
+        asked = (self.method, self.request_id, self.deadline, self.metadata)
+        whose = (self.caller, self.rights, self.bill, self.remembered)
+        return RequestContext(*asked, *whose, time.monotonic(), self.initial, self.trailing, self._trace)
 
     def remaining_s(self) -> float | None:
         """Seconds the caller still waits; None without a deadline, never negative."""

@@ -26,6 +26,7 @@ from services.runtime.metrics import Metrics
 from services.runtime.named_model import model_in
 from services.runtime.redaction import Redactor
 from services.runtime.status import grpc_code, trailers
+from services.runtime.toll import Toll
 from services.runtime.unread import Unread, malformed
 from services.runtime.validate import validate
 
@@ -61,6 +62,8 @@ class Door:
     doorkeeper: Doorkeeper
     # The texts of requests are logged through it; None = they are not logged at all.
     body_redactor: Redactor | None = None
+    # Who counts calls; None = nobody.
+    toll: Toll | None = None
     # Whether a unary reply takes its initial metadata along by itself: see ahead.py.
     joins: bool = False
 
@@ -130,6 +133,8 @@ class _Guard:
                 # aclosing: a caller that leaves closes the handler's generator at once, not when it is collected.
                 async with aclosing(behaviour(checked(request), context)) as replies:  # type: ignore[type-var]
                     async for reply in replies:
+                        if (bill := calls.current().bill) is not None:
+                            await bill.add(reply)
                         await context.write(reply)
 
             await self._run(context, pump)
@@ -170,7 +175,11 @@ class _Guard:
             request.rights.check_method(self._method, context.peer())
             place = self._door.admission.admit(request.tenant) if self._admitted else FREE
             with place, self._metrics.inside:
+                if self._door.toll is not None:
+                    await self._enter(self._door.toll, request)
                 reply = await body()
+            if request.bill is not None and reply is not None:
+                await request.bill.add(reply)
             if request.initial and not self._door.joins:
                 await context.send_initial_metadata(request.initial)
             context.set_trailing_metadata((*request.trailing, (calls.REQUEST_ID, request.request_id)))
@@ -198,9 +207,16 @@ class _Guard:
             log.exception("failed", extra={"method": self._method})
             await _abort(context, request, _internal(request.request_id))
         finally:
+            if request.bill is not None:
+                request.bill.close()
             self._metrics.ended(status, time.monotonic() - request.started)
             if self._method in ADMINISTRATIVE or status in REFUSED:
                 _audit(request, status, context.peer())
+
+    async def _enter(self, toll: Toll, request: calls.RequestContext) -> None:
+        request.bill = toll.bill(request)
+        if request.bill is not None:
+            await request.bill.admit()
 
 
 def authorise(method: str, request: Any) -> None:

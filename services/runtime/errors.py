@@ -7,6 +7,7 @@ ServiceError
 │   └── SessionNotFound                          session id unknown or expired
 ├── PreconditionFailed      FAILED_PRECONDITION  right request, wrong state (e.g. another tokenizer's ids)
 ├── Overloaded              RESOURCE_EXHAUSTED   queue full or a limit reached; says when to retry
+│   └── QuotaExceeded                            the tenant's quota is spent
 ├── DeadlinePassed          DEADLINE_EXCEEDED    nobody waits for the answer any more
 ├── Unavailable             UNAVAILABLE          loading, draining or a backend down; says when to retry
 ├── Unimplemented           UNIMPLEMENTED        declared in the contract, not served here; names the field
@@ -16,7 +17,8 @@ ServiceError
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from enum import IntEnum
+
+from services.runtime.code import Code as Code
 
 # Bytes, but for MOST_VIOLATIONS. An error travels in HTTP/2 trailers; clients drop those over 8 KiB, and the
 # error's code with them.
@@ -35,28 +37,6 @@ def shortened(text: str, most: int = MOST_NAME) -> str:
         return data.decode()
     tail = most // 4
     return f"{data[: most - tail - 3].decode(errors='ignore')}…{data[-tail:].decode(errors='ignore')}"
-
-
-class Code(IntEnum):
-    """google.rpc.Code numbers (google/rpc/code.proto)."""
-
-    OK = 0
-    CANCELLED = 1
-    UNKNOWN = 2
-    INVALID_ARGUMENT = 3
-    DEADLINE_EXCEEDED = 4
-    NOT_FOUND = 5
-    ALREADY_EXISTS = 6
-    PERMISSION_DENIED = 7
-    RESOURCE_EXHAUSTED = 8
-    FAILED_PRECONDITION = 9
-    ABORTED = 10
-    OUT_OF_RANGE = 11
-    UNIMPLEMENTED = 12
-    INTERNAL = 13
-    UNAVAILABLE = 14
-    DATA_LOSS = 15
-    UNAUTHENTICATED = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +68,8 @@ class ServiceError(Exception):
         self.retry_after_s = retry_after_s
         self.violations: tuple[Violation, ...] = ()
         self.resource: tuple[str, str] | None = None
+        # Whose quota, and which: google.rpc.QuotaFailure.
+        self.quota: tuple[str, str] | None = None
         # Another server's serialized google.rpc.Status, passed on instead of one made from this error.
         self.relayed: bytes | None = None
 
@@ -157,6 +139,19 @@ class Overloaded(ServiceError):
 
     code = Code.RESOURCE_EXHAUSTED
     reason = "OVERLOADED"
+
+
+class QuotaExceeded(Overloaded):
+    """`quota`, in words, of `tenant` is spent until `retry_after_s` from now."""
+
+    reason = "QUOTA_EXCEEDED"
+
+    def __init__(self, tenant: str, quota: str, retry_after_s: float) -> None:
+        whose = f"tenant {tenant!r}" if tenant else "callers without a tenant"
+        super().__init__(
+            f"the quota of {whose} is spent: {quota}; retry in {retry_after_s:.3g} s", retry_after_s=retry_after_s
+        )
+        self.quota = shortened(f"tenant:{tenant}"), quota
 
 
 class DeadlinePassed(ServiceError):

@@ -38,6 +38,7 @@ from services.runtime.states import State, Status
 from services.runtime.store.manifest import Manifest
 from services.runtime.store.store import ModelStore
 from services.runtime.tls.credentials import of_server
+from services.runtime.toll import Toll
 from services.runtime.transport import open_server
 
 S = TypeVar("S", bound=ServerSettings)
@@ -66,7 +67,7 @@ class Floor(Generic[S]):
             chosen.stream_idle_s,
             self.doorkeeper,
             chosen.body_redactor,
-            joins,
+            joins=joins,
         )
         self._handlers: dict[str, Any] = {}
         self._exchange = Exchange(self._handlers, chosen.max_message_bytes, chosen.max_connection_age_s)
@@ -119,6 +120,10 @@ class Floor(Generic[S]):
     def follower(self, host: ModelHost[Any]) -> Follower:
         """What keeps `host` in step with the store and takes an administrator's wishes for it."""
         return next(follower for follower in self._hosts if follower.host is host)
+
+    def charge(self, toll: Toll) -> None:
+        """Has calls counted by `toll`."""
+        self._door.toll = toll
 
     def on_start(self, starter: Closer) -> None:
         """Awaited before the server says SERVING."""

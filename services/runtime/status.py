@@ -29,6 +29,10 @@ def details(error: ServiceError) -> list[Message]:
         found.append(_bad_request(error))
     if error.retry_after_s is not None:
         found.append(error_details_pb2.RetryInfo(retry_delay=_duration(error.retry_after_s)))
+    if error.quota is not None:
+        subject, description = error.quota
+        violation = error_details_pb2.QuotaFailure.Violation(subject=subject, description=description)
+        found.append(error_details_pb2.QuotaFailure(violations=[violation]))
     if error.resource is not None:
         kind, name = error.resource
         found.append(error_details_pb2.ResourceInfo(resource_type=kind, resource_name=name))

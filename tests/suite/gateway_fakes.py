@@ -374,10 +374,11 @@ async def started(*services: Behind) -> AsyncIterator[list[Running]]:
 
 
 def settings(addresses: dict[str, str], **more: Any) -> GatewaySettings:
-    """Of a gateway under test: services that are not named have no address."""
+    """Of a gateway under test: services that are not named have no address, and usage is not kept in Redis."""
     nowhere = {f"{area}_address": "" for area in DEFAULTS}
     chosen = nowhere | {f"{area}_address": address for area, address in addresses.items()}
-    return GatewaySettings(port=0, lame_duck_s=0, drain_s=0.2, start_wait_s=5, **chosen, **more)
+    told: dict[str, Any] = {"port": 0, "lame_duck_s": 0, "drain_s": 0.2, "start_wait_s": 5, "usage": False}
+    return GatewaySettings(**{**told, **chosen, **more})
 
 
 @asynccontextmanager

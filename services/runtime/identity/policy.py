@@ -80,6 +80,14 @@ class Rights:
         elif method in ADMINISTRATIVE and not peer.startswith(LOCAL):
             raise Denied(f"administrative calls are taken from loopback only; this one came from {peer}")
 
+    def check_administrator(self, what: str, peer: str) -> None:
+        """Raises Denied unless the caller may administer: by a rule, or without a policy from this machine."""
+        allowed = (
+            peer.startswith(LOCAL) if self._rules is None else any(rule.administration for rule in self._rules)
+        )
+        if not allowed:
+            raise Denied(f"{self._name} may not {what}: that is for administrators", reason="METHOD_DENIED")
+
     def looks_at_models(self, method: str) -> bool:
         """Whether it depends on the model that a call names."""
         if self._rules is None:

@@ -70,6 +70,11 @@ class GatewayServiceStub:
                 request_serializer=maas_dot_gateway_dot_v1_dot_gateway__service__pb2.FlushCacheRequest.SerializeToString,
                 response_deserializer=maas_dot_gateway_dot_v1_dot_gateway__service__pb2.FlushCacheResponse.FromString,
                 _registered_method=True)
+        self.GetUsage = channel.unary_unary(
+                '/maas.gateway.v1.GatewayService/GetUsage',
+                request_serializer=maas_dot_gateway_dot_v1_dot_gateway__service__pb2.GetUsageRequest.SerializeToString,
+                response_deserializer=maas_dot_gateway_dot_v1_dot_gateway__service__pb2.GetUsageResponse.FromString,
+                _registered_method=True)
 
 
 class GatewayServiceServicer:
@@ -131,6 +136,15 @@ class GatewayServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetUsage(self, request, context):
+        """What the caller's tenant has used of each model, and what it costs where prices are set. Administrators may ask for
+        any tenant. PERMISSION_DENIED: another's, and not an administrator; FAILED_PRECONDITION: usage is not counted;
+        UNAVAILABLE: Redis, which keeps it, did not answer.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_GatewayServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -168,6 +182,11 @@ def add_GatewayServiceServicer_to_server(servicer, server):
                     servicer.FlushCache,
                     request_deserializer=maas_dot_gateway_dot_v1_dot_gateway__service__pb2.FlushCacheRequest.FromString,
                     response_serializer=maas_dot_gateway_dot_v1_dot_gateway__service__pb2.FlushCacheResponse.SerializeToString,
+            ),
+            'GetUsage': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetUsage,
+                    request_deserializer=maas_dot_gateway_dot_v1_dot_gateway__service__pb2.GetUsageRequest.FromString,
+                    response_serializer=maas_dot_gateway_dot_v1_dot_gateway__service__pb2.GetUsageResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -360,6 +379,33 @@ class GatewayService:
             '/maas.gateway.v1.GatewayService/FlushCache',
             maas_dot_gateway_dot_v1_dot_gateway__service__pb2.FlushCacheRequest.SerializeToString,
             maas_dot_gateway_dot_v1_dot_gateway__service__pb2.FlushCacheResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetUsage(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/maas.gateway.v1.GatewayService/GetUsage',
+            maas_dot_gateway_dot_v1_dot_gateway__service__pb2.GetUsageRequest.SerializeToString,
+            maas_dot_gateway_dot_v1_dot_gateway__service__pb2.GetUsageResponse.FromString,
             options,
             channel_credentials,
             insecure,

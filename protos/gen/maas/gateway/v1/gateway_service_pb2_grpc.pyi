@@ -56,6 +56,11 @@ class GatewayServiceStub:
     seconds. What is being computed meanwhile may be remembered after. PERMISSION_DENIED: not an administrator;
     NOT_FOUND: no answers, and no such model or task; UNAVAILABLE: Redis did not answer, and may keep some.
     """
+    GetUsage: _grpc.UnaryUnaryMultiCallable[_gateway_service_pb2.GetUsageRequest, _gateway_service_pb2.GetUsageResponse]
+    """What the caller's tenant has used of each model, and what it costs where prices are set. Administrators may ask for
+    any tenant. PERMISSION_DENIED: another's, and not an administrator; FAILED_PRECONDITION: usage is not counted;
+    UNAVAILABLE: Redis, which keeps it, did not answer.
+    """
 
 @_typing.type_check_only
 class GatewayServiceAsyncStub(GatewayServiceStub):
@@ -84,6 +89,11 @@ class GatewayServiceAsyncStub(GatewayServiceStub):
     """Drops cached answers, here and in Redis; other gateways on it drop what they keep in their processes within some
     seconds. What is being computed meanwhile may be remembered after. PERMISSION_DENIED: not an administrator;
     NOT_FOUND: no answers, and no such model or task; UNAVAILABLE: Redis did not answer, and may keep some.
+    """
+    GetUsage: _aio.UnaryUnaryMultiCallable[_gateway_service_pb2.GetUsageRequest, _gateway_service_pb2.GetUsageResponse]  # type: ignore[assignment]
+    """What the caller's tenant has used of each model, and what it costs where prices are set. Administrators may ask for
+    any tenant. PERMISSION_DENIED: another's, and not an administrator; FAILED_PRECONDITION: usage is not counted;
+    UNAVAILABLE: Redis, which keeps it, did not answer.
     """
 
 class GatewayServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -152,6 +162,17 @@ class GatewayServiceServicer(metaclass=_abc_1.ABCMeta):
         """Drops cached answers, here and in Redis; other gateways on it drop what they keep in their processes within some
         seconds. What is being computed meanwhile may be remembered after. PERMISSION_DENIED: not an administrator;
         NOT_FOUND: no answers, and no such model or task; UNAVAILABLE: Redis did not answer, and may keep some.
+        """
+
+    @_abc_1.abstractmethod
+    def GetUsage(
+        self,
+        request: _gateway_service_pb2.GetUsageRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_gateway_service_pb2.GetUsageResponse, _abc.Awaitable[_gateway_service_pb2.GetUsageResponse]]:
+        """What the caller's tenant has used of each model, and what it costs where prices are set. Administrators may ask for
+        any tenant. PERMISSION_DENIED: another's, and not an administrator; FAILED_PRECONDITION: usage is not counted;
+        UNAVAILABLE: Redis, which keeps it, did not answer.
         """
 
 def add_GatewayServiceServicer_to_server(servicer: GatewayServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
