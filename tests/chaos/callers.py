@@ -135,7 +135,7 @@ class Callers:
         wanted = [index for index, ask in enumerate(self.asks) if isinstance(ask.request, unary)]
         while wanted:
             try:
-                requests = _given(streamed(request=self.asks[index].request) for index in wanted)
+                requests = _given(streamed(request=self.asks[index].request) for index in list(wanted))
                 async for reply in stub(requests, timeout=STREAM_S):
                     self._check(self.answers[wanted.pop(0)], reply.response)
             except aio.AioRpcError as error:
