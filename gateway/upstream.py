@@ -18,6 +18,7 @@ from gateway.backends import Backend, Replica
 from gateway.ending import end_of, settled
 from gateway.envelope import NotTaken, pairs
 from gateway.hedge import tried_at
+from gateway.leaving import reply_of
 from gateway.relay import FAULTS, Metadata, blames, carried, forbids_retries, relay, shed
 from services.runtime.context import current
 from services.runtime.errors import ServiceError
@@ -143,7 +144,7 @@ async def _sent(replica: Replica, channel: aio.Channel, path: str, body: bytes) 
             told = await envelope.call(path, body, **_along())
             return Reply(told.reply, carried(pairs(told.initial_metadata)), carried(pairs(told.trailing_metadata)))
     pending = channel.unary_unary(path)(body, **_along())
-    reply = await pending
+    reply = await reply_of(pending)
     return Reply(reply, carried(await pending.initial_metadata()), carried(await pending.trailing_metadata()))
 
 

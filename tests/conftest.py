@@ -20,6 +20,7 @@ settings.load_profile("untimed")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--soak-minutes", type=float, default=30.0, help="how long tests/suite/test_soak.py goes on")
+    parser.addoption("--storm-calls", type=int, default=100_000, help="calls of tests/chaos/test_cancel_storm.py")
 
 
 @pytest.fixture(scope="session")
