@@ -62,6 +62,8 @@ class Behind:
     fail_after: int = 0
     # A stream of messages ends well after the first, whatever is still being sent.
     content_with_one: bool = False
+    # By which it believes a gateway's word for a tenant.
+    mesh_key: str | None = None
     news: list["asyncio.Queue[model_pb2.Model | None]"] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -352,7 +354,7 @@ class Running:
 
     @classmethod
     async def start(cls, what: Behind, port: int = 0, host: str = "127.0.0.1") -> "Running":
-        floor = Floor(ServerSettings(host=host, port=port, lame_duck_s=0, drain_s=0.2))
+        floor = Floor(ServerSettings(host=host, port=port, lame_duck_s=0, drain_s=0.2, mesh_key=what.mesh_key))
         add, servicer = _ADD[what.area]
         floor.add(add, servicer(what))
         floor.add(model_service_pb2_grpc.add_ModelServiceServicer_to_server, Models(what), admitted=False)

@@ -1,8 +1,10 @@
 """Generations that stream, over the wire: recorded, replayed, shared while they are under way, and resumed."""
 
 import asyncio
+import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -14,6 +16,7 @@ from gateway.__main__ import build
 from maas.gateway.v1 import gateway_service_pb2, gateway_service_pb2_grpc
 from maas.generation.v1 import generation_pb2, generation_service_pb2, generation_service_pb2_grpc
 from services.runtime.errors import Unavailable
+from services.runtime.identity import keys
 from tests.harness import running
 from tests.service.streams import read_on, reason, whole
 from tests.suite.gateway_fakes import Behind, behind, gateway, model, outcome, settings, started
@@ -59,10 +62,10 @@ def resumption(stream_id: str, after: int) -> Asked:
 
 
 async def inside(channel: aio.Channel, count: int) -> None:
-    """Returns once as many calls are at the gateway, this one not counted."""
+    """Returns once as many calls are at the gateway."""
     stub = gateway_service_pb2_grpc.GatewayServiceStub(channel)
     async with asyncio.timeout(10):
-        while (await stub.GetStatus(gateway_service_pb2.GetStatusRequest())).in_flight != count + 1:
+        while (await stub.GetStatus(gateway_service_pb2.GetStatusRequest())).in_flight != count:
             await asyncio.sleep(0.01)
 
 
@@ -278,6 +281,33 @@ async def test_a_replay_resumes_from_the_answer():
             with pytest.raises(aio.AioRpcError) as caught:
                 await told(streams(channel).GenerateStream(wrong))
             assert caught.value.code() is code and why in reason(caught.value)[0]
+
+
+async def test_tenants_share_no_stream_and_no_replay(tmp_path: Path):
+    made = {tenant: keys.new(tenant, "test", [], None) for tenant in ("one", "other")}
+    listed = tmp_path / "keys.toml"
+    listed.write_text("".join(f"[[keys]]\n{_toml(table)}\n" for _, table in made.values()))
+    service = gated(1)
+    service.mesh_key = secrets.token_hex(32)
+    async with gateway(service, api_keys_file=str(listed), mesh_key=service.mesh_key) as (channel, _):
+
+        def ask(tenant: str, request: Any) -> Any:
+            return streams(channel).GenerateStream(request, metadata=(("x-api-key", made[tenant][0]),))
+
+        calls = [asyncio.create_task(told(ask(tenant, Asked(text="abc")))) for tenant in ("one", "one", "other")]
+        await begun(service, 3)
+        service.gate.set()
+        assert sorted([(await call).outcome for call in calls]) == ["coalesced", "miss", "miss"]
+        replay = await told(ask("one", Asked(text="abc")))
+        stream_id = replay.messages[0].stream_id
+        assert replay.outcome == "hit-l1" and (await told(ask("one", resumption(stream_id, 0)))).text == "cba"
+        with pytest.raises(aio.AioRpcError) as caught:
+            await told(ask("other", resumption(stream_id, 0)))
+        assert caught.value.code() is grpc.StatusCode.NOT_FOUND
+
+
+def _toml(table: dict[str, Any]) -> str:
+    return "\n".join(f'{name} = "{value}"' for name, value in table.items())
 
 
 async def test_a_shared_stream_is_resumed_from_here_while_it_is_under_way():
