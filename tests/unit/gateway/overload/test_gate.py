@@ -166,6 +166,25 @@ async def test_a_deadline_that_passed_in_the_line_ends_there() -> None:
     assert one.in_flight == 0
 
 
+async def test_who_leaves_the_line_is_gone_from_it() -> None:
+    one = gate(1)
+    await entered(one, 1)
+    waits = await waiting(one, caller("batch"), caller("critical"))
+    assert one.queued == 1  # the line is as long as the limit
+    for task in waits:
+        task.cancel()
+    await asyncio.gather(*waits, return_exceptions=True)
+    assert (one.in_flight, one.queued) == (1, 0)
+
+
+async def test_a_service_that_never_answered_in_time_gets_less() -> None:
+    one = Gate("vision", Bounds(floor=4))
+    before = one.limit.calls
+    for _ in range(8 * before):
+        one.late(Pass(one, one.way(SHORT), one.kind(SHORT, 100)), 1.0)
+    assert one.limit.calls <= 6 < before
+
+
 async def test_no_place_is_lost_whatever_callers_do() -> None:
     """Random calls of all classes; many are cancelled while they wait, are inside, or in the moment between."""
     one, draw = gate(4), random.Random(3)

@@ -180,11 +180,3 @@ def test_deadlines_that_cannot_be_met_cost_the_service_nothing(clock: VirtualLoo
     patient = Load(gate, service, 2 * service.capacity)
     run(clock, together(hasty, patient))
     assert patient.good / LOAD_S >= 0.85 * service.capacity and hasty.good == 0
-
-
-def test_a_service_that_never_answered_in_time_gets_less_until_it_does(clock: VirtualLoop) -> None:
-    """From the first call on, more is offered than it can do: a whole limit of calls is late before one is not."""
-    service = Service(0.1, 0.1, 8)
-    load = Load(Gate("x", Bounds(), clock.time), service, 4 * service.capacity)
-    run(clock, load.offer(LOAD_S))
-    assert load.good / LOAD_S >= 0.5 * service.capacity
