@@ -36,7 +36,8 @@ async def server() -> AsyncIterator[pb_grpc.TokenizationServiceStub]:
     async def build(floor: Floor[ServerSettings]) -> None:
         floor.add(pb_grpc.add_TokenizationServiceServicer_to_server, Announcing())
 
-    async with running(ServerSettings(store=Path("unused"), lame_duck_s=0), build) as (channel, _):
+    settings = ServerSettings(store=Path("unused"), lame_duck_s=0, transport="grpc")
+    async with running(settings, build) as (channel, _):
         yield pb_grpc.TokenizationServiceStub(channel)
 
 
