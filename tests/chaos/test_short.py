@@ -11,7 +11,7 @@ from tests.chaos.callers import Callers
 from tests.chaos.cell import cell, sound
 from tests.chaos.stack import stack
 
-pytestmark = pytest.mark.models
+pytestmark = [pytest.mark.models, pytest.mark.timeout(300)]
 AREAS = ("tokenization", "sequence")
 CELLS = (("kill", "sequence-1"), ("stop", "tokenization-2"), ("kill", "gateway-1"))
 HELD_S = 4.0  # longer than it takes to notice
