@@ -51,25 +51,33 @@ class Ledger:
         """`flushed` is told, every now and then, what a tenant has used since."""
         self._link, self._days, self._flushed, self._today = link, days, flushed, today
         self._writer, self._number = f"#{secrets.token_hex(8)}", 0
-        # By day and tenant: not yet sent, being sent, and without Redis kept.
-        self._fresh: defaultdict[tuple[date, str], Used] = defaultdict(dict)
+        # By tenant and model, in the order of FIELDS: what was added since the last flush.
+        self._fresh: dict[tuple[str, str], list[float]] = {}
+        # By day and tenant: being sent, and without Redis kept.
         self._sent: dict[tuple[date, str], _Batch] = {}
         self._kept: defaultdict[tuple[date, str], Used] = defaultdict(dict)
         self._flushing: asyncio.Task[None] | None = None
+        self._one_at_a_time = asyncio.Lock()
 
-    def add(self, tenant: str, cost: Cost, requests: int, cached: bool) -> None:
-        """One reply, of `requests` new ones; of a remembered one only that it was asked for."""
-        models = self._fresh[self._today(), tenant]
-        used = models.get(cost.model)
+    def add(self, tenant: str, cost: Cost, requests: int) -> None:
+        """A reply to `requests` new ones."""
+        used = self._used(tenant, cost.model)
+        used[0] += requests
+        used[2] += cost.prompt_tokens
+        used[3] += cost.completion_tokens
+        used[4] += cost.compute_s
+
+    def add_remembered(self, tenant: str, model: str, requests: int) -> None:
+        """Answers that cost nothing but to be asked for."""
+        used = self._used(tenant, model)
+        used[0] += requests
+        used[1] += requests
+
+    def _used(self, tenant: str, model: str) -> list[float]:
+        used = self._fresh.get((tenant, model))
         if used is None:
-            used = models[cost.model] = Counter()
-        used["requests"] += requests
-        if cached:
-            used["cached_requests"] += requests
-            return
-        used["prompt_tokens"] += cost.prompt_tokens
-        used["completion_tokens"] += cost.completion_tokens
-        used["compute_seconds"] += cost.compute_s  # type: ignore[assignment]
+            used = self._fresh[tenant, model] = [0.0] * len(FIELDS)
+        return used
 
     async def start(self) -> None:
         self._flushing = asyncio.create_task(self._flush_again())
@@ -83,18 +91,32 @@ class Ledger:
 
     async def flush(self) -> None:
         """Hands on what was added since; what Redis does not take now it gets the next time."""
-        for key in list(self._fresh):
-            if key not in self._sent:
-                used = self._fresh.pop(key)
-                self._flushed(key[1], used)
-                self._number += 1
-                self._sent[key] = _Batch(self._number, used)
+        async with self._one_at_a_time:
+            # What was under way, then what had to wait for it.
+            if await self._send() and self._fresh:
+                await self._send()
+            self._forget()
+
+    async def _send(self) -> bool:
+        self._pack()
         for key in list(self._sent):
             if self._link is None:
                 _merge(self._kept[key], self._sent.pop(key).used)
             elif not await self._write(self._link, *key):
-                return
-        self._forget()
+                return False
+        return True
+
+    def _pack(self) -> None:
+        """What was added since, as batches of today; a tenant whose last one is still on its way waits."""
+        today, packed = self._today(), dict[str, Used]()
+        for tenant, model in list(self._fresh):
+            if (today, tenant) not in self._sent:
+                amounts = self._fresh.pop((tenant, model))
+                packed.setdefault(tenant, {})[model] = Counter(dict(zip(FIELDS, amounts, strict=True)))
+        for tenant, used in packed.items():
+            self._flushed(tenant, used)
+            self._number += 1
+            self._sent[today, tenant] = _Batch(self._number, used)
 
     async def read(self, tenants: Collection[str] | None, first: date, last: date) -> dict[str, Used]:
         """Tenant → model → use, on those days; None = of all tenants. Raises NoAnswer."""

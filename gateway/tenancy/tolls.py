@@ -41,9 +41,13 @@ class Till:
 
     def count(self, tenant: str, cost: Cost, requests: int, cached: bool) -> None:
         """One reply's."""
+        if cached:
+            if self.ledger is not None:
+                self.ledger.add_remembered(tenant, cost.model, requests)
+            return
         if self.ledger is not None:
-            self.ledger.add(tenant, cost, requests, cached)
-        if self.quotas is not None and not cached:
+            self.ledger.add(tenant, cost, requests)
+        if self.quotas is not None:
             self.quotas.charge(tenant, TOKENS, cost.prompt_tokens + cost.completion_tokens)
             self.quotas.charge(tenant, COMPUTE, cost.compute_s)
 
@@ -84,7 +88,7 @@ class CallBill:
         tenant, till = self._request.tenant, self._till
         if self._request.remembered:
             if requests and till.ledger is not None:
-                till.ledger.add(tenant, Cost(till.model_of(self._method, reply)), requests, cached=True)
+                till.ledger.add_remembered(tenant, till.model_of(self._method, reply), requests)
             return None
         self._count(read(self._method, reply), requests)
         return None

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.status import Status
 
 from services.runtime.store.store import ModelStore
-from tests.bench import hop, overload, vision
+from tests.bench import hop, overload, tenants, vision
 from tests.bench.generation import run as generation
 from tests.bench.options import Options
 from tests.bench.peers.catalogue import PEERS
@@ -27,6 +27,7 @@ PARTS: Mapping[str, Callable[[Options], Awaitable[list[Table]]]] = {
     "vision": vision.run,
     "serving": serving.run,
     "overload": overload.run,
+    "tenants": tenants.run,
 }
 KNOWN = {"peers": {*PEERS, *SERVERS}, "jobs": {*serving.JOBS, serving.PROCESSES}}
 

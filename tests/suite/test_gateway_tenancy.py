@@ -1,6 +1,7 @@
 """Tenants at the gateway: quotas over all gateways, what was used, and that nobody shares with another."""
 
 import asyncio
+import random
 import re
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -114,6 +115,21 @@ async def test_a_quota_holds_over_all_gateways_and_for_its_tenant_alone(
 
 def status_of(error: aio.AioRpcError) -> Any:
     return status_pb2.Status.FromString(dict(error.trailing_metadata() or ())["grpc-status-details-bin"])
+
+
+async def test_a_greedy_tenant_is_refused_and_nobody_else(tmp_path: Path, empty_redis: ValkeyServer) -> None:
+    others = [f"tenant-{i}" for i in range(20)]
+    whose = Tenants(tmp_path, "greedy", *others)
+    limits = quotas(tmp_path, "default.requests = '40/day'")
+    more = {"api_keys_file": str(whose.file), "quotas_file": limits, "redis_url": url(empty_redis)}
+    async with gateways(2, behind("tokenization"), **more) as channels:
+        names = ["greedy"] * 300 + others * 10
+        random.Random(1).shuffle(names)
+        asked = [tokenize(channels[i % 2], f"text {i}", *whose[name]) for i, name in enumerate(names)]
+        ends = await asyncio.gather(*asked, return_exceptions=True)
+        refusals = [(name, end) for name, end in zip(names, ends, strict=True) if isinstance(end, BaseException)]
+    assert {name for name, _ in refusals} == {"greedy"} and len(refusals) == 300 - 40
+    assert {getattr(end, "code", str)() for _, end in refusals} == {grpc.StatusCode.RESOURCE_EXHAUSTED}
 
 
 async def test_tokens_are_charged_after_and_a_debt_refuses_the_next(tmp_path: Path, whose: Tenants) -> None:
