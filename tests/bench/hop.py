@@ -1,6 +1,6 @@
 """What a hop costs: CountTokens of one short text, direct, through the gateway and from its cache.
 
-Floors in the same rounds: a bare echo (one hop) and a bare proxy in front of it (two hops).
+Floors in the same rounds: a bare echo (one hop), a bare proxy in front of it (two hops), a bare GET of Redis.
 """
 
 import sys
@@ -29,7 +29,7 @@ IN_FLIGHT = (1, 16)
 TRANSPORTS = {"grpc": "--transport=grpc", "native": "--transport=native"}
 TEXTS = 256
 NO_STORE = (("cache-control", "no-store"),)
-ECHO, PROXY, DIRECT = "floor: echo", "floor: proxy + echo", "direct"
+ECHO, PROXY, GET, DIRECT = "floor: echo", "floor: proxy + echo", "floor: GET in Redis", "direct"
 PASSED = ("gateway", "tokenization")
 COLUMNS = (
     "transport",
@@ -66,7 +66,8 @@ ROUTES: Mapping[str, Route] = {
     "the same, a call each": Route(PROXY, ("alone", "tokenization"), metadata=NO_STORE, outcome="bypass"),
     "gateway, miss and store": Route(PROXY, ("gateway", "tokenization", "valkey"), outcome="miss"),
     "gateway, hit in process": Route(ECHO, ("gateway",), outcome="hit-l1", known=True),
-    "gateway, hit in Redis": Route(ECHO, ("distant", "valkey"), outcome="hit-l2", known=True),
+    GET: Route(GET, ("getter", "valkey"), echo.PATH),
+    "gateway, hit in Redis": Route(GET, ("distant", "valkey"), outcome="hit-l2", known=True),
 }
 
 
@@ -134,7 +135,7 @@ async def _stand(options: Options) -> AsyncIterator[dict[str, Server]]:
     redis, url = valkey(options.home)
     programs = [redis]
     for transport, flag in TRANSPORTS.items():
-        programs += _services(options, url, transport, flag) + _floors(transport)
+        programs += _services(options, url, transport, flag) + _floors(url, transport)
     async with running(programs, options.logs) as servers:
         yield servers
 
@@ -153,15 +154,15 @@ def _services(options: Options, redis_url: str, transport: str, flag: str) -> li
     return [replace(one, name=f"{one.name}-{transport}", command=(*one.command, flag)) for one in chosen]
 
 
-def _floors(transport: str) -> list[Program]:
-    def bare(name: str, rank: int, upstream: str = "") -> Program:
+def _floors(redis_url: str, transport: str) -> list[Program]:
+    def bare(name: str, rank: int, *more: str) -> Program:
         address = f"{HOST}:{any_free(HOST)}"
         port = address.rpartition(":")[2]
-        command = (sys.executable, "-m", echo.__name__, "--port", port, "--upstream", upstream)
+        command = (sys.executable, "-m", echo.__name__, "--port", port, *more)
         return Program(f"{name}-{transport}", command, address, partial(_answers, address), stop_rank=rank)
 
     behind = bare("echo", 1)
-    return [behind, bare("proxy", 0, behind.address)]
+    return [behind, bare("proxy", 0, "--upstream", behind.address), bare("getter", 0, "--redis", redis_url)]
 
 
 async def _answers(address: str) -> bool:
@@ -185,7 +186,7 @@ def _table(found: Mapping[tuple[str, int, str], list[Sample]]) -> Table:
     table = Table("hop cost: CountTokens of one short text", COLUMNS)
     for (transport, in_flight, name), samples in found.items():
         middle = median(samples)
-        ours, floor = name not in (ECHO, PROXY), ROUTES[name].floor
+        ours, floor = name not in (ECHO, PROXY, GET), ROUTES[name].floor
         table.add(
             samples,
             *(transport, in_flight, name, middle.rate, middle.p50_ms, middle.p99_ms, middle.cpu_us),
