@@ -4,12 +4,12 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from gateway.answer import Answer
 from gateway.backends import EJECTED, SERVING, Backend
 from gateway.cache import Cache
 from gateway.cache_stats import BYPASS, COALESCED, HIT_L1, HIT_L2, MISS, CacheStats
 from gateway.overload.gate import Gate
 from gateway.overload.refusals import OUT_OF_TIME, OVERLOADED
-from gateway.pipeline import Answer
 from maas.gateway.v1 import gateway_pb2
 from services.runtime.errors import InvalidInput, ServiceError
 from services.runtime.status import to_status

@@ -9,10 +9,11 @@ import grpc
 from grpc import aio
 
 from gateway import homes, upstream
+from gateway.answer import Answer
 from gateway.backends import Backend
 from gateway.cache_stats import BYPASS, REMEMBERED
 from gateway.methods import SERVICES, Method, methods_of
-from gateway.pipeline import Answer, Pipeline
+from gateway.pipeline import Pipeline
 from gateway.recall import wire
 from gateway.relay import Metadata
 from gateway.streams.streams import STREAM, Announce, Streams
@@ -59,7 +60,7 @@ class Forwarder:
             if short and self._pipeline.unread(request.data):
                 return tell(await self._pipeline.forward(method.area, method.path, request.data))
             asked = wire(method.path, current().tenant, request.data)
-            known = self._pipeline.recall(asked)
+            known = self._pipeline.recall(asked) or await self._pipeline.recall_far(asked)
             return tell(known or await self._pipeline.answer(method, request.message(), asked))
 
         return handle

@@ -6,11 +6,12 @@ The only file that names all the steps; each is a file of its own. The door has 
 import time
 from collections.abc import Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from gateway import upstream
 from gateway.affinity import Key
+from gateway.answer import Answer
 from gateway.backends import Backend
 from gateway.cache import Cache
 from gateway.cache_control import HEADER, CacheControl, cache_miss
@@ -21,7 +22,6 @@ from gateway.methods import Method
 from gateway.naming import Named, Namer
 from gateway.recall import Recall, Wire
 from gateway.refresh import Refresher
-from gateway.relay import Metadata
 from gateway.sender import Sender
 from gateway.singleflight import SingleFlight
 from gateway.versions import ModelIndex
@@ -30,21 +30,8 @@ from services.runtime.errors import Code, ServiceError
 
 # Another gateway's computation is waited for so long at most, and never longer than leaves as much time for ours.
 LONGEST_WAIT_S = 30.0
-
-
 # Of a request that is not worth reading: too short to be shared out among replicas.
 SHORT_BYTES = 1024
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """A serialized reply, how it came about, and the service's metadata that travels on."""
-
-    reply: bytes
-    outcome: str = BYPASS
-    age_s: float = 0.0
-    initial: Metadata = ()
-    trailing: Metadata = ()
 
 
 class Known(NamedTuple):
@@ -94,6 +81,17 @@ class Pipeline:
         if entry is None or known is None or may_be_due(entry, self._cache.clock()):
             return None
         return self._told(self._hit(entry, HIT_L1), known.model)
+
+    async def recall_far(self, asked: Wire | None) -> Answer | None:
+        """What Redis remembers of bytes whose meaning this process knows, and whose answer it does not keep."""
+        known = self._recall.key(asked) if asked is not None and self._cache.l2 is not None else None
+        control = CacheControl.parse(current().metadata.get(HEADER, ""))
+        if known is None or control.no_cache or control.no_store:
+            return None
+        entry = await self._cache.far(known.key, control)
+        if entry is None or may_be_due(entry, self._cache.clock()):
+            return None
+        return self._told(self._hit(entry, HIT_L2), known.model)
 
     async def answer(self, method: Method, request: Any, asked: Wire | None = None) -> Answer:
         """Raises the service's own error, Unavailable naming it, or NotFound CACHE_MISS under only-if-cached.
@@ -148,9 +146,7 @@ class Pipeline:
         key = named.key()
         near = self._cache.near(key, control)
         if near is not None:
-            if asked is not None:
-                # Not before: what is asked once only must not push out what is asked again and again.
-                self._recall.learn(asked, Known(key, named.serving.model))
+            self._learn(asked, key, named)
             self._refresher.consider(named, key, near)
             return self._hit(near, HIT_L1)
         # Callers of different max-age do not share: one may take an answer that is too old for the other.
@@ -159,6 +155,8 @@ class Pipeline:
             joined = flight in self._flights
             try:
                 answer = await self._flights.do(flight, lambda: self._fill(named, key, control))
+                if answer.outcome == HIT_L2:
+                    self._learn(asked, key, named)
                 return replace(answer, outcome=COALESCED) if joined else answer
             except ServiceError as error:
                 # The work had its starter's deadline; whoever joined and still has time starts anew.
@@ -193,6 +191,11 @@ class Pipeline:
     def _found(self, named: Named, key: str, entry: Entry, outcome: str) -> Answer:
         self._refresher.consider(named, key, entry)
         return self._hit(entry, outcome)
+
+    def _learn(self, asked: Wire | None, key: str, named: Named) -> None:
+        """Of hits alone: what is asked once only must not push out what is asked again and again."""
+        if asked is not None:
+            self._recall.learn(asked, Known(key, named.serving.model))
 
     def _told(self, answer: Answer, model: str) -> Answer:
         self._stats.count(answer.outcome, model, answer.age_s)

@@ -444,3 +444,24 @@ async def test_outcomes_and_ages_are_counted_by_model():
         }
         assert counted == {"miss": 1, "hit-l1": 2, "bypass": 1}
         assert value("maas_cache_age_seconds_count", {"tier": "hit-l1", "model": "lite"}) == 2
+
+
+async def test_bytes_known_from_before_are_found_in_redis_unread(
+    valkey: ValkeyServer, monkeypatch: pytest.MonkeyPatch
+):
+    async with gateway(behind("vision"), redis_url=url(valkey), cache_memory_mib=0) as (channel, _):
+        assert (await classify(channel))[0] == "miss"
+
+        async def far() -> bool:
+            return (await classify(channel, control="only-if-cached"))[0] == "hit-l2"
+
+        await until(far)
+        _, first = await classify(channel)
+        with monkeypatch.context() as patch:
+            patch.setattr(Unread, "message", lambda _: pytest.fail("read"))
+            assert await classify(channel) == ("hit-l2", first)
+        assert (await classify(channel, control="no-cache"))[0] == "miss"
+        assert (await classify(channel, control="no-store"))[0] == "bypass"
+        with valkey.client() as client:
+            client.flushall()
+        assert (await classify(channel))[0] == "miss"
