@@ -54,7 +54,7 @@ class ServerSettings(IdentitySettings, TlsSettings):
     redact: bool = Field(True, description="personal data and secrets out of every text that is logged")
     redactor: RedactorPath = Field("", description="package.module:function, str → str, in place of the own one")
     transport: Literal["grpc", "native"] = Field(
-        "grpc", description="HTTP/2 by grpc.aio, or by nghttp2 on the event loop; with TLS always by grpc.aio"
+        "native", description="HTTP/2 by grpc.aio, or by nghttp2 on the event loop; with TLS always by grpc.aio"
     )
     uvloop: bool = Field(True, description="run on uvloop instead of the stock event loop")
     device: str = Field("cpu", description="torch device: cpu, cuda, cuda:1 …")

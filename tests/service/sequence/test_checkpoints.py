@@ -156,7 +156,7 @@ async def test_a_step_that_is_sent_again_happens_once(pair: Pair, uninterrupted:
     await refused(pair[0].StepSession(other), grpc.StatusCode.INVALID_ARGUMENT, "step.step", "next step is 30")
 
 
-async def test_steps_through_a_gateway_that_takes_turns(
+async def test_steps_through_a_gateway_go_where_their_session_is(
     store: ModelStore, valkey: ValkeyServer, uninterrupted: list[list[float]]
 ) -> None:
     generations: set[int] = set()
@@ -171,8 +171,8 @@ async def test_steps_through_a_gateway_that_takes_turns(
             for number in range(2, 81):
                 generations.add((await caller.step_once(stub, number)).status.generation)
     assert caller.scores == uninterrupted
-    # It did take turns: each of them grows the generation.
-    assert len(generations) > 40
+    # Another replica would have taken it over, which grows the generation.
+    assert len(generations) == 1
 
 
 async def test_opening_anew_elsewhere_begins_from_nothing(pair: Pair, uninterrupted: list[list[float]]) -> None:
