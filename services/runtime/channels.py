@@ -10,6 +10,7 @@ from grpc import aio
 ChannelOptions = tuple[tuple[str, int | str], ...]
 
 MIB = 1024 * 1024
+MOST_CALLS = 4096
 
 
 class Keepalive(NamedTuple):
@@ -94,6 +95,8 @@ def server_options(
             "grpc.http2.min_ping_interval_without_data_ms": 10_000,
             "grpc.http2.max_ping_strikes": 0,
             "grpc.so_reuseport": int(reuse_port),
+            # One connection's: far over what a client of ours has in flight, far under what exhausts a server.
+            "grpc.max_concurrent_streams": MOST_CALLS,
         }
     )
     if max_connection_age_s:

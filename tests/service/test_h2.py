@@ -12,7 +12,7 @@ from grpc import aio
 
 from services.runtime.compiled import NoCompiler
 from services.runtime.h2.native import load
-from services.runtime.h2.server import Server
+from services.runtime.h2.server import IDLE_S, Server
 from services.runtime.server import Floor
 from services.runtime.settings import ServerSettings
 from tests.harness import running
@@ -80,14 +80,17 @@ class Handlers:
 
 
 @asynccontextmanager
-async def serving(**options: int) -> AsyncIterator[tuple[aio.Channel, Handlers, Server, int]]:
+async def serving(
+    *more: Callable[..., Any], idle_s: float = IDLE_S, **options: int
+) -> AsyncIterator[tuple[aio.Channel, Handlers, Server, int]]:
+    """`more`: unary handlers, by their names."""
     handlers = Handlers()
-    unary = (handlers.echo, handlers.metadata, handlers.refuse, handlers.fail, handlers.wait)
+    unary = (handlers.echo, handlers.metadata, handlers.refuse, handlers.fail, handlers.wait, *more)
     methods = {one.__name__: grpc.unary_unary_rpc_method_handler(one) for one in unary}
     methods["both"] = grpc.stream_stream_rpc_method_handler(handlers.both)
     methods["pour"] = grpc.unary_stream_rpc_method_handler(handlers.pour)
     methods["total"] = grpc.stream_unary_rpc_method_handler(handlers.total)
-    server = Server({"grpc.max_receive_message_length": MOST, **options}.items())
+    server = Server({"grpc.max_receive_message_length": MOST, **options}.items(), idle_s)
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("t", methods),))
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()

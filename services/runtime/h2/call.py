@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NoReturn
 from urllib.parse import quote
@@ -10,12 +9,13 @@ from urllib.parse import quote
 import grpc
 from grpc import aio
 
+from services.runtime.h2.metadata import Told, carried
 from services.runtime.h2.native import Pairs, Session
-
-Told = Iterable[tuple[str, str | bytes]]
 
 # What gRPC's percent-encoding leaves as it is: printable ASCII but "%".
 PLAIN = "".join(chr(code) for code in range(0x20, 0x7F) if code != 0x25)
+LONGEST_TIMEOUT = 9  # digits and a unit: gRPC's own limit
+MOST_DETAILS = 2048
 UNITS = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
 OK, DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED = 0, 4, 8
 
@@ -40,25 +40,24 @@ class Call:
     """`deadline` is in time.monotonic() seconds. Whatever comes first ends a call, once."""
 
     __slots__ = (
-        *("_code", "_details", "_initial", "_line", "_metadata", "_timer", "_trailing"),
-        *("deadline", "ended", "id", "task"),
+        *("_code", "_details", "_initial", "_line", "_timer", "_trailing"),
+        *("deadline", "ended", "id", "metadata", "task"),
     )
 
     def __init__(self, line: Line, id: int, metadata: Pairs, timeout: str) -> None:
         self.id, self.ended = id, False
         self.task: asyncio.Task[None] | None = None
-        self._line, self._metadata = line, metadata
-        self._initial: Told = ()
-        self._trailing: Told = ()
+        self.metadata: Sequence[tuple[str, str | bytes]] = metadata
+        self._line = line
+        self._initial: Pairs = ()
+        self._trailing: Pairs = ()
         self._code, self._details = OK, ""
         left = seconds(timeout)
         self.deadline = None if left is None else time.monotonic() + left
         self._timer = None if left is None else line.loop.call_later(left, self._too_late)
 
     def invocation_metadata(self) -> Sequence[tuple[str, str | bytes]]:
-        if any(name.endswith("-bin") for name, _ in self._metadata):
-            return [(key, _bytes(value) if key.endswith("-bin") else value) for key, value in self._metadata]
-        return self._metadata
+        return self.metadata
 
     def time_remaining(self) -> float | None:
         return None if self.deadline is None else max(0.0, self.deadline - time.monotonic())
@@ -71,11 +70,12 @@ class Call:
         return {}
 
     async def send_initial_metadata(self, initial_metadata: Told) -> None:
-        """A unary reply takes it along."""
-        self._initial = initial_metadata
+        """A unary reply takes it along. Raises ValueError for what HTTP does not carry."""
+        self._initial = carried(initial_metadata)
 
     def set_trailing_metadata(self, trailing_metadata: Told) -> None:
-        self._trailing = trailing_metadata
+        """Raises ValueError for what HTTP does not carry."""
+        self._trailing = carried(trailing_metadata)
 
     def set_code(self, code: grpc.StatusCode) -> None:
         self._code = code.value[0]
@@ -84,7 +84,7 @@ class Call:
         self._details = details
 
     async def abort(self, code: grpc.StatusCode, details: str = "", trailing_metadata: Told = ()) -> NoReturn:
-        self._trailing = trailing_metadata or self._trailing
+        self._trailing = carried(trailing_metadata) or self._trailing
         self.end(code.value[0], details)
         raise aio.AbortError(details)
 
@@ -94,8 +94,8 @@ class Call:
             self._refuse(len(reply))
         elif not self.ended:
             self._close()
-            trailers = (("grpc-status", "0"), *_plain(self._trailing))
-            self._line.session.reply(self.id, _plain(self._initial), reply, trailers)
+            trailers = (("grpc-status", "0"), *self._trailing)
+            self._line.session.reply(self.id, self._initial, reply, trailers)
             self._line.soon()
 
     def end(self, status: int, details: str = "") -> None:
@@ -103,8 +103,9 @@ class Call:
         if self.ended:
             return
         self._close()
-        said = (("grpc-message", quote(details, safe=PLAIN)),) if details else ()
-        self._line.session.finish(self.id, (("grpc-status", str(status)), *said, *_plain(self._trailing)))
+        told = quote(details[:MOST_DETAILS], safe=PLAIN, errors="replace")
+        said = (("grpc-message", told),) if told else ()
+        self._line.session.finish(self.id, (("grpc-status", str(status)), *said, *self._trailing))
         self._line.soon()
 
     def left(self) -> None:
@@ -133,13 +134,5 @@ class Call:
 def seconds(timeout: str) -> float | None:
     """The value of `grpc-timeout`; None for one that is absent or says nothing."""
     number, unit = timeout[:-1], timeout[-1:]
-    return int(number) * UNITS[unit] if unit in UNITS and number.isascii() and number.isdigit() else None
-
-
-def _plain(pairs: Told) -> Pairs:
-    """Values in bytes as HTTP carries them."""
-    return [(key, b64encode(v).rstrip(b"=").decode() if isinstance(v, bytes) else v) for key, v in pairs]
-
-
-def _bytes(text: str) -> bytes:
-    return b64decode(text + "=" * (-len(text) % 4))
+    sound = len(timeout) <= LONGEST_TIMEOUT and unit in UNITS and number.isascii() and number.isdigit()
+    return int(number) * UNITS[unit] if sound else None

@@ -11,6 +11,7 @@ from typing import Any, cast
 import grpc
 
 from services.runtime.errors import Code
+from services.runtime.h2 import metadata as fields
 from services.runtime.h2 import serve
 from services.runtime.h2.call import Call, Line
 from services.runtime.h2.native import BEGIN, CALL, END, MESSAGE, ROOM, Open, Pairs
@@ -30,6 +31,8 @@ class Terms:
     handlers: Mapping[str, grpc.RpcMethodHandler]
     unary: tuple[str, ...]
     most_message: int
+    most_calls: int
+    idle_s: float
     ping_s: float
     pong_s: float
     age_s: float
@@ -44,7 +47,7 @@ class Connection(asyncio.BufferedProtocol):
         self.calls: dict[int, Call] = {}
         self._terms, self._connections = terms, connections
         self._loop = asyncio.get_running_loop()
-        self._session = terms.open(terms.unary, terms.most_message)
+        self._session = terms.open(terms.unary, terms.most_message, terms.most_calls)
         self._line = Line(self._loop, self._session, "", terms.most_message, self._soon)
         self._transport: asyncio.Transport | None = None
         self._due = self._paused = False
@@ -55,6 +58,7 @@ class Connection(asyncio.BufferedProtocol):
         self._line.peer = _peer(transport.get_extra_info("peername"))
         self._connections.add(self)
         self._after(self._terms.ping_s, self._ping)
+        self._after(self._terms.idle_s, self._sweep)
         if self._terms.age_s:
             self._after(self._terms.age_s * random.uniform(1 - AGE_JITTER, 1 + AGE_JITTER), self.go_away)
         self._flush()
@@ -65,7 +69,7 @@ class Connection(asyncio.BufferedProtocol):
     def buffer_updated(self, nbytes: int) -> None:
         try:
             events = self._session.feed(self._terms.arriving[:nbytes])
-        except ConnectionError as error:
+        except (ConnectionError, MemoryError) as error:
             log.info("connection broken", extra={"peer": self._line.peer, "error": str(error)})
             self.close()
             return
@@ -111,8 +115,13 @@ class Connection(asyncio.BufferedProtocol):
         self._due = False
         if self._transport is None:
             return
-        while not self._paused and (data := self._session.drain()):
-            self._transport.write(data)
+        try:
+            while not self._paused and (data := self._session.drain()):
+                self._transport.write(data)
+        except (ConnectionError, MemoryError) as error:
+            log.info("connection broken", extra={"peer": self._line.peer, "error": str(error)})
+            self._transport.abort()
+            return
         for event in self._session.told():
             self._take(*event)
         if self._session.over:
@@ -129,6 +138,7 @@ class Connection(asyncio.BufferedProtocol):
     def _call(self, id: int, path: str, metadata: Pairs, timeout: str, message: bytes, encoding: str) -> None:
         call = Call(self._line, id, metadata, timeout)
         try:
+            call.metadata = fields.read(metadata)
             plain = unpacked(message, encoding, self._terms.most_message)
         except Unreadable as error:
             call.end(error.code, str(error))
@@ -141,17 +151,18 @@ class Connection(asyncio.BufferedProtocol):
         if handler is None:
             call.end(Code.UNIMPLEMENTED, "Method not found!")
             return
+        try:
+            call.metadata = fields.read(metadata)
+        except Unreadable as error:
+            call.end(error.code, str(error))
+            return
         self._run(call, serve.stream(handler, call))
 
     def _tell(self, call: Call, kind: int, message: bytes = b"", encoding: str = "") -> None:
         if not isinstance(call, StreamCall):
             call.left()
         elif kind == MESSAGE:
-            try:
-                call.came(unpacked(message, encoding, self._terms.most_message))
-            except Unreadable as error:
-                call.end(error.code, str(error))
-                call.left()
+            call.came(message, encoding)
         elif kind == END:
             call.complete()
         elif kind == ROOM:
@@ -171,6 +182,12 @@ class Connection(asyncio.BufferedProtocol):
         self._session.ping()
         self._flush()
         self._after(self._terms.pong_s, self._check)
+
+    def _sweep(self) -> None:
+        """What waits for the peer must not wait for ever: requests that stay unfinished, replies not taken."""
+        self._session.sweep()
+        self._flush()
+        self._after(self._terms.idle_s, self._sweep)
 
     def _check(self) -> None:
         """A peer that does not even answer a ping is not there any more."""

@@ -43,24 +43,28 @@ class Session(Protocol):
     def finish(self, id: int, trailers: Pairs) -> None: ...
     def reply(self, id: int, metadata: Pairs, message: bytes, trailers: Pairs) -> None: ...
     def read(self, id: int, size: int) -> None: ...
+    def sweep(self) -> None: ...
     def ping(self) -> None: ...
     def go_away(self) -> None: ...
 
 
-# Paths whose requests are told when they are whole; the most bytes of a message.
-Open = Callable[[tuple[str, ...], int], Session]
+# Paths whose requests are told when they are whole; the most bytes of a message; the most calls at once.
+Open = Callable[[tuple[str, ...], int, int], Session]
 
 
 @cache
-def load() -> Open:
-    """What opens a session. Raises NoCompiler where there is no g++, no header of Python's or no nghttp2."""
+def load(more: tuple[str, ...] = ()) -> Open:
+    """What opens a session. Raises NoCompiler where there is no g++, no header of Python's or no nghttp2.
+
+    `more`: for compiler and linker, as a sanitizer is asked for.
+    """
     project = Project(
         NAME,
         Path(__file__).parent / "source",
-        (*FLAGS, f"-I{sysconfig.get_path('include')}"),
+        (*FLAGS, *more, f"-I{sysconfig.get_path('include')}"),
         {"session": ("session.cpp", ()), "module": ("module.cpp", ())},
         # By the name that needs no development package.
-        ("-l:libnghttp2.so.14",),
+        ("-l:libnghttp2.so.14", *more),
     )
     loader = ExtensionFileLoader(NAME, str(project.library(FOLDER.expanduser())))
     spec = spec_from_loader(NAME, loader)

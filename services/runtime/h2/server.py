@@ -15,6 +15,8 @@ from services.runtime.h2.connection import Connection, Terms
 from services.runtime.h2.native import load
 
 MOST_MESSAGE = 4 * 1024 * 1024  # gRPC's own
+MOST_CALLS = 4096
+IDLE_S = 900.0
 BACKLOG = 1024
 ARRIVING = 256 * 1024
 # How long stopping waits for clients to have heard of it, where none has a call in progress.
@@ -22,10 +24,13 @@ HEARD_S = 0.2
 
 
 class Server:
-    """Raises NoCompiler where the compiled part cannot be had. Ports are plain: it speaks no TLS."""
+    """Raises NoCompiler where the compiled part cannot be had. Ports are plain: it speaks no TLS.
 
-    def __init__(self, options: Iterable[tuple[str, Any]] = ()) -> None:
-        self._open, self._options = load(), dict(options)
+    idle_s: a call of which the caller neither sends the rest nor takes the reply for so long is ended.
+    """
+
+    def __init__(self, options: Iterable[tuple[str, Any]] = (), idle_s: float = IDLE_S) -> None:
+        self._open, self._options, self._idle_s = load(), dict(options), idle_s
         self._handlers: dict[str, grpc.RpcMethodHandler] = {}
         self._sockets: list[socket.socket] = []
         self._listening: list[asyncio.Server] = []
@@ -104,6 +109,8 @@ class Server:
             self._handlers,
             unary,
             self._options.get("grpc.max_receive_message_length", MOST_MESSAGE),
+            self._options.get("grpc.max_concurrent_streams", MOST_CALLS),
+            self._idle_s,
             self._options.get("grpc.keepalive_time_ms", 7_200_000) / 1000,
             self._options.get("grpc.keepalive_timeout_ms", 20_000) / 1000,
             self._options.get("grpc.max_connection_age_ms", 0) / 1000,

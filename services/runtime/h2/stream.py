@@ -5,8 +5,10 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
-from services.runtime.h2.call import Call, Line, Told, _plain
+from services.runtime.h2.call import Call, Line
+from services.runtime.h2.metadata import Told, carried
 from services.runtime.h2.native import Pairs
+from services.runtime.h2.unpack import Unreadable, unpacked
 
 # Bytes that may wait for a slow caller before what writes does.
 MOST_WAITING = 64 * 1024
@@ -22,7 +24,7 @@ class StreamCall(Call):
         super().__init__(line, id, metadata, timeout)
         self.serialize: Callable[[Any], bytes] | None = None
         self._begun = self._complete = False
-        self._inbox: deque[bytes] = deque()
+        self._inbox: deque[tuple[bytes, str]] = deque()
         self._news: asyncio.Future[None] | None = None
         self._room: asyncio.Future[None] | None = None
 
@@ -49,10 +51,10 @@ class StreamCall(Call):
         """What the caller sends, until it says that this was all."""
         while True:
             while self._inbox:
-                message = self._inbox.popleft()
+                message, encoding = self._inbox.popleft()
                 self._line.session.read(self.id, len(message))
                 self._line.soon()
-                yield message
+                yield self._unpacked(message, encoding)
             if self._complete:
                 return
             self._news = self._line.loop.create_future()
@@ -75,8 +77,9 @@ class StreamCall(Call):
             self._begin(())
             self.end(self._code, self._details)
 
-    def came(self, message: bytes) -> None:
-        self._inbox.append(message)
+    def came(self, message: bytes, encoding: str) -> None:
+        """Stays packed until it is read: a caller must not fill memory with what it did not send."""
+        self._inbox.append((message, encoding))
         _wake(self._news)
 
     def complete(self) -> None:
@@ -86,10 +89,19 @@ class StreamCall(Call):
     def room(self) -> None:
         _wake(self._room)
 
+    def _unpacked(self, message: bytes, encoding: str) -> bytes:
+        try:
+            return unpacked(message, encoding, self._line.most_message)
+        except Unreadable as error:
+            self.end(error.code, str(error))
+            self.left()
+            raise asyncio.CancelledError from None
+
     def _begin(self, metadata: Told) -> None:
         if not self._begun:
+            told = carried(metadata)
             self._begun = True
-            self._line.session.head(self.id, _plain(metadata))
+            self._line.session.head(self.id, told)
 
 
 def _wake(waiting: "asyncio.Future[None] | None") -> None:

@@ -26,15 +26,18 @@ PyObject* name_of(const std::string& given) {
     const auto found = names.find(given);
     if (found != names.end()) return Py_NewRef(found->second);
     PyObject* made = text(given);
-    if (names.size() < 256) names.emplace(given, Py_NewRef(made));
+    if (made && names.size() < 256) names.emplace(given, Py_NewRef(made));
     return made;
 }
 
 PyObject* metadata_of(const Stream& stream) {
     PyObject* all = PyTuple_New(static_cast<Py_ssize_t>(stream.metadata.size()));
     Py_ssize_t at = 0;
-    for (const auto& [name, value] : stream.metadata)
-        PyTuple_SET_ITEM(all, at++, Py_BuildValue("(NN)", name_of(name), text(value)));
+    for (const auto& [name, value] : stream.metadata) {
+        PyObject* one = all ? Py_BuildValue("(NN)", name_of(name), text(value)) : nullptr;
+        if (one) PyTuple_SET_ITEM(all, at++, one);
+        else Py_CLEAR(all);
+    }
     return all;
 }
 
@@ -63,11 +66,17 @@ public:
     }
 
 private:
-    static PyObject* encoding(const Stream& stream, bool packed) { return name_of(packed ? stream.encoding : ""); }
+    static PyObject* encoding(const Stream& stream, bool packed) {
+        return name_of(!packed ? "" : stream.encoding.empty() ? "identity" : stream.encoding);
+    }
 
+    // An event that is lost would be a call without an end: the connection ends instead.
     void add(PyObject* event) {
-        if (event && (list_ || (list_ = PyList_New(0)))) PyList_Append(list_, event);
+        const bool added = event && (list_ || (list_ = PyList_New(0))) && !PyList_Append(list_, event);
         Py_XDECREF(event);
+        if (added) return;
+        PyErr_Clear();
+        throw std::bad_alloc();
     }
 
     PyObject* list_ = nullptr;
@@ -99,60 +108,78 @@ bool pairs_of(PyObject* given, Pairs& found) {
     return true;
 }
 
-// Connection(unary paths, most bytes of a message)
+// Does `work`, or sets what went wrong as Python's error.
+template <typename Work> PyObject* guarded(const Work& work) noexcept {
+    try {
+        return work();
+    } catch (const std::bad_alloc&) {
+        return PyErr_NoMemory();
+    } catch (const std::exception& error) {
+        return PyErr_Format(PyExc_ConnectionError, "%s", error.what());
+    }
+}
+
+// Connection(unary paths, most bytes of a message, most streams at once)
 PyObject* connection_new(PyTypeObject* type, PyObject* args, PyObject*) {
     PyObject* paths;
     Py_ssize_t most;
-    if (!PyArg_ParseTuple(args, "O!n", &PyTuple_Type, &paths, &most)) return nullptr;
-    auto unary = std::make_unique<Paths>();
-    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(paths); i++) {
-        const char* path = PyUnicode_AsUTF8(PyTuple_GET_ITEM(paths, i));
-        if (!path) return nullptr;
-        unary->insert(path);
-    }
-    auto* self = reinterpret_cast<ConnectionObject*>(type->tp_alloc(type, 0));
-    if (!self) return nullptr;
-    self->events = new Events;
-    self->unary = unary.release();
-    self->session = new Session(*self->events, *self->unary, static_cast<size_t>(most));
-    return reinterpret_cast<PyObject*>(self);
+    unsigned int streams;
+    if (!PyArg_ParseTuple(args, "O!nI", &PyTuple_Type, &paths, &most, &streams)) return nullptr;
+    PyObject* made = type->tp_alloc(type, 0);
+    auto* self = reinterpret_cast<ConnectionObject*>(made);
+    if (!made) return nullptr;
+    PyObject* opened = guarded([&]() -> PyObject* {
+        self->events = new Events;
+        self->unary = new Paths;
+        for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(paths); i++) {
+            const char* path = PyUnicode_AsUTF8(PyTuple_GET_ITEM(paths, i));
+            if (!path) return nullptr;
+            self->unary->insert(path);
+        }
+        self->session = new Session(*self->events, *self->unary, static_cast<size_t>(most), streams);
+        return made;
+    });
+    if (!opened) Py_DECREF(made);
+    return opened;
 }
 
 void connection_free(PyObject* given) {
     auto* self = reinterpret_cast<ConnectionObject*>(given);
     delete self->session;
     delete self->unary;
-    Py_XDECREF(self->events->taken());
+    if (self->events) Py_XDECREF(self->events->taken());
     delete self->events;
     Py_TYPE(given)->tp_free(given);
 }
 
 Session& session(PyObject* self) { return *reinterpret_cast<ConnectionObject*>(self)->session; }
 
+PyObject* told(PyObject* self, PyObject*) { return reinterpret_cast<ConnectionObject*>(self)->events->taken(); }
+
 PyObject* feed(PyObject* self, PyObject* data) {
     Py_buffer view;
     if (PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)) return nullptr;
-    try {
+    PyObject* events = guarded([&] {
         session(self).feed(static_cast<const uint8_t*>(view.buf), static_cast<size_t>(view.len));
-    } catch (const std::exception& error) {
-        PyBuffer_Release(&view);
-        return PyErr_Format(PyExc_ConnectionError, "%s", error.what());
-    }
+        return told(self, nullptr);
+    });
     PyBuffer_Release(&view);
-    return reinterpret_cast<ConnectionObject*>(self)->events->taken();
+    return events;
 }
 
-PyObject* drain(PyObject* self, PyObject*) { return bytes(session(self).drain()); }
-
-PyObject* told(PyObject* self, PyObject*) { return reinterpret_cast<ConnectionObject*>(self)->events->taken(); }
+PyObject* drain(PyObject* self, PyObject*) {
+    return guarded([&] { return bytes(session(self).drain()); });
+}
 
 PyObject* head(PyObject* self, PyObject* args) {
-    int id;
-    PyObject* metadata;
-    Pairs found;
-    if (!PyArg_ParseTuple(args, "iO", &id, &metadata) || !pairs_of(metadata, found)) return nullptr;
-    session(self).head(id, found);
-    Py_RETURN_NONE;
+    return guarded([&]() -> PyObject* {
+        int id;
+        PyObject* metadata;
+        Pairs found;
+        if (!PyArg_ParseTuple(args, "iO", &id, &metadata) || !pairs_of(metadata, found)) return nullptr;
+        session(self).head(id, found);
+        Py_RETURN_NONE;
+    });
 }
 
 PyObject* send(PyObject* self, PyObject* args) {
@@ -160,32 +187,33 @@ PyObject* send(PyObject* self, PyObject* args) {
     const char* message;
     Py_ssize_t size;
     if (!PyArg_ParseTuple(args, "iy#", &id, &message, &size)) return nullptr;
-    return PyLong_FromSize_t(session(self).send(id, {message, static_cast<size_t>(size)}));
+    return guarded([&] { return PyLong_FromSize_t(session(self).send(id, {message, static_cast<size_t>(size)})); });
 }
 
 PyObject* finish(PyObject* self, PyObject* args) {
-    int id;
-    PyObject* trailers;
-    Pairs found;
-    if (!PyArg_ParseTuple(args, "iO", &id, &trailers) || !pairs_of(trailers, found)) return nullptr;
-    session(self).finish(id, std::move(found));
-    Py_RETURN_NONE;
+    return guarded([&]() -> PyObject* {
+        int id;
+        PyObject* trailers;
+        Pairs found;
+        if (!PyArg_ParseTuple(args, "iO", &id, &trailers) || !pairs_of(trailers, found)) return nullptr;
+        session(self).finish(id, std::move(found));
+        Py_RETURN_NONE;
+    });
 }
 
 // head, send and finish at once: what a unary call that went well says.
 PyObject* reply(PyObject* self, PyObject* args) {
-    int id;
-    PyObject *metadata, *trailers;
-    const char* message;
-    Py_ssize_t size;
-    Pairs ahead, after;
-    if (!PyArg_ParseTuple(args, "iOy#O", &id, &metadata, &message, &size, &trailers)) return nullptr;
-    if (!pairs_of(metadata, ahead) || !pairs_of(trailers, after)) return nullptr;
-    Session& to = session(self);
-    to.head(id, ahead);
-    to.send(id, {message, static_cast<size_t>(size)});
-    to.finish(id, std::move(after));
-    Py_RETURN_NONE;
+    return guarded([&]() -> PyObject* {
+        int id;
+        PyObject *metadata, *trailers;
+        const char* message;
+        Py_ssize_t size;
+        Pairs ahead, after;
+        if (!PyArg_ParseTuple(args, "iOy#O", &id, &metadata, &message, &size, &trailers)) return nullptr;
+        if (!pairs_of(metadata, ahead) || !pairs_of(trailers, after)) return nullptr;
+        session(self).reply(id, ahead, {message, static_cast<size_t>(size)}, std::move(after));
+        Py_RETURN_NONE;
+    });
 }
 
 PyObject* read(PyObject* self, PyObject* args) {
@@ -196,14 +224,12 @@ PyObject* read(PyObject* self, PyObject* args) {
     Py_RETURN_NONE;
 }
 
-PyObject* ping(PyObject* self, PyObject*) {
-    session(self).ping();
-    Py_RETURN_NONE;
-}
-
-PyObject* go_away(PyObject* self, PyObject*) {
-    session(self).go_away();
-    Py_RETURN_NONE;
+// A function of the session that takes nothing and tells nothing.
+template <void (Session::*work)()> PyObject* plain(PyObject* self, PyObject*) {
+    return guarded([&] {
+        (session(self).*work)();
+        return Py_NewRef(Py_None);
+    });
 }
 
 PyObject* unanswered(PyObject* self, void*) { return PyBool_FromLong(session(self).unanswered()); }
@@ -219,8 +245,9 @@ PyMethodDef connection_methods[] = {
     {"finish", finish, METH_VARARGS, "id, trailers: ends a call"},
     {"reply", reply, METH_VARARGS, "id, metadata, message, trailers: head, send and finish"},
     {"read", read, METH_VARARGS, "id, bytes: so much of a stream was read"},
-    {"ping", ping, METH_NOARGS, "asks whether the peer is there; `unanswered` until it says so"},
-    {"go_away", go_away, METH_NOARGS, "asks for no more calls, and refuses them once the peer has heard of it"},
+    {"sweep", plain<&Session::sweep>, METH_NOARGS, "ends what waits for the peer and has not moved since the last one"},
+    {"ping", plain<&Session::ping>, METH_NOARGS, "asks whether the peer is there; `unanswered` until it says so"},
+    {"go_away", plain<&Session::go_away>, METH_NOARGS, "asks for no more calls, and refuses them once the peer has heard of it"},
     {nullptr, nullptr, 0, nullptr}};
 PyGetSetDef connection_gets[] = {
     {"unanswered", unanswered, nullptr, "whether the peer owes an answer to a ping", nullptr},

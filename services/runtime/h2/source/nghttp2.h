@@ -56,12 +56,14 @@ enum {
     NGHTTP2_DATA_FLAG_EOF = 0x01, NGHTTP2_DATA_FLAG_NO_END_STREAM = 0x02, NGHTTP2_DATA_FLAG_NO_COPY = 0x04,
     NGHTTP2_NV_FLAG_NONE = 0x00, NGHTTP2_NV_FLAG_NO_INDEX = 0x01,
     NGHTTP2_HCAT_REQUEST = 0,
-    NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE = 0x04, NGHTTP2_SETTINGS_MAX_HEADER_LIST_SIZE = 0x06,
-    NGHTTP2_NO_ERROR = 0x00,
-    NGHTTP2_ERR_DEFERRED = -508, NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE = -521,
+    NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS = 0x03, NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE = 0x04,
+    NGHTTP2_SETTINGS_MAX_HEADER_LIST_SIZE = 0x06,
+    NGHTTP2_NO_ERROR = 0x00, NGHTTP2_INTERNAL_ERROR = 0x02, NGHTTP2_CANCEL = 0x08,
+    NGHTTP2_ERR_DEFERRED = -508, NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE = -521, NGHTTP2_ERR_CALLBACK_FAILURE = -902,
 };
 
 using nghttp2_on_frame = int (*)(nghttp2_session*, const nghttp2_frame*, void*);
+using nghttp2_on_unsent = int (*)(nghttp2_session*, const nghttp2_frame*, int, void*);
 using nghttp2_on_header = int (*)(nghttp2_session*, const nghttp2_frame*, const uint8_t*, size_t, const uint8_t*,
                                   size_t, uint8_t, void*);
 using nghttp2_on_data = int (*)(nghttp2_session*, uint8_t, int32_t, const uint8_t*, size_t, void*);
@@ -76,6 +78,7 @@ void nghttp2_session_callbacks_set_on_frame_recv_callback(nghttp2_session_callba
 void nghttp2_session_callbacks_set_on_data_chunk_recv_callback(nghttp2_session_callbacks*, nghttp2_on_data);
 void nghttp2_session_callbacks_set_send_data_callback(nghttp2_session_callbacks*, nghttp2_send_data);
 void nghttp2_session_callbacks_set_on_frame_send_callback(nghttp2_session_callbacks*, nghttp2_on_frame);
+void nghttp2_session_callbacks_set_on_frame_not_send_callback(nghttp2_session_callbacks*, nghttp2_on_unsent);
 void nghttp2_session_callbacks_set_on_stream_close_callback(nghttp2_session_callbacks*, nghttp2_on_close);
 
 int nghttp2_option_new(nghttp2_option**);

@@ -15,8 +15,25 @@ constexpr size_t FRAME_HEAD = 9, PIECE = 128 * 1024;
 constexpr uint32_t STREAM_WINDOW = 1 << 20, CONNECTION_WINDOW = 1 << 26;
 // Calls that may be taken back at once, and a second. The library's own 33 a second would end busy connections.
 constexpr uint64_t RESETS = 100'000, RESETS_A_SECOND = 20'000;
-constexpr int RESOURCE_EXHAUSTED = 8, UNIMPLEMENTED = 12, INTERNAL = 13;
+// What one connection may leave with us: requests that are not whole or not read, or replies that it does not take.
+constexpr size_t MOST_KEPT = 1 << 28;
+constexpr size_t PER_MESSAGE = 64;  // what a message costs that has no bytes
+constexpr size_t AHEAD = 8;         // times what came: as much memory is asked for, whatever a message claims to be
+constexpr int DEADLINE_EXCEEDED = 4, RESOURCE_EXHAUSTED = 8, UNIMPLEMENTED = 12, INTERNAL = 13;
+const std::string ONE_MESSAGE = "the request is not one whole message";
 const std::string ENCODINGS = "identity, deflate, gzip";
+
+// A callback for C's frames, which no exception may cross: one ends the connection.
+template <auto work> struct Safe;
+template <typename Result, typename... Given, Result (*work)(Given...)> struct Safe<work> {
+    static Result call(Given... given) noexcept {
+        try {
+            return work(given...);
+        } catch (...) {
+            return NGHTTP2_ERR_CALLBACK_FAILURE;
+        }
+    }
+};
 
 nghttp2_nv pair(Name name, Name value, uint8_t flags = NGHTTP2_NV_FLAG_NONE) {
     const auto at = [](Name text) { return reinterpret_cast<uint8_t*>(const_cast<char*>(text.data())); };
@@ -34,7 +51,7 @@ std::vector<nghttp2_nv> pairs(const Pairs& given, bool opening) {
 
 // Of HTTP or gRPC itself: no caller's metadata.
 bool reserved(Name name) {
-    return name[0] == ':' || name == "te" || name == "grpc-accept-encoding" || name == "accept-encoding";
+    return name.starts_with(':') || name == "te" || name == "grpc-accept-encoding" || name == "accept-encoding";
 }
 
 bool readable(Name encoding) {
@@ -55,18 +72,19 @@ void append(std::string& out, Name message) {
 
 }  // namespace
 
-Session::Session(Told& told, const Paths& unary, size_t most_message)
-    : told_(told), unary_(unary), most_message_(most_message) {
+Session::Session(Told& told, const Paths& unary, size_t most_message, uint32_t most_streams)
+    : told_(told), unary_(unary), most_message_(most_message), most_kept_(std::max(MOST_KEPT, 2 * most_message)) {
     nghttp2_session_callbacks* on;
     nghttp2_option* option;
     if (nghttp2_session_callbacks_new(&on) || nghttp2_option_new(&option)) throw std::bad_alloc();
-    nghttp2_session_callbacks_set_on_begin_headers_callback(on, on_begin);
-    nghttp2_session_callbacks_set_on_header_callback(on, on_header);
-    nghttp2_session_callbacks_set_on_frame_recv_callback(on, on_frame);
-    nghttp2_session_callbacks_set_on_data_chunk_recv_callback(on, on_data);
-    nghttp2_session_callbacks_set_send_data_callback(on, pour);
-    nghttp2_session_callbacks_set_on_frame_send_callback(on, on_sent);
-    nghttp2_session_callbacks_set_on_stream_close_callback(on, on_close);
+    nghttp2_session_callbacks_set_on_begin_headers_callback(on, Safe<on_begin>::call);
+    nghttp2_session_callbacks_set_on_header_callback(on, Safe<on_header>::call);
+    nghttp2_session_callbacks_set_on_frame_recv_callback(on, Safe<on_frame>::call);
+    nghttp2_session_callbacks_set_on_data_chunk_recv_callback(on, Safe<on_data>::call);
+    nghttp2_session_callbacks_set_send_data_callback(on, Safe<pour>::call);
+    nghttp2_session_callbacks_set_on_frame_send_callback(on, Safe<on_sent>::call);
+    nghttp2_session_callbacks_set_on_frame_not_send_callback(on, Safe<on_unsent>::call);
+    nghttp2_session_callbacks_set_on_stream_close_callback(on, Safe<on_close>::call);
     nghttp2_option_set_no_auto_window_update(option, 1);
     if (nghttp2_option_set_stream_reset_rate_limit)
         nghttp2_option_set_stream_reset_rate_limit(option, RESETS, RESETS_A_SECOND);
@@ -74,10 +92,14 @@ Session::Session(Told& told, const Paths& unary, size_t most_message)
     nghttp2_session_callbacks_del(on);
     nghttp2_option_del(option);
     if (failed) throw std::bad_alloc();
-    const nghttp2_settings_entry settings[] = {{NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, STREAM_WINDOW},
+    const nghttp2_settings_entry settings[] = {{NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS, most_streams},
+                                               {NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, STREAM_WINDOW},
                                                {NGHTTP2_SETTINGS_MAX_HEADER_LIST_SIZE, MOST_METADATA}};
-    nghttp2_submit_settings(session_, NGHTTP2_FLAG_NONE, settings, 2);
-    nghttp2_session_set_local_window_size(session_, NGHTTP2_FLAG_NONE, 0, CONNECTION_WINDOW);
+    if (nghttp2_submit_settings(session_, NGHTTP2_FLAG_NONE, settings, std::size(settings)) ||
+        nghttp2_session_set_local_window_size(session_, NGHTTP2_FLAG_NONE, 0, CONNECTION_WINDOW)) {
+        nghttp2_session_del(session_);
+        throw std::bad_alloc();
+    }
 }
 
 void Session::feed(const uint8_t* data, size_t size) {
@@ -88,8 +110,10 @@ void Session::feed(const uint8_t* data, size_t size) {
 std::string_view Session::drain() {
     going_.clear();
     const uint8_t* data;
-    for (ssize_t n; going_.size() < PIECE && (n = nghttp2_session_mem_send(session_, &data)) > 0;)
+    ssize_t n = 0;
+    while (going_.size() < PIECE && (n = nghttp2_session_mem_send(session_, &data)) > 0)
         going_.append(reinterpret_cast<const char*>(data), static_cast<size_t>(n));
+    if (n < 0) throw std::runtime_error(nghttp2_strerror(static_cast<int>(n)));
     return going_;
 }
 
@@ -106,25 +130,47 @@ void Session::go_away() {
 
 void Session::pong() {
     pinged_ = false;
-    if (!leaving_) return;
+    if (!leaving_ || left_) return;
+    left_ = true;
     // Whoever answered has read the notice before: what it sent until then is let in.
     const int32_t last = nghttp2_session_get_last_proc_stream_id(session_);
     nghttp2_submit_goaway(session_, NGHTTP2_FLAG_NONE, last, NGHTTP2_NO_ERROR, nullptr, 0);
 }
 
+void Session::sweep() {
+    std::vector<Stream*> still;
+    for (const auto& [_, stream] : streams_) {
+        const bool untaken = stream->finished || stream->sent < stream->out.size();
+        if ((untaken || stream->silent()) && !stream->moved) still.push_back(stream.get());
+        stream->moved = false;
+    }
+    for (Stream* stream : still)
+        if (!stream->finished && stream->silent()) refuse(*stream, DEADLINE_EXCEEDED, "the request does not come");
+        else nghttp2_submit_rst_stream(session_, NGHTTP2_FLAG_NONE, stream->id, NGHTTP2_CANCEL);
+}
+
 void Session::head(int32_t id, const Pairs& metadata) {
     Stream* stream = find(id);
-    if (!stream || stream->begun) return;
+    if (!stream || stream->begun || stream->finished) return;
     stream->begun = true;
-    const auto all = pairs(metadata, true);
-    const nghttp2_data_provider provider{{.ptr = stream}, give};
-    nghttp2_submit_response(session_, id, all.data(), all.size(), &provider);
+    const nghttp2_data_provider provider{{.ptr = stream}, Safe<give>::call};
+    respond(id, pairs(metadata, true), &provider);
+}
+
+void Session::reply(int32_t id, const Pairs& metadata, std::string_view message, Pairs trailers) {
+    if (waiting_ + message.size() > most_kept_)
+        return finish(id, {{"grpc-status", std::to_string(RESOURCE_EXHAUSTED)},
+                           {"grpc-message", "the connection does not take the replies that it has"}});
+    head(id, metadata);
+    send(id, message);
+    finish(id, std::move(trailers));
 }
 
 size_t Session::send(int32_t id, std::string_view message) {
     Stream* stream = find(id);
     if (!stream || stream->finished) return 0;
     append(stream->out, message);
+    waiting_ += PREFIX + message.size();
     nghttp2_session_resume_data(session_, id);
     return stream->out.size() - stream->sent;
 }
@@ -137,15 +183,20 @@ void Session::finish(int32_t id, Pairs trailers) {
     if (stream->begun) {
         nghttp2_session_resume_data(session_, id);
     } else {
-        const auto all = pairs(stream->trailers, true);
-        nghttp2_submit_response(session_, id, all.data(), all.size(), nullptr);
+        respond(id, pairs(stream->trailers, true), nullptr);
     }
+}
+
+void Session::respond(int32_t id, const std::vector<nghttp2_nv>& all, const nghttp2_data_provider* provider) {
+    if (nghttp2_submit_response(session_, id, all.data(), all.size(), provider))
+        nghttp2_submit_rst_stream(session_, NGHTTP2_FLAG_NONE, id, NGHTTP2_INTERNAL_ERROR);
 }
 
 void Session::read(int32_t id, size_t bytes) {
     Stream* stream = find(id);
     if (!stream) return;
-    stream->unread -= std::min(bytes, stream->unread);
+    stream->unread -= std::min(bytes + PER_MESSAGE, stream->unread);
+    count(*stream);
     if (stream->unread >= STREAM_WINDOW || !stream->held) return;
     nghttp2_session_consume_stream(session_, id, stream->held);
     stream->held = 0;
@@ -193,11 +244,17 @@ int Session::on_data(nghttp2_session* session, uint8_t, int32_t id, const uint8_
     nghttp2_session_consume_connection(session, size);
     Stream* stream = of(self).find(id);
     if (!stream || stream->finished) return 0;
+    if (of(self).kept_ + size > of(self).most_kept_) {
+        of(self).refuse(*stream, RESOURCE_EXHAUSTED, "the connection has too many requests that are not whole");
+        return 0;
+    }
+    stream->moved = true;
     stream->in.append(reinterpret_cast<const char*>(data), size);
     // A caller who sends faster than is read waits; the rest of a message is always let in.
     if (stream->unread < STREAM_WINDOW) nghttp2_session_consume_stream(session, id, size);
     else stream->held += size;
     of(self).came(*stream);
+    of(self).count(*stream);
     return 0;
 }
 
@@ -209,11 +266,19 @@ int Session::on_sent(nghttp2_session* session, const nghttp2_frame* frame, void*
     return 0;
 }
 
+// A head or trailers that cannot be sent, for their size: the call ends without.
+int Session::on_unsent(nghttp2_session* session, const nghttp2_frame* frame, int, void* self) {
+    if (frame->hd.type != NGHTTP2_HEADERS || !of(self).find(frame->hd.stream_id)) return 0;
+    return nghttp2_submit_rst_stream(session, NGHTTP2_FLAG_NONE, frame->hd.stream_id, NGHTTP2_INTERNAL_ERROR);
+}
+
 int Session::on_close(nghttp2_session*, int32_t id, uint32_t, void* self) {
     Stream* stream = of(self).find(id);
     if (!stream) return 0;
     if (stream->finished) of(self).told_.room(*stream);
     else of(self).told_.reset(*stream);
+    of(self).kept_ -= stream->kept;
+    of(self).waiting_ -= stream->out.size() - stream->sent;
     of(self).streams_.erase(id);
     return 0;
 }
@@ -228,7 +293,7 @@ ssize_t Session::give(nghttp2_session* session, int32_t id, uint8_t*, size_t mos
     if (stream.finished && stream.sent + size == stream.out.size()) {
         *flags |= NGHTTP2_DATA_FLAG_EOF | NGHTTP2_DATA_FLAG_NO_END_STREAM;
         const auto all = pairs(stream.trailers, false);
-        nghttp2_submit_trailer(session, id, all.data(), all.size());
+        if (nghttp2_submit_trailer(session, id, all.data(), all.size())) return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
     }
     return static_cast<ssize_t>(size);
 }
@@ -238,6 +303,8 @@ int Session::pour(nghttp2_session*, nghttp2_frame*, const uint8_t* head, size_t 
     auto& stream = *static_cast<Stream*>(source->ptr);
     of(self).going_.append(reinterpret_cast<const char*>(head), FRAME_HEAD).append(stream.out, stream.sent, size);
     stream.sent += size;
+    stream.moved = true;
+    of(self).waiting_ -= size;
     if (stream.sent < stream.out.size()) return 0;
     stream.out.clear();
     stream.sent = 0;
@@ -249,8 +316,7 @@ void Session::opened(Stream& stream) {
     stream.unary = unary_.count(stream.path);
     if (stream.content.rfind("application/grpc", 0)) {
         stream.finished = true;
-        const auto status = pair(":status", "415");
-        nghttp2_submit_response(session_, stream.id, &status, 1, nullptr);
+        respond(stream.id, {pair(":status", "415")}, nullptr);
     } else if (!readable(stream.encoding)) {
         finish(stream.id, {{"grpc-status", std::to_string(UNIMPLEMENTED)},
                            {"grpc-message", "grpc-encoding is none of " + ENCODINGS},
@@ -267,11 +333,13 @@ void Session::came(Stream& stream) {
         const size_t size = length_of(std::string_view(stream.in).substr(at));
         if (too_large(stream, size)) return;
         if (stream.unary || stream.in.size() - at < PREFIX + size) {
-            // Room for all of it at once; what is claimed and never sent is never touched.
-            stream.in.reserve(at + PREFIX + size);
+            if (stream.in.size() - at > PREFIX + size) return refuse(stream, INTERNAL, ONE_MESSAGE);
+            if (2 * stream.in.size() > stream.in.capacity())
+                stream.in.reserve(std::min(at + PREFIX + size, AHEAD * stream.in.size()));
             break;
         }
-        stream.unread += size;
+        stream.heard = true;
+        stream.unread += size + PER_MESSAGE;
         told_.message(stream, std::string_view(stream.in).substr(at + PREFIX, size), stream.in[at]);
         at += PREFIX + size;
     }
@@ -283,9 +351,16 @@ void Session::complete(Stream& stream) {
     if (stream.finished) return;
     if (!stream.unary) return told_.end(stream);
     if (stream.in.size() < PREFIX || stream.in.size() != PREFIX + length_of(stream.in))
-        return refuse(stream, INTERNAL, "the request is not one whole message");
+        return refuse(stream, INTERNAL, ONE_MESSAGE);
     told_.call(stream, std::string_view(stream.in).substr(PREFIX), stream.in[0]);
     std::string().swap(stream.in);
+    count(stream);
+}
+
+void Session::count(Stream& stream) {
+    const size_t now = stream.in.size() + stream.unread;
+    kept_ += now - stream.kept;
+    stream.kept = now;
 }
 
 bool Session::too_large(Stream& stream, size_t size) {
@@ -299,5 +374,6 @@ bool Session::too_large(Stream& stream, size_t size) {
 void Session::refuse(Stream& stream, int status, const std::string& why) {
     finish(stream.id, {{"grpc-status", std::to_string(status)}, {"grpc-message", why}});
     std::string().swap(stream.in);
+    count(stream);
     if (!stream.unary) told_.reset(stream);
 }

@@ -25,6 +25,10 @@ struct Stream {
     std::string in, out;  // what came and is no whole message yet; what waits for the peer from `sent` on
     size_t sent = 0;
     size_t unread = 0, held = 0;  // bytes of messages told and not read; bytes that may not be replaced until then
+    size_t kept = 0;              // of the connection's, as it was last counted
+    bool heard = false, moved = true;  // a message was told; something went either way since the last sweep
+
+    bool silent() const { return !ended && !heard; }
 };
 
 // What a connection tells its owner, in the order it happens. `packed`: the message is in the stream's encoding.
@@ -41,12 +45,13 @@ struct Told {
 class Session {
 public:
     // `unary`: paths whose requests are told when they are whole. Outlived by both references.
-    Session(Told& told, const Paths& unary, size_t most_message);
+    Session(Told& told, const Paths& unary, size_t most_message, uint32_t most_streams);
     ~Session() { nghttp2_session_del(session_); }
     Session(const Session&) = delete;
 
     void feed(const uint8_t* data, size_t size);  // throws when the peer does not speak HTTP/2
     std::string_view drain();                     // what is to be written next, a piece of it; gone with the next
+    void sweep();                                 // ends what waits for the peer and has not moved since the last one
     bool over() const { return !nghttp2_session_want_read(session_) && !nghttp2_session_want_write(session_); }
 
     void ping();     // `unanswered` until the peer says so
@@ -57,6 +62,7 @@ public:
     void head(int32_t id, const Pairs& metadata);
     size_t send(int32_t id, std::string_view message);  // bytes that wait for the peer
     void finish(int32_t id, Pairs trailers);
+    void reply(int32_t id, const Pairs& metadata, std::string_view message, Pairs trailers);
     void read(int32_t id, size_t bytes);
 
 private:
@@ -67,12 +73,15 @@ private:
     static int on_frame(nghttp2_session*, const nghttp2_frame*, void*);
     static int on_data(nghttp2_session*, uint8_t, int32_t, const uint8_t*, size_t, void*);
     static int on_sent(nghttp2_session*, const nghttp2_frame*, void*);
+    static int on_unsent(nghttp2_session*, const nghttp2_frame*, int, void*);
     static int on_close(nghttp2_session*, int32_t, uint32_t, void*);
     static int pour(nghttp2_session*, nghttp2_frame*, const uint8_t*, size_t, nghttp2_data_source*, void*);
     static ssize_t give(nghttp2_session*, int32_t, uint8_t*, size_t, uint32_t*, nghttp2_data_source*, void*);
 
     Stream* find(int32_t id);
     void pong();
+    void respond(int32_t id, const std::vector<nghttp2_nv>& all, const nghttp2_data_provider* provider);
+    void count(Stream&);
     void opened(Stream&);
     void came(Stream&);
     void complete(Stream&);
@@ -81,9 +90,10 @@ private:
 
     Told& told_;
     const Paths& unary_;
-    size_t most_message_;
+    size_t most_message_, most_kept_;
+    size_t kept_ = 0, waiting_ = 0;  // bytes of all streams: that came and are not taken; that the peer does not take
     nghttp2_session* session_ = nullptr;
     std::unordered_map<int32_t, std::unique_ptr<Stream>> streams_;
     std::string going_;
-    bool pinged_ = false, leaving_ = false;
+    bool pinged_ = false, leaving_ = false, left_ = false;
 };
