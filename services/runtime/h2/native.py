@@ -52,12 +52,8 @@ class Session(Protocol):
 Open = Callable[[tuple[str, ...], int, int], Session]
 
 
-@cache
-def load(more: tuple[str, ...] = ()) -> Open:
-    """What opens a session. Raises NoCompiler where there is no g++, no header of Python's or no nghttp2.
-
-    `more`: for compiler and linker, as a sanitizer is asked for.
-    """
+def library(more: tuple[str, ...] = ()) -> Path:
+    """The compiled part; `more`: flags for compiler and linker, as a sanitizer is asked for. Raises NoCompiler."""
     project = Project(
         NAME,
         Path(__file__).parent / "source",
@@ -66,7 +62,13 @@ def load(more: tuple[str, ...] = ()) -> Open:
         # By the name that needs no development package.
         ("-l:libnghttp2.so.14", *more),
     )
-    loader = ExtensionFileLoader(NAME, str(project.library(FOLDER.expanduser())))
+    return project.library(FOLDER.expanduser())
+
+
+@cache
+def load(more: tuple[str, ...] = ()) -> Open:
+    """What opens a session. Raises NoCompiler where there is no g++, no header of Python's or no nghttp2."""
+    loader = ExtensionFileLoader(NAME, str(library(more)))
     spec = spec_from_loader(NAME, loader)
     assert spec is not None
     try:

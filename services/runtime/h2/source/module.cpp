@@ -20,9 +20,9 @@ PyObject* bytes(std::string_view given) {
     return PyBytes_FromStringAndSize(given.data(), static_cast<Py_ssize_t>(given.size()));
 }
 
-// The same few names come in every call: made once.
+// The same few names come in every call: made once, and kept to the end of the process.
 PyObject* name_of(const std::string& given) {
-    static std::unordered_map<std::string, PyObject*> names;
+    static auto& names = *new std::unordered_map<std::string, PyObject*>;
     const auto found = names.find(given);
     if (found != names.end()) return Py_NewRef(found->second);
     PyObject* made = text(given);
