@@ -58,6 +58,7 @@ class Floor(Generic[S]):
         self.server, joins = open_server(
             chosen.transport == "native" and not chosen.tls,
             server_options(chosen.max_message_bytes, chosen.max_connection_age_s, chosen.workers > 1),
+            chosen.stream_idle_s,
         )
         self.doorkeeper = Doorkeeper.of(chosen)
         self.certificates = chosen.followed_tls()

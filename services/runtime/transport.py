@@ -13,14 +13,14 @@ from services.runtime.h2.server import Server
 log = logging.getLogger("maas.server")
 
 
-def open_server(native: bool, options: ChannelOptions) -> tuple[Any, bool]:
+def open_server(native: bool, options: ChannelOptions, idle_s: float) -> tuple[Any, bool]:
     """The server, and whether its unary replies take their context's initial metadata along by themselves.
 
-    `native`: our own, unless it cannot be built.
+    `native`: our own, unless it cannot be built; it ends calls whose callers owe something for `idle_s`.
     """
     if native:
         try:
-            return Server(options), False
+            return Server(options, idle_s), False
         except NoCompiler as error:
             log.warning("no native transport, grpc.aio serves", extra={"reason": str(error)})
     return aio.server(options=options), ahead.join()
