@@ -1,11 +1,15 @@
 """Our own HTTP/2 server before peers that mean harm, or know no better: each call ends, and memory has a bound."""
 
+import subprocess
+import sys
+import threading
 import zlib
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from services.runtime.h2 import unpack
 from services.runtime.h2.call import seconds
 from services.runtime.h2.native import load
 from tests.service import h2_peer as wire
@@ -101,6 +105,31 @@ def test_what_is_claimed_and_not_sent_costs_nothing() -> None:
     assert _address_space() - before < 64 * MOST
 
 
+STARVED = """
+import resource
+from pathlib import Path
+from tests.service import h2_peer as wire
+from tests.service.test_h2_hostile import MOST, session
+
+made = session(64 * MOST)
+used = int(Path("/proc/self/statm").read_text().split()[0]) * 4096
+resource.setrlimit(resource.RLIMIT_AS, (used + 64 * MOST, -1))
+made.feed(wire.call(1, "/t/echo") + wire.frame(wire.DATA, 0, 1, b"\\0" + (60 * MOST).to_bytes(4, "big")))
+piece = wire.frame(wire.DATA, 0, 1, bytes(16_000)) * 4
+try:
+    for _ in range(1000):
+        made.feed(piece)
+        made.drain()
+except ConnectionError as error:
+    print("broken:", error)
+"""
+
+
+def test_memory_that_runs_out_ends_the_connection_and_not_the_process() -> None:
+    told = subprocess.run([sys.executable, "-c", STARVED], capture_output=True, text=True)
+    assert (told.returncode, told.stdout[:7]) == (0, "broken:"), told.stderr
+
+
 def test_unfinished_requests_have_a_bound_on_a_connection() -> None:
     made, refused = session(64 * MOST, 4096), set()
     for id in range(1, 701, 2):
@@ -133,6 +162,27 @@ async def test_packed_messages_of_a_stream_stay_packed_until_they_are_read() -> 
         await raw.until_ended(1)
         assert raw.bodies[1] == message(b"fine") and raw.status(1) == RESOURCE_EXHAUSTED
         await until(lambda: handlers.ended == ["closed"])
+
+
+@pytest.mark.parametrize("path", ["/t/echo", "/t/both"])
+async def test_a_message_that_unpacks_to_a_thousand_times_as_much_holds_up_nobody(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads = set()
+
+    def seen(*given: Any) -> bytes:
+        threads.add(threading.current_thread())
+        return plain(*given)
+
+    plain = unpack.unpacked
+    monkeypatch.setattr(unpack, "unpacked", seen)
+    async with serving() as (*_, port), peer(port) as raw:
+        body = bytes(range(256)) * 4000
+        raw.say(request(3, path, zlib.compress(body), [("grpc-encoding", "deflate")], packed=True))
+        raw.say(*(frame(wire.WINDOW, 0, id, MOST.to_bytes(4, "big")) for id in (0, 3)))
+        await raw.until_ended(3)
+        assert raw.bodies[3] == message(body) and raw.status(3) == "0"
+    assert threads and threading.main_thread() not in threads
 
 
 async def test_more_calls_than_may_be_are_turned_away() -> None:

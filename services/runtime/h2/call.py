@@ -88,6 +88,10 @@ class Call:
         self.end(code.value[0], details)
         raise aio.AbortError(details)
 
+    @property
+    def most_message(self) -> int:
+        return self._line.most_message
+
     def answer(self, reply: bytes) -> None:
         """Ends a unary call with its reply, or with the status that the handler set."""
         if self._code or len(reply) > self._line.most_message:

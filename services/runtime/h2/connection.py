@@ -16,7 +16,7 @@ from services.runtime.h2 import serve
 from services.runtime.h2.call import Call, Line
 from services.runtime.h2.native import BEGIN, CALL, END, MESSAGE, ROOM, Open, Pairs
 from services.runtime.h2.stream import StreamCall
-from services.runtime.h2.unpack import Unreadable, unpacked
+from services.runtime.h2.unpack import Unreadable
 
 log = logging.getLogger("maas.h2")
 
@@ -139,11 +139,10 @@ class Connection(asyncio.BufferedProtocol):
         call = Call(self._line, id, metadata, timeout)
         try:
             call.metadata = fields.read(metadata)
-            plain = unpacked(message, encoding, self._terms.most_message)
         except Unreadable as error:
             call.end(error.code, str(error))
             return
-        self._run(call, serve.unary(self._terms.handlers[path], call, plain))
+        self._run(call, serve.unary(self._terms.handlers[path], call, message, encoding))
 
     def _begin(self, id: int, path: str, metadata: Pairs, timeout: str) -> None:
         call = StreamCall(self._line, id, metadata, timeout)

@@ -12,18 +12,20 @@ from grpc import aio
 
 from services.runtime.h2.call import Call
 from services.runtime.h2.stream import StreamCall
+from services.runtime.h2.unpack import Unreadable, opened
 
 log = logging.getLogger("maas.h2")
 
 CANCELLED, UNKNOWN, INTERNAL = 1, 2, 13
 
 
-async def unary(handler: grpc.RpcMethodHandler, call: Call, message: bytes) -> None:
+async def unary(handler: grpc.RpcMethodHandler, call: Call, message: bytes, encoding: str) -> None:
     """One request, one reply."""
 
     async def run() -> None:
         read, write = handler.request_deserializer, handler.response_serializer
-        reply = await handler.unary_unary(read(message) if read else message, call)
+        plain = await opened(message, encoding, call.most_message) if encoding else message
+        reply = await handler.unary_unary(read(plain) if read else plain, call)
         call.answer(write(reply) if write else reply)
 
     await _ending(call, run())
@@ -70,6 +72,8 @@ async def _ending(call: Call, work: Awaitable[None]) -> None:
         await work
     except aio.AbortError:
         pass
+    except Unreadable as error:
+        call.end(error.code, str(error))
     except asyncio.CancelledError:
         call.end(CANCELLED)
         raise

@@ -8,7 +8,7 @@ from typing import Any
 from services.runtime.h2.call import Call, Line
 from services.runtime.h2.metadata import Told, carried
 from services.runtime.h2.native import Pairs
-from services.runtime.h2.unpack import Unreadable, unpacked
+from services.runtime.h2.unpack import Unreadable, opened
 
 # Bytes that may wait for a slow caller before what writes does.
 MOST_WAITING = 64 * 1024
@@ -54,7 +54,7 @@ class StreamCall(Call):
                 message, encoding = self._inbox.popleft()
                 self._line.session.read(self.id, len(message))
                 self._line.soon()
-                yield self._unpacked(message, encoding)
+                yield await self._opened(message, encoding) if encoding else message
             if self._complete:
                 return
             self._news = self._line.loop.create_future()
@@ -89,9 +89,9 @@ class StreamCall(Call):
     def room(self) -> None:
         _wake(self._room)
 
-    def _unpacked(self, message: bytes, encoding: str) -> bytes:
+    async def _opened(self, message: bytes, encoding: str) -> bytes:
         try:
-            return unpacked(message, encoding, self._line.most_message)
+            return await opened(message, encoding, self._line.most_message)
         except Unreadable as error:
             self.end(error.code, str(error))
             self.left()

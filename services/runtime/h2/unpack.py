@@ -1,11 +1,14 @@
 """Messages that a caller packed, in any of gRPC's encodings. Knows no call."""
 
+import asyncio
 import zlib
 
 from services.runtime.errors import Code
 
 # zlib's own form or gzip's, by its first bytes.
 EITHER = 32 + zlib.MAX_WBITS
+# Bytes that unpack to a thousand times as much at the most: a millisecond, for which no thread is worth asking.
+FEW = 1024
 
 
 class Unreadable(Exception):
@@ -14,6 +17,13 @@ class Unreadable(Exception):
     def __init__(self, code: Code, why: str) -> None:
         super().__init__(why)
         self.code = code
+
+
+async def opened(message: bytes, encoding: str, most: int) -> bytes:
+    """`unpacked`, in a thread where it may take long: a small message can be a large one packed."""
+    if not encoding or len(message) <= FEW:
+        return unpacked(message, encoding, most)
+    return await asyncio.get_running_loop().run_in_executor(None, unpacked, message, encoding, most)
 
 
 def unpacked(message: bytes, encoding: str, most: int) -> bytes:
