@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -20,7 +21,9 @@ from cli.prepare import make_ready
 from cli.program import GATEWAY, METRICS_OFFSET, PORTS, Program, services
 from cli.render import out
 from cli.supervisor import Supervisor, tail
+from services.runtime.compiled import NoCompiler
 from services.runtime.errors import PreconditionFailed, Unavailable
+from services.runtime.h2 import native
 from services.runtime.store import catalogue
 from services.runtime.store.store import ModelStore
 
@@ -70,6 +73,9 @@ def up(
     if pull:
         pulling.pull(ModelStore(root), cache.expanduser(), list(catalogue.load()))
         make_ready(ModelStore(root))
+    # Once, here: five programs would each build it.
+    with suppress(NoCompiler):
+        native.load()
     if detach:
         return run_detached(home)
     return asyncio.run(run(home, plan(home, host, chosen, root, redis_url, tls)))
