@@ -144,3 +144,11 @@ def test_every_service_has_the_same_file_names(area: str) -> None:
 def test_readme_is_current() -> None:
     """Tree, RPC table and settings are generated; what is committed must be what the source says."""
     assert readme.rendered(readme.README.read_text()) == readme.README.read_text(), "run `make readme`"
+
+
+def test_what_is_said_of_security_is_tested() -> None:
+    """Each test that the threat model names is there."""
+    named = re.findall(r"`(tests/[\w/]+\.py)(?:::(\w+))?`", (ROOT / "deploy" / "SECURITY.md").read_text())
+    assert len(named) > 30
+    for path, name in named:
+        assert re.search(rf"def {name or 'test_'}", (ROOT / path).read_text()), f"{path}::{name}"
