@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from google.protobuf.descriptor import ServiceDescriptor
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError, Message
 
 from gateway.cache_stats import REMEMBERED
 from gateway.methods import SERVICES, Method, method_of, methods_of
@@ -128,12 +128,13 @@ class CallBill:
             till.quotas.charge(tenant, REQUESTS, more)
 
 
-def read(method: Method, reply: bytes) -> Cost:
-    """What a reply tells; nothing if it does not parse."""
+def read(method: Method, reply: bytes | Message) -> Cost:
+    """What a reply tells, read or unread; nothing if it does not parse."""
     try:
-        return reader(method.response.DESCRIPTOR)(method.response.FromString(reply))
+        message = reply if isinstance(reply, Message) else method.response.FromString(reply)
     except DecodeError:
         return Cost()
+    return reader(method.response.DESCRIPTOR)(message)
 
 
 def _paid() -> Iterable[Method]:

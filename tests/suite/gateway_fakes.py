@@ -69,6 +69,11 @@ class Behind:
     def __post_init__(self) -> None:
         self.gate.set()
 
+    @property
+    def identity(self) -> dict[str, Any]:
+        """Settings of its own; what is not set is the environment's."""
+        return {} if self.mesh_key is None else {"mesh_key": self.mesh_key}
+
     async def enter(self, method: str, request: Any) -> None:
         """Notes a call, waits for the gate, fails if told to."""
         self.calls[method] += 1
@@ -354,7 +359,7 @@ class Running:
 
     @classmethod
     async def start(cls, what: Behind, port: int = 0, host: str = "127.0.0.1") -> "Running":
-        floor = Floor(ServerSettings(host=host, port=port, lame_duck_s=0, drain_s=0.2, mesh_key=what.mesh_key))
+        floor = Floor(ServerSettings(host=host, port=port, lame_duck_s=0, drain_s=0.2, **what.identity))
         add, servicer = _ADD[what.area]
         floor.add(add, servicer(what))
         floor.add(model_service_pb2_grpc.add_ModelServiceServicer_to_server, Models(what), admitted=False)

@@ -57,6 +57,7 @@ REQUESTS: dict[str, dict[str, Any]] = {
     },
     "maas.gateway.v1.GatewayService/ListPipelines": {},
     "maas.gateway.v1.GatewayService/GetStatus": {},
+    "maas.gateway.v1.GatewayService/GetUsage": {},
     "maas.gateway.v1.GatewayService/FlushCache": NET,
     "maas.model.v1.ModelService/ListModels": {},
     "maas.model.v1.ModelService/GetModel": NET,
