@@ -109,7 +109,10 @@ class Call:
         self._close()
         told = quote(details[:MOST_DETAILS], safe=PLAIN, errors="replace")
         said = (("grpc-message", told),) if told else ()
-        self._line.session.finish(self.id, (("grpc-status", str(status)), *said, *self._trailing))
+        self._finish((("grpc-status", str(status)), *said, *self._trailing))
+
+    def _finish(self, trailers: Pairs) -> None:
+        self._line.session.finish(self.id, trailers)
         self._line.soon()
 
     def left(self) -> None:

@@ -13,6 +13,7 @@ from services.runtime.h2.unpack import Unreadable, opened
 # Bytes that may wait for a slow caller before what writes does.
 MOST_WAITING = 64 * 1024
 HEARD_S = 0.02
+LAST_WORDS_S = 0.01
 
 
 class StreamCall(Call):
@@ -27,6 +28,15 @@ class StreamCall(Call):
         self._inbox: deque[tuple[bytes, str]] = deque()
         self._news: asyncio.Future[None] | None = None
         self._room: asyncio.Future[None] | None = None
+
+    def _finish(self, trailers: Pairs) -> None:
+        """To a caller that may still be sending after a moment: a client of grpc.aio whose write fails does not
+        look at the status that came ahead of it.
+        """
+        if self._complete:
+            super()._finish(trailers)
+        else:
+            self._line.loop.call_later(LAST_WORDS_S, super()._finish, trailers)
 
     async def send_initial_metadata(self, initial_metadata: Told) -> None:
         self._begin(initial_metadata)
