@@ -28,7 +28,7 @@ PATHS = (*UNARY, "/t/both", "/none", "")
 ENDED = (("grpc-status", "0"),)
 FIELDS = (
     ("grpc-timeout", "1S"),
-    ("grpc-timeout", "9" * 50),
+    ("grpc-timeout", "9" * 5000 + "S"),
     ("grpc-encoding", "gzip"),
     ("grpc-encoding", "none"),
     ("te", "trailers"),
