@@ -307,6 +307,7 @@ async def test_sessions_go_on_without_redis_and_are_kept_again_when_it_is_back(
                     await asyncio.sleep(0.01)
                 with server.client() as client:
                     await kept(client, caller.session_id, 65)
+                    await kept(client, single.session_id, 1)
                 call.cancel()
                 await caller.talk(other, 80)
                 assert caller.scores == uninterrupted
