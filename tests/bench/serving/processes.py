@@ -1,4 +1,4 @@
-"""From nothing to serving, and memory under load: each of our services, and each of the others with one net.
+"""From nothing to serving, and memory under load: ours with all their models, then all servers with one net each.
 
 The store and the disk are warm; what is started is started alone.
 """
@@ -6,6 +6,7 @@ The store and the disk are warm; what is started is started alone.
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from time import perf_counter
 
 from cli.program import Program
@@ -16,13 +17,15 @@ from maas.vision.v1 import vision_pb2, vision_service_pb2
 from services.runtime.channels import open_channel
 from tests.bench import family
 from tests.bench.load import measure
+from tests.bench.peers.serving.spec import Model
 from tests.bench.servers import running, suite
-from tests.bench.serving import models, oip, peers, pictures
+from tests.bench.serving import models, oip, peers, pictures, rows
 from tests.bench.serving.stand import Bench
 from tests.bench.table import Table
 
 COLUMNS = ("server", "start s", "processes", "MiB idle", "MiB under load", "MiB peak")
 IN_FLIGHT = 8
+Started = tuple[Program, tuple[str, bytes]]  # and how it is called: path, body
 PROSE = "It was the best of times, it was the worst of times. " * 8
 
 
@@ -38,18 +41,35 @@ class Life:
 async def run(bench: Bench) -> Table:
     """One table; a row a server, medians over the rounds."""
     options = bench.options
+    await models.prepare_small(options)
     table = Table("serving: the processes", COLUMNS)
-    ours, net = suite(options.store, extra=options.environment), models.picture(options.store)
+    net, small = models.picture(options.store), models.lstm(options)
     assert net
-    loads = our_loads()
-    lives = {name: (ours[name], load) for name, load in loads.items()}
-    body = oip.request(net.name, peers.blank(net))
-    lives |= {name: (peers.program(name, [net], options, [""]), (oip.INFER, body)) for name in bench.peers}
-    for name, (program, load) in lives.items():
-        options.tell(f"starting {name}")
-        found = [await _live(program, load, bench) for _ in range(options.repeat)]
-        table.add([], f"ours: {name}" if name in loads else name, *_medians(found))
+    # A server is told what to serve by one file of its own: the next ones are made when these have ended.
+    for make in (_whole, partial(_others, net), partial(_small, small), partial(_others, small)):
+        for name, (program, load) in make(bench).items():
+            options.tell(f"starting {name}")
+            found = [await _live(program, load, bench) for _ in range(options.repeat)]
+            table.add([], name, *_medians(found))
     return table
+
+
+def _whole(bench: Bench) -> dict[str, Started]:
+    """Our services as `maas up` starts them, with all models of the store."""
+    programs = suite(bench.options.store, extra=bench.options.environment)
+    return {f"ours: {name}": (programs[name], load) for name, load in our_loads().items()}
+
+
+def _small(net: Model, bench: Bench) -> dict[str, Started]:
+    """Our service of series with the net that the others are given, in the same protocol."""
+    series = {net.inputs[0].name: peers.blank(net)[net.inputs[0].name]}
+    load = (oip.INFER, oip.request(net.name, series))
+    return {f"ours: sequence, {net.name} alone": (rows.program(net.name, bench.options), load)}
+
+
+def _others(net: Model, bench: Bench) -> dict[str, Started]:
+    load = (oip.INFER, oip.request(net.name, peers.blank(net)))
+    return {f"{name}: {net.name}": (peers.program(name, [net], bench.options, [""]), load) for name in bench.peers}
 
 
 def our_loads() -> Mapping[str, tuple[str, bytes]]:
