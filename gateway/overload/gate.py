@@ -139,12 +139,15 @@ class Gate:
         return Pass(self, way)
 
     async def _wait(self, context: RequestContext, priority: Priority, kind: Recent) -> None:
-        wait_s = self._expected_s(self._line.ahead(priority, context.tenant, context.deadline))
-        left_s = self._check_deadline(context, priority, wait_s + kind.usual(self._clock()))
+        now = self._clock()
+        # Its turn must come by then: an answer after the deadline is work for nobody.
+        due = None if context.deadline is None else context.deadline - kind.tail(now)
+        wait_s = self._expected_s(self._line.ahead(priority, context.tenant, due))
+        left_s = self._check_deadline(context, priority, wait_s + kind.usual(now))
         if wait_s > min(self.bounds.queue_wait_s, WAIT_SHARE * left_s):
             raise self.refusals.overloaded(priority, f"a place is expected in {wait_s:.2f} s", wait_s)
         turn: Turn = asyncio.get_running_loop().create_future()
-        one = self._line.join(turn, priority, context.tenant, context.deadline)
+        one = self._line.join(turn, priority, context.tenant, due)
         self._shorten()
         try:
             await turn
@@ -178,7 +181,7 @@ class Gate:
             if one.what.done():
                 continue
             if self._clock() >= one.deadline:
-                one.what.set_exception(self.refusals.out_of_time(one.priority, "none is left after waiting"))
+                one.what.set_exception(self.refusals.out_of_time(one.priority, "too little is left after waiting"))
             else:
                 self.in_flight += 1
                 one.what.set_result(None)

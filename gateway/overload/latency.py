@@ -38,6 +38,10 @@ class Recent:
         """What half of the calls take at most, as far as it is known of late; else zero."""
         return self.p50 if self.p50 is not None and now - self._seen_at < FRESH_S else 0.0
 
+    def tail(self, now: float) -> float:
+        """What nearly all of the calls take at most, as far as it is known of late; else zero."""
+        return max(self.usual(now), self.p95 or 0.0) if now - self._seen_at < FRESH_S else 0.0
+
     @property
     def least(self) -> float:
         """The shortest since the last but one `turn`: what an answer takes that need not wait."""

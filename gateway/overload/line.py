@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 @dataclass(order=True, slots=True)
 class Waiting(Generic[T]):
-    """One that waits. `deadline`: time.monotonic() seconds; `number`: of arrival."""
+    """One that waits. `deadline`: for its turn, time.monotonic() seconds; `number`: of arrival."""
 
     deadline: float
     number: int

@@ -1,8 +1,8 @@
 """Goodput beyond saturation: texts to vectors and pictures to labels through the gateway, each with a deadline,
 from half to four times what the service can do, with the gateway's shedding and without.
 
-A picture is large: one that is refused costs its sender and the gateway nearly a tenth of an answer, on the same
-cores.
+The service has a processor to itself, as on a machine of its own: what callers and gateway do for those that are
+refused must not come out of what it can answer.
 
 Arrivals are a Poisson process that does not wait for answers: nobody slows down because a server is slow.
 """
@@ -25,12 +25,14 @@ from services.runtime.channels import open_channel
 from tests.bench.load import Sample, measure, quantile
 from tests.bench.options import Options
 from tests.bench.overload_plot import draw
-from tests.bench.servers import Server, running, suite
+from tests.bench.servers import Server, on, running, staying_on, suite
 from tests.bench.serving import models
 from tests.bench.serving.pictures import CLASSIFY, JPEG
 from tests.bench.table import Table
 
 DEADLINE_S = 1.0
+# Processors: the service's, and that of gateway and callers.
+BACK, FRONT = 0, 1
 FACTORS = (0.5, 1.0, 1.5, 2.0, 4.0)
 SATURATING = 16
 WAYS = {"shedding": "true", "none": "false"}
@@ -89,10 +91,15 @@ def _loads() -> list[Load]:
 
 async def _measured(options: Options, load: Load) -> Table:
     async with _stand(options, load.service) as servers:
-        async with open_channel(servers[load.service].address, retry=False) as channel:
-            rpc = channel.unary_unary(load.path)
-            capacity = (await measure(lambda: rpc(load.body), SATURATING, options.seconds)).rate
-        found = await _rounds(options, servers, load, capacity)
+        with staying_on(FRONT):
+            return await _curve(options, servers, load)
+
+
+async def _curve(options: Options, servers: Mapping[str, Server], load: Load) -> Table:
+    async with open_channel(servers[load.service].address, retry=False) as channel:
+        rpc = channel.unary_unary(load.path)
+        capacity = (await measure(lambda: rpc(load.body), SATURATING, options.seconds)).rate
+    found = await _rounds(options, servers, load, capacity)
     path = options.home / f"overload-{load.service}-{datetime.now(UTC):%Y-%m-%dT%H%M%S}.png"
     lines = {way: _medians(found, way) for way in WAYS}
     draw(lines, capacity, DEADLINE_S, path)
@@ -165,13 +172,13 @@ def _summed(ends: Sequence[tuple[float, float, StatusCode]], seconds: float, use
 
 @asynccontextmanager
 async def _stand(options: Options, service: str) -> AsyncIterator[dict[str, Server]]:
-    """The service, and before it a gateway for each way."""
-    made = suite(options.store, extra=options.environment)
-    programs = [made[service]]
+    """The service on one thread, and before it a gateway for each way."""
+    made = suite(options.store, extra={**options.environment, "MAAS_THREADS": "1"})
+    programs = [on(BACK, made[service])]
     for way, chosen in WAYS.items():
         other = suite(options.store, extra=options.environment)["gateway"]
         changed = {f"MAAS_{service.upper()}_ADDRESS": made[service].address, "MAAS_SHED": chosen}
-        programs.append(replace(other, name=way, environment={**other.environment, **changed}))
+        programs.append(on(FRONT, replace(other, name=way, environment={**other.environment, **changed})))
     async with running(programs, options.logs) as servers:
         yield servers
 

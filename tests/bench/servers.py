@@ -4,9 +4,9 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from cli.supervisor import tail
 from tests.bench import family
 
 HOST = "127.0.0.1"
+CORES = tuple(sorted(os.sched_getaffinity(0)))
 START_S, STOP_S = 120.0, 30.0
 # Nobody asks the metrics port here, and nobody else is routed to these servers.
 OVERRIDES = {"MAAS_METRICS_PORT": "0", "MAAS_LAME_DUCK_S": "0"}
@@ -67,6 +68,26 @@ def suite(store: Path, redis_url: str = "", extra: Mapping[str, str] | None = No
     ports = {name: any_free(HOST) for name in program.PORTS}
     environ = {**os.environ, **OVERRIDES, **(extra or {})}
     return {one.name: one for one in program.services(HOST, ports, store, redis_url, environ)}
+
+
+def pinned(core: int, *command: str) -> tuple[str, ...]:
+    """The command on one processor alone, as on a machine of its own."""
+    return ("taskset", "-c", str(CORES[core % len(CORES)]), *command)
+
+
+def on(core: int, one: Program) -> Program:
+    return replace(one, command=pinned(core, *one.command))
+
+
+@contextlib.contextmanager
+def staying_on(core: int) -> Iterator[None]:
+    """We ourselves, and what we start meanwhile."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {CORES[core % len(CORES)]})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 @asynccontextmanager

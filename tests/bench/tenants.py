@@ -1,8 +1,8 @@
 """One tenant that wants more than its part, beside 1 to 200 that do not: what of it the others feel.
 
 CountTokens through the gateway, never cached; all arrivals are Poisson processes that wait for no answer. The
-others together stay far below what the gateway can do; the greedy one offers five times its quota, in a process of
-its own.
+others together stay far below what the gateway can do; the greedy one offers five times its quota, in a process
+and on a processor of its own, as from another machine: gateway, service, Redis and the others share the rest.
 """
 
 import asyncio
@@ -25,12 +25,14 @@ from services.runtime.identity import keys
 from tests.bench.greedy import COUNT_TOKENS, NO_STORE, arrivals
 from tests.bench.load import Sample, sample
 from tests.bench.options import Options
-from tests.bench.servers import Server, running, suite
+from tests.bench.servers import Server, on, pinned, running, staying_on, suite
 from tests.bench.table import Table
 
 TENANTS = (1, 20, 200)
 OTHERS_RATE, QUOTA, GREEDY_RATE = 60.0, 100, 500.0
 WARM_UP_S = 1.0
+# Processors: the greedy one's, and everybody else's.
+GREEDY, REST = 0, 1
 WAYS = {"quota": f"default.requests = '{QUOTA}/second'\n", "no quota": ""}
 COLUMNS = (
     "others",
@@ -88,9 +90,9 @@ async def _pair(gateway: Server, held: Sequence[str], seconds: float, turn: int)
 
 
 async def _greedy(gateway: Server, key: str, seconds: float) -> asyncio.subprocess.Process:
-    command = (sys.executable, "-m", "tests.bench.greedy", gateway.address, str(GREEDY_RATE), str(seconds))
+    flood = (sys.executable, "-m", "tests.bench.greedy", gateway.address, str(GREEDY_RATE), str(seconds))
     child = await asyncio.create_subprocess_exec(
-        *command, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
+        *pinned(GREEDY, *flood), stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
     )
     assert child.stdin and child.stdout
     child.stdin.write(f"{key}\n".encode())
@@ -137,8 +139,9 @@ async def _stand(options: Options, listed: Sequence[Mapping[str, object]]) -> As
         environment = {**made["gateway"].environment, **other.environment, **files, **wired}
         environment["MAAS_MESH_KEY"] = made["gateway"].environment["MAAS_MESH_KEY"]
         programs.append(replace(other, name=way, environment=environment))
-    async with running(programs, options.logs) as servers:
-        yield servers
+    async with running([on(REST, one) for one in programs], options.logs) as servers:
+        with staying_on(REST):
+            yield servers
 
 
 def _written(path: Path, text: str) -> str:

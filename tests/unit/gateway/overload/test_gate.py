@@ -9,7 +9,7 @@ import pytest
 
 from gateway.overload.bounds import Bounds
 from gateway.overload.gate import Gate, Pass
-from gateway.overload.latency import LEAST
+from gateway.overload.latency import LEAST, LEAST_TAIL
 from gateway.overload.priority import HEADER, Priority
 from gateway.overload.refusals import OUT_OF_TIME, OVERLOADED
 from services.runtime.context import RequestContext
@@ -164,6 +164,19 @@ async def test_a_deadline_that_passed_in_the_line_ends_there() -> None:
     with pytest.raises(DeadlinePassed):
         await late
     assert one.in_flight == 0
+
+
+async def test_no_place_goes_to_who_would_be_answered_too_late() -> None:
+    """The deadline has not passed when the place comes free, but an answer takes longer than what is left."""
+    one = taught(gate(2), 0.03, 2 * LEAST_TAIL)
+    (inside,) = await entered(one, 1)
+    hasty, patient = await waiting(one, caller(left_s=0.08), caller(left_s=9))
+    assert one.queued == 2
+    await asyncio.sleep(0.06)
+    one.leave(inside)
+    with pytest.raises(DeadlinePassed, match="too little is left"):
+        await hasty
+    assert await patient and one.in_flight == 1
 
 
 async def test_who_leaves_the_line_is_gone_from_it() -> None:

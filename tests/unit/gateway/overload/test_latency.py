@@ -27,7 +27,8 @@ def test_what_was_usual_long_ago_is_not_usual_now() -> None:
     recent = Recent()
     for _ in range(LEAST):
         recent.add(1, 50)
-    assert recent.usual(50) == 1 and recent.usual(50 + 2 * FRESH_S) == 0
+    assert recent.usual(50) == recent.tail(50) == 1
+    assert recent.usual(50 + 2 * FRESH_S) == recent.tail(50 + 2 * FRESH_S) == 0
 
 
 def test_the_least_lasts_for_an_age_and_no_longer() -> None:
