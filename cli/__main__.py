@@ -8,6 +8,7 @@ import typer
 from cli import call, certs, keys, models
 from cli.answers import print_failure
 from cli.client import CallFailed
+from cli.doctor.command import doctor
 from cli.down import down, status
 from cli.evaluate import evaluate
 from cli.render import print_error
@@ -30,6 +31,7 @@ app.add_typer(certs.app, name="certs")
 app.command()(up)
 app.command()(down)
 app.command()(status)
+app.command()(doctor)
 app.command()(usage)
 app.command()(train)
 app.command()(evaluate)

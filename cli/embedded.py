@@ -34,3 +34,12 @@ def valkey(home: Path) -> tuple[Program, str]:
     command = (str(get_binary_path()), str(path))
     program = Program(NAME, command, f"{HOST}:{port}", lambda: redis_answers(url), stop_rank=2)
     return program, url
+
+
+def running_url(home: Path) -> str:
+    """The URL of the one whose configuration lies in `home`; empty where there is none."""
+    path = home / "valkey.conf"
+    told = dict(line.split(" ", 1) for line in path.read_text().splitlines()) if path.is_file() else {}
+    if not {"bind", "port", "requirepass"} <= told.keys():
+        return ""
+    return f"redis://:{told['requirepass']}@{told['bind']}:{told['port']}/0"

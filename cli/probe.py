@@ -16,7 +16,7 @@ SERVING = health_pb2.HealthCheckResponse.SERVING
 
 async def grpc_serving(address: str, tls: TlsSettings | None = None) -> bool:
     """Whether the server at `address` says SERVING for itself as a whole."""
-    async with _channel(address, tls) as channel:
+    async with open_to(address, tls) as channel:
         try:
             stub = health_pb2_grpc.HealthStub(channel)
             reply = await stub.Check(health_pb2.HealthCheckRequest(), timeout=TIMEOUT_S)
@@ -27,7 +27,7 @@ async def grpc_serving(address: str, tls: TlsSettings | None = None) -> bool:
 
 async def grpc_health(address: str, tls: TlsSettings | None = None) -> dict[str, bool] | None:
     """Health name → whether it serves, of all the server knows; None where nobody answers."""
-    async with _channel(address, tls) as channel:
+    async with open_to(address, tls) as channel:
         try:
             stub = health_pb2_grpc.HealthStub(channel)
             reply = await stub.List(health_pb2.HealthListRequest(), timeout=TIMEOUT_S)
@@ -36,7 +36,8 @@ async def grpc_health(address: str, tls: TlsSettings | None = None) -> dict[str,
     return {name: state.status == SERVING for name, state in reply.statuses.items()}
 
 
-def _channel(address: str, tls: TlsSettings | None) -> aio.Channel:
+def open_to(address: str, tls: TlsSettings | None) -> aio.Channel:
+    """A channel that tries nothing twice."""
     if tls is None or not tls.tls_paths:
         return open_channel(address, retry=False)
     return open_channel(

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 from weakref import finalize
 
-from services.runtime.compiled import Project
+from services.runtime.compiled import FOLDER, Project
 from services.tokenization.native.rules import ByteLevel, Numbers, Tokens, WordPiece
 
 WORDS = Project(
@@ -110,3 +110,7 @@ def _holes(answer: _Answer, blob: bytes, ends: Numbers, told: Numbers) -> list[H
             first, row = told[row], row + 1
         holes.append(Hole(row, at - first, blob[begin:end].decode()))
     return holes
+
+
+if __name__ == "__main__":
+    print(WORDS.library(FOLDER.expanduser()))
