@@ -17,12 +17,12 @@ help: ## this list
 
 .venv/.run: pyproject.toml | .venv/bin/python
 	@echo "installing the suite into .venv (a few minutes the first time)"
-	$(BIN)/pip install -qq --editable .
+	$(BIN)/pip install -qq --editable '.[suite]'
 	@touch $@
 
 .venv/.test: pyproject.toml .venv/.run
 	@echo "installing test and development tools"
-	$(BIN)/pip install -qq --editable '.[dev,test]'
+	$(BIN)/pip install -qq --editable '.[suite,dev,test]'
 	@touch $@
 
 up: .venv/.run ## run the whole suite on real models; Ctrl-C stops it

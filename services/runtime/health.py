@@ -14,6 +14,8 @@ NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 SERVICE_UNKNOWN = health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
 
 OVERALL = ""
+# SERVING for as long as the event loop answers, whatever there is to serve: for liveness.
+PROCESS = "maas.process"
 # gRFC A90 caps List.
 LIST_LIMIT = 100
 
@@ -27,7 +29,7 @@ class Readiness:
     """The only writer of health. After `drain` nothing flips back."""
 
     def __init__(self) -> None:
-        self._states: dict[str, ServingStatus] = {OVERALL: NOT_SERVING}
+        self._states: dict[str, ServingStatus] = {OVERALL: NOT_SERVING, PROCESS: SERVING}
         self._changed = asyncio.Event()
         self._draining = False
         self._ended = False
@@ -46,9 +48,9 @@ class Readiness:
         self._notify()
 
     def drain(self) -> None:
-        """Everything NOT_SERVING, for good: the first act of a shutdown."""
+        """Everything but the process NOT_SERVING, for good: the first act of a shutdown."""
         self._draining = True
-        self._update(dict.fromkeys(self._states, NOT_SERVING))
+        self._update(dict.fromkeys(self._states.keys() - {PROCESS}, NOT_SERVING))
 
     def end_watches(self) -> None:
         """Ends every open Watch, so that a bounded drain does not wait for watchers."""
