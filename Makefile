@@ -46,7 +46,7 @@ test-slow: .venv/.test models ## load, soak and chaos
 check: .venv/.test $(BUF) ## style, types, contracts, layout
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy services gateway cli training protos/generate.py
+	$(BIN)/mypy services gateway cli training client/maas_client protos/generate.py
 	$(BIN)/python protos/generate.py --check
 	$(BIN)/python protos/generate.py --image .maas/image.binpb
 	$(BUF) lint .maas/image.binpb --config protos/buf.yaml
@@ -71,8 +71,9 @@ proto-baseline: .venv/.test ## accept today's contracts as the baseline for the 
 readme: .venv/.test ## regenerate the README's tables and tree
 	$(BIN)/python -m tests.readme
 
-wheel: .venv/.test ## build maas-protos, the stubs for client repositories
+wheel: .venv/.test ## build maas-client, and maas-protos, the stubs alone, for other repositories
 	cd protos && ../$(BIN)/hatchling build -t wheel -d ../dist
+	cd client && ../$(BIN)/hatchling build -t wheel -d ../dist
 
 clean: ## remove environment, store and caches
 	rm -rf .venv .maas dist build .mypy_cache .ruff_cache .pytest_cache

@@ -21,7 +21,7 @@ from services.vision.settings import VisionSettings
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
-ROOMS = ("services", "gateway", "cli", "training", "protos/maas")
+ROOMS = ("services", "gateway", "cli", "training", "client", "protos/maas")
 SERVICES = (TokenizationSettings, VisionSettings, SequenceSettings, GenerationSettings, GatewaySettings)
 HIDDEN = ("maas/internal/", "maas/reflection/")
 

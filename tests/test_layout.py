@@ -10,7 +10,7 @@ import pytest
 from tests import readme
 
 ROOT = Path(__file__).parent.parent
-ROOMS = ("services", "gateway", "cli", "training")
+ROOMS = ("services", "gateway", "cli", "training", "client")
 AREAS = ("tokenization", "vision", "sequence", "generation")
 # Policy: what decides, free of what computes and transports.
 POLICY = (
@@ -76,9 +76,11 @@ def room_of(path: Path) -> str:
 
 def allowed(room: str, module: str) -> bool:
     """stubs ← services.runtime ← each service, gateway, cli; training and cli also see the services' nets
-    and what measures them, and cli runs training."""
+    and what measures them, and cli runs training. The client stands alone."""
     if not re.match(r"(services|gateway|cli|training)(\.|$)", module):
         return True
+    if room == "client":
+        return False
     if module == "services" or module.startswith(("services.runtime", room + ".")) or module == room:
         return room != "services.runtime" or module.startswith("services")
     seen = module.startswith(MEASURED) or any(module.startswith(f"services.{area}.models") for area in AREAS)

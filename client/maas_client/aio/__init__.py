@@ -1,0 +1,1 @@
+"""The client for asyncio, on grpc.aio."""
