@@ -5,7 +5,7 @@ Frantar et al. 2023, arXiv:2210.17323); what is left in the mean goes into the b
 arXiv:1906.04721). A convolution is a product with patches of its input, one for each group.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -48,14 +48,16 @@ class Layer:
         return split.reshape(self.groups, -1, len(maps) * PLACES)
 
 
-def cancel_errors(model: onnx.ModelProto, name: str, rows: Array) -> dict[str, list[dict[str, float]]]:
+def cancel_errors(
+    model: onnx.ModelProto, name: str, rows: Array, spared: Collection[str] = ()
+) -> dict[str, list[dict[str, float]]]:
     """Moves the convolutions' weights of `model` onto the grid and their biases after them, in place.
 
-    `rows` float32 [N, …] are inputs of the name `name`. Gives the range of each channel by the weights' name, in
-    the form of ONNX Runtime's overrides, so that it finds the same grid.
+    `rows` float32 [N, …] are inputs of the name `name`; nodes named in `spared` stay as they are. Gives the range
+    of each channel by the weights' name, in the form of ONNX Runtime's overrides, so that it finds the same grid.
     """
     initializers = {tensor.name: tensor for tensor in model.graph.initializer}
-    layers = list(_layers(model, initializers))
+    layers = [layer for layer in _layers(model, initializers) if layer.node.name not in spared]
     means, moments = _statistics(model, layers, name, rows)
     ranges: dict[str, list[dict[str, float]]] = {}
     for layer, mean, moment in zip(layers, means, moments, strict=True):

@@ -25,8 +25,12 @@ class SourceFile(Frozen):
 
 
 class Pictures(Frozen):
-    """Photographs for a net of eight bits: what it is calibrated on, and others that it is judged by."""
+    """Photographs for a net of eight bits: what it is calibrated on, and others that it is judged by.
 
+    revision: of how eight bits are made, raised when that changes.
+    """
+
+    revision: int = 2
     calibration: tuple[SourceFile, ...] = ()
     held_out: tuple[SourceFile, ...] = ()
 

@@ -86,3 +86,11 @@ def test_a_dead_channel_stays_dead() -> None:
     cancel_errors(model, "x", rows(8, 2))
     found = numpy_helper.to_array(model.graph.initializer[0])
     assert np.isfinite(found).all() and not found[2].any()
+
+
+def test_what_is_spared_stays_as_it_was() -> None:
+    model = convolution(*SHAPES[0])
+    model.graph.node[0].name = "first"
+    before = model.SerializeToString()
+    assert cancel_errors(model, "x", rows(8, 2), spared=["first"]) == {}
+    assert model.SerializeToString() == before
