@@ -62,6 +62,9 @@ class RequestContext:
     initial: list[tuple[str, str]] = field(default_factory=list)
     trailing: list[tuple[str, str]] = field(default_factory=list)
     _trace: Trace | None = None
+    # Bytes of its messages so far.
+    received: int = 0
+    sent: int = 0
 
     @property
     def tenant(self) -> str:

@@ -43,13 +43,8 @@ _NAMES = re.compile(r"\[(?!\d+\])[^\]]*\]?")
 FREE = nullcontext()
 
 Body = Callable[[], Awaitable[Any]]
-
-
-@dataclass(frozen=True, slots=True)
-class Malformed:
-    """Stands for request bytes that do not parse, so that the handler side can answer properly."""
-
-    type_name: str
+Reader = Callable[[bytes], Any]
+Writer = Callable[[Any], bytes]
 
 
 @dataclass(slots=True)
@@ -68,25 +63,20 @@ class Door:
     joins: bool = False
 
     def wrap(self, method: str, handler: grpc.RpcMethodHandler, admitted: bool) -> grpc.RpcMethodHandler:
-        """The same handler behind the door; `admitted` = counts against the admission limit."""
-        guard = _Guard(self, method, admitted)
-        deserialize = _tolerant(handler.request_deserializer, method)
-        serialize = handler.response_serializer
+        """The same handler behind the door; `admitted` = counts against the admission limit.
+
+        Bytes in, bytes out: messages are parsed and written behind the door, which sees their sizes.
+        """
+        guard = _Guard(self, method, admitted, handler.request_deserializer, handler.response_serializer)
         if handler.request_streaming and handler.response_streaming:
             return grpc.stream_stream_rpc_method_handler(
-                guard.streaming(handler.stream_stream, guard.checked_stream), deserialize, serialize
+                guard.streaming(handler.stream_stream, guard.checked_stream)
             )
         if handler.request_streaming:
-            return grpc.stream_unary_rpc_method_handler(
-                guard.unary(handler.stream_unary, guard.checked_stream), deserialize, serialize
-            )
+            return grpc.stream_unary_rpc_method_handler(guard.unary(handler.stream_unary, guard.checked_stream))
         if handler.response_streaming:
-            return grpc.unary_stream_rpc_method_handler(
-                guard.streaming(handler.unary_stream, guard.checked), deserialize, serialize
-            )
-        return grpc.unary_unary_rpc_method_handler(
-            guard.unary(handler.unary_unary, guard.checked), deserialize, serialize
-        )
+            return grpc.unary_stream_rpc_method_handler(guard.streaming(handler.unary_stream, guard.checked))
+        return grpc.unary_unary_rpc_method_handler(guard.unary(handler.unary_unary, guard.checked))
 
 
 class Registrar:
@@ -115,9 +105,10 @@ class Registrar:
 class _Guard:
     """Runs the body of one method's calls so that each ends exactly once with a proper status."""
 
-    def __init__(self, door: Door, method: str, admitted: bool) -> None:
+    def __init__(self, door: Door, method: str, admitted: bool, read: Reader | None, write: Writer | None) -> None:
         self._door, self._method, self._admitted = door, method, admitted
-        self._metrics = door.metrics.of(method)
+        self._read, self._write = read or _as_it_is, write or _as_it_is
+        self._calls = door.metrics.of(method)
 
     def unary(self, behaviour: Callable[..., Awaitable[Any]], checked: Callable[[Any], Any]) -> Callable[..., Any]:
         async def handle(request: Any, context: aio.ServicerContext) -> Any:
@@ -130,12 +121,13 @@ class _Guard:
     ) -> Callable[..., Any]:
         async def handle(request: Any, context: aio.ServicerContext) -> None:
             async def pump() -> None:
+                call = calls.current()
                 # aclosing: a caller that leaves closes the handler's generator at once, not when it is collected.
                 async with aclosing(behaviour(checked(request), context)) as replies:  # type: ignore[type-var]
                     async for reply in replies:
-                        if (bill := calls.current().bill) is not None:
-                            await bill.add(reply)
-                        await context.write(reply)
+                        if call.bill is not None:
+                            await call.bill.add(reply)
+                        await context.write(self._written(call, reply))
 
             await self._run(context, pump)
 
@@ -143,7 +135,8 @@ class _Guard:
 
     async def checked_stream(self, requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
         """Each message checked; a caller who keeps a stream open and sends nothing loses it, and its place."""
-        idle_s, messages = self._door.stream_idle_s, aiter(requests)
+        # The handler may enter another context with a message.
+        idle_s, messages, call = self._door.stream_idle_s, aiter(requests), calls.current()
         while True:
             try:
                 async with asyncio.timeout(idle_s):
@@ -152,34 +145,52 @@ class _Guard:
                 return
             except TimeoutError:
                 raise DeadlinePassed(f"no message on the stream for {idle_s:g} s", reason="STREAM_IDLE") from None
-            yield self.checked(message)
+            yield self._checked(call, message)
 
-    def checked(self, request: Any) -> Any:
+    def checked(self, data: bytes) -> Any:
         """The request, logged if that is switched on; raises InvalidInput for one that breaks its limits."""
-        redactor = self._door.body_redactor
+        return self._checked(calls.current(), data)
+
+    def _checked(self, call: calls.RequestContext, data: bytes) -> Any:
+        call.received += len(data)
+        request, redactor = self._parsed(data), self._door.body_redactor
         if redactor is not None:
             seen = request.message() if isinstance(request, Unread) else request
             log.info("request", extra={"method": self._method, "body": bodies.told(seen, redactor)})
-        checked = _checked(request)
-        authorise(self._method, checked)
-        return checked
+        if not isinstance(request, bytes | Unread):
+            validate(request)
+        authorise(self._method, request)
+        return request
+
+    def _parsed(self, data: bytes) -> Any:
+        try:
+            return self._read(data)
+        except DecodeError:
+            raise malformed(self._method) from None
+
+    def _written(self, call: calls.RequestContext, reply: Any) -> bytes:
+        data = self._write(reply)
+        call.sent += len(data)
+        return data
 
     async def _run(self, context: aio.ServicerContext, body: Body) -> Any:
         request = _context_of(self._method, context)
         calls.enter(request)
-        self._metrics.started.inc()
+        self._calls.begin()
         status = "OK"
         try:
             request.caller = self._door.doorkeeper.identify(request.metadata, context.auth_context)
             request.rights = self._door.doorkeeper.rights(request.caller)
             request.rights.check_method(self._method, context.peer())
             place = self._door.admission.admit(request.tenant) if self._admitted else FREE
-            with place, self._metrics.inside:
+            with place:
                 if self._door.toll is not None:
                     await self._enter(self._door.toll, request)
                 reply = await body()
-            if request.bill is not None and reply is not None:
-                await request.bill.add(reply)
+            if reply is not None:
+                if request.bill is not None:
+                    await request.bill.add(reply)
+                reply = self._written(request, reply)
             if request.initial and not self._door.joins:
                 await context.send_initial_metadata(request.initial)
             context.set_trailing_metadata((*request.trailing, (calls.REQUEST_ID, request.request_id)))
@@ -190,7 +201,8 @@ class _Guard:
             log.info("refused", extra={"method": self._method, "status": status, **_why(error, whole)})
             await _abort(context, request, error)
         except aio.AbortError:
-            status = "ABORTED_BY_HANDLER"
+            # Only the servicers of others end their calls so.
+            status = grpc_code(_number(context.code())).name
             raise
         except asyncio.CancelledError:
             status = "CANCELLED"
@@ -209,7 +221,7 @@ class _Guard:
         finally:
             if request.bill is not None:
                 request.bill.close()
-            self._metrics.ended(status, time.monotonic() - request.started)
+            self._calls.end(status, time.monotonic() - request.started, request.sent, request.received)
             if self._method in ADMINISTRATIVE or status in REFUSED:
                 _audit(request, status, context.peer())
 
@@ -262,22 +274,10 @@ def _context_of(method: str, context: aio.ServicerContext) -> calls.RequestConte
     )
 
 
-def _tolerant(deserialize: Callable[[bytes], Any] | None, method: str) -> Callable[[bytes], Any] | None:
-    if deserialize is None:
-        return None
-
-    def read(data: bytes) -> Any:
-        try:
-            return deserialize(data)
-        except DecodeError:
-            return Malformed(method)
-
-    return read
+def _number(code: Any) -> int:
+    """As grpc.aio has it, or as our own transport does."""
+    return int(code.value[0] if isinstance(code, grpc.StatusCode) else code)
 
 
-def _checked(request: Any) -> Any:
-    if isinstance(request, Malformed):
-        raise malformed(request.type_name)
-    if not isinstance(request, bytes | Unread):
-        validate(request)
-    return request
+def _as_it_is(data: Any) -> Any:
+    return data

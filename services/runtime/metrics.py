@@ -1,18 +1,14 @@
 """Every metric of a server, in one table. gRPC calls use the names of gRFC A66."""
 
-import os
+import threading
 from collections.abc import Callable
-from pathlib import Path
 from typing import Literal
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, multiprocess, start_http_server
+from prometheus_client import Counter, Gauge, Histogram
 
-# gRFC A66 latency buckets, seconds.
-LATENCY_BUCKETS = (
-    *(0.00001, 0.00005, 0.0001, 0.0003, 0.0006, 0.0008, 0.001, 0.002, 0.003, 0.004, 0.005, 0.006, 0.008),
-    *(0.01, 0.013, 0.016, 0.02, 0.025, 0.03, 0.04, 0.05, 0.065, 0.08, 0.1, 0.13, 0.16, 0.2, 0.25, 0.3, 0.4),
-    *(0.5, 0.65, 0.8, 1, 2, 5, 10, 20, 50, 100),
-)
+from services.runtime.telemetry.calls import LATENCY_BUCKETS, SIZE_BUCKETS, Calls
+from services.runtime.telemetry.teller import CallTeller, Registry
+
 AGE_BUCKETS = (1, 10, 60, 300, 900, 1800, 3600, 7200, 21600, 86400)
 BATCH_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
@@ -21,7 +17,11 @@ class Metrics:
     """The instruments; created once a process and handed down."""
 
     def __init__(self) -> None:
-        self.registry = CollectorRegistry()
+        self.registry = Registry(self.tell)
+        # What keeps plain numbers tells them by these, whenever somebody looks.
+        self.tellers: list[Callable[[], None]] = [self._tell_calls]
+        self._telling = threading.Lock()
+        self._methods: dict[str, Calls] = {}
         self._of_calls()
         self._of_queues()
         self._of_generation()
@@ -30,12 +30,9 @@ class Metrics:
         self._of_overload()
 
     def _of_calls(self) -> None:
-        # Calls that reached a handler or were refused at the door.
-        self.calls_started = self._counter("grpc_server_call_started", "calls begun", "grpc_method")
-        # Door to last byte, by final status.
-        self.call_duration = self._latency(
-            "grpc_server_call_duration_seconds", "duration of calls", "grpc_method", "grpc_status"
-        )
+        # Calls that reached a handler or were refused at the door; door to last byte, by final status; bytes of
+        # their messages.
+        self._served = self._call_teller("grpc_server_call", "grpc_method")
         # Calls inside right now.
         self.calls_inside = self._gauge("maas_calls_inside", "calls in progress")
 
@@ -119,53 +116,30 @@ class Metrics:
     def _gauge(self, name: str, text: str, *labels: str, mode: Literal["livesum", "max"] = "livesum") -> Gauge:
         return Gauge(name, text, labels, registry=self.registry, multiprocess_mode=mode)
 
-    def of(self, method: str) -> "MethodMetrics":
-        """What the calls of one method tell."""
-        return MethodMetrics(self, method)
+    def _call_teller(self, name: str, *labels: str) -> CallTeller:
+        """The names of gRFC A66 as OpenTelemetry writes them for Prometheus. Messages count as before packing."""
+        how = (*labels, "grpc_status")
+        sizes = (self._size(f"{name}_{way}_total_compressed_message_size_bytes", how) for way in ("sent", "rcvd"))
+        started = self._counter(f"{name}_started", "calls begun", *labels)
+        return CallTeller(started, self._latency(f"{name}_duration_seconds", "duration", *how), tuple(sizes))
 
+    def _size(self, name: str, labels: tuple[str, ...]) -> Histogram:
+        return Histogram(name, "bytes of a call's messages", labels, buckets=SIZE_BUCKETS, registry=self.registry)
 
-class MethodMetrics:
-    """The instruments of one method's calls, looked up once: finding them costs more than using them."""
+    def of(self, method: str) -> Calls:
+        """Takes what the calls of one method were; `method` is its path."""
+        return self._methods.setdefault(method.removeprefix("/"), Calls())
 
-    def __init__(self, metrics: Metrics, method: str) -> None:
-        self.started = metrics.calls_started.labels(method)
-        # One for all calls: it only counts up and down.
-        self.inside = metrics.calls_inside.track_inprogress()
-        self._duration, self._method = metrics.call_duration, method
-        self._ends: dict[str, Histogram] = {}
+    def tell(self) -> None:
+        """Brings the instruments up to date. From any thread."""
+        with self._telling:
+            for teller in self.tellers:
+                teller()
 
-    def ended(self, status: str, seconds: float) -> None:
-        """Records the end of one call."""
-        if status not in self._ends:
-            self._ends[status] = self._duration.labels(self._method, status)
-        self._ends[status].observe(seconds)
-
-
-def expose(
-    metrics: Metrics, address: tuple[str, int], certificate: Path | None = None, key: Path | None = None
-) -> tuple[Callable[[], None], Callable[[], None]]:
-    """Serves /metrics on its own thread; returns what stops it, and what has it read its certificate again.
-
-    With several workers, sums over all of them. Raises RuntimeError when the port cannot be had.
-    """
-    registry = metrics.registry
-    if os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
-        registry = CollectorRegistry()
-        multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
-    host, port = address
-    try:
-        files = (None, None) if certificate is None or key is None else (str(certificate), str(key))
-        server, thread = start_http_server(port, host, registry, *files)
-    except OSError as error:
-        raise RuntimeError(f"metrics cannot listen on {host}:{port}: {error.strerror}") from error
-
-    def stop() -> None:
-        server.shutdown()
-        server.server_close()
-        thread.join()
-
-    def renew() -> None:
-        if certificate is not None:
-            server.socket.context.load_cert_chain(certificate, key)  # type: ignore[attr-defined]
-
-    return stop, renew
+    def _tell_calls(self) -> None:
+        methods = list(self._methods.items())
+        for method, calls in methods:
+            self._served.tell(calls, method)
+        # Read in this order, so that a call which ends meanwhile does not make it negative.
+        ended = sum(calls.ended for _, calls in methods)
+        self.calls_inside.set(sum(calls.begun for _, calls in methods) - ended)

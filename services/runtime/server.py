@@ -30,13 +30,15 @@ from services.runtime.generic import GenericOnly
 from services.runtime.health import OVERALL, SERVING, HealthServicer, Readiness, model_service
 from services.runtime.host import M, ModelHost
 from services.runtime.identity.doorkeeper import Doorkeeper
-from services.runtime.metrics import Metrics, expose
+from services.runtime.metrics import Metrics
 from services.runtime.model_service import ModelService
 from services.runtime.reflection import add_reflection
 from services.runtime.settings import ServerSettings
 from services.runtime.states import State, Status
 from services.runtime.store.manifest import Manifest
 from services.runtime.store.store import ModelStore
+from services.runtime.telemetry.port import expose
+from services.runtime.telemetry.siblings import Siblings
 from services.runtime.tls.credentials import of_server
 from services.runtime.toll import Toll
 from services.runtime.transport import open_server
@@ -53,6 +55,7 @@ class Floor(Generic[S]):
     def __init__(self, chosen: S) -> None:
         self.settings = chosen
         self.metrics = Metrics()
+        self._siblings = Siblings(self.metrics.tell)
         self.readiness = Readiness()
         self.admission = Admission(chosen.queue_limit)
         self.server, joins = open_server(
@@ -161,6 +164,7 @@ class Floor(Generic[S]):
             task.cancel()
         await asyncio.gather(*self._following, return_exceptions=True)
         async with AsyncExitStack() as engines:
+            engines.push_async_callback(self._siblings.close)
             # One that fails must not keep the others from closing.
             for closer in self._closers:
                 engines.push_async_callback(closer)
@@ -189,7 +193,7 @@ class Floor(Generic[S]):
         for file in (*self.doorkeeper.files, *certificates):
             self.on_close(file.close)
             await file.start(self.settings.store_poll_s)
-        for starter in self._starters:
+        for starter in (self._siblings.start, *self._starters):
             await starter()
         for follower in self._hosts:
             await follower.sync()
@@ -219,7 +223,7 @@ async def serve(chosen: S, build: Build[S]) -> None:
     stopping = asyncio.create_task(_stop_on_signals().wait())
     floor: Floor[S] = Floor(chosen)
     await build(floor)
-    stop_metrics = _expose(floor) if chosen.metrics_address else lambda: None
+    stop_metrics = expose(floor.metrics, chosen, floor.certificates)
     starting = asyncio.create_task(floor.start())
     try:
         await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
@@ -234,15 +238,6 @@ async def serve(chosen: S, build: Build[S]) -> None:
         finally:
             stop_metrics()
             log.info("stopped")
-
-
-def _expose(floor: Floor[Any]) -> Callable[[], None]:
-    """Opens the metrics port, in TLS where the other is; returns what closes it."""
-    chosen = floor.settings
-    stop, renew = expose(floor.metrics, chosen.metrics_address, chosen.tls_certificate, chosen.tls_key)
-    if floor.certificates is not None:
-        floor.certificates.listeners.append(renew)
-    return stop
 
 
 def _stop_on_signals() -> asyncio.Event:

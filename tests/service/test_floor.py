@@ -281,9 +281,9 @@ async def test_leaving_callers_are_not_failures() -> None:
             await asyncio.sleep(0.01)
         ended = {
             sample.labels["grpc_status"]
-            for metric in floor.metrics.call_duration.collect()
+            for metric in floor.metrics.registry.collect()
             for sample in metric.samples
-            if sample.name.endswith("_count")
+            if sample.name == "grpc_server_call_duration_seconds_count"
         }
     assert "CANCELLED" in ended
     assert ended <= {"CANCELLED", "OK"}
@@ -320,3 +320,28 @@ async def test_a_message_over_the_limit_says_the_limit() -> None:
         error = await failure(big(b"\x0a" + b"x" * (2 * 1024 * 1024)))
         assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
         assert "1048576" in (error.details() or "")
+
+
+@pytest.mark.parametrize("transport", ["native", "grpc"])
+async def test_calls_are_counted_with_their_bytes_and_final_status(transport: str) -> None:
+    async with fake(transport=transport) as (channel, _, floor):
+        stub = pb_grpc.TokenizationServiceStub(channel)
+        asked = pb.TokenizeRequest(texts=["some words"])
+        answered = await stub.Tokenize(asked)
+        await failure(stub.Tokenize(pb.TokenizeRequest(model="busy")))
+        parts = [pb.DetokenizeStreamRequest(ids=[1] * size) for size in (1, 20)]
+        replies = [reply async for reply in stub.DetokenizeStream(iter(parts))]
+        while floor.admission.inside:
+            await asyncio.sleep(0.01)
+
+        def size(way: str, method: str, status: str = "OK") -> float | None:
+            name = f"grpc_server_call_{way}_total_compressed_message_size_bytes_sum"
+            labels = {"grpc_method": f"{SERVICE}/{method}", "grpc_status": status}
+            return floor.metrics.registry.get_sample_value(name, labels)
+
+        assert (size("rcvd", "Tokenize"), size("sent", "Tokenize")) == (asked.ByteSize(), answered.ByteSize())
+        assert size("sent", "Tokenize", "RESOURCE_EXHAUSTED") == 0
+        assert size("rcvd", "DetokenizeStream") == sum(part.ByteSize() for part in parts)
+        assert size("sent", "DetokenizeStream") == sum(reply.ByteSize() for reply in replies)
+        begun = {"grpc_method": f"{SERVICE}/Tokenize"}
+        assert floor.metrics.registry.get_sample_value("grpc_server_call_started_total", begun) == 2

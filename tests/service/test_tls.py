@@ -20,9 +20,9 @@ from maas.tokenization.v1 import tokenization_service_pb2 as pb
 from maas.tokenization.v1 import tokenization_service_pb2_grpc as pb_grpc
 from services.runtime import settings as reading
 from services.runtime.channels import open_channel
-from services.runtime.metrics import expose
 from services.runtime.server import Floor
 from services.runtime.settings import ServerSettings
+from services.runtime.telemetry.port import opened
 from services.runtime.tls import material
 from services.runtime.tls.credentials import of_client
 
@@ -184,7 +184,7 @@ async def _asking(channel: aio.Channel, done: asyncio.Event) -> int:
 async def test_metrics_are_served_by_tls_too(files: Files) -> None:
     port = any_free("127.0.0.1")
     floor: Floor[ServerSettings] = Floor(ServerSettings(port=0))
-    stop, renew = expose(floor.metrics, ("127.0.0.1", port), files.chain, files.key)
+    stop, renew = opened(floor.metrics, ("127.0.0.1", port), files.chain, files.key)
     try:
         before = await serial(f"127.0.0.1:{port}")
         files.renew()

@@ -59,7 +59,7 @@ class Replica:
         """Calls of `package.Service/Method` that its process has begun."""
         with urllib.request.urlopen(f"http://127.0.0.1:{self.port + 4000}/metrics", timeout=10) as reply:
             told = reply.read().decode()
-        found = re.search(rf'^grpc_server_call_started_total{{grpc_method="/{method}"}} (\S+)$', told, re.M)
+        found = re.search(rf'^grpc_server_call_started_total{{grpc_method="{method}"}} (\S+)$', told, re.M)
         return int(float(found[1])) if found else 0
 
     def await_open(self) -> None:

@@ -147,7 +147,7 @@ def generations(suite: Suite, what: str) -> float:
         f"http://127.0.0.1:{suite.ports['generation'] + 4000}/metrics", timeout=10
     ) as reply:
         told = reply.read().decode()
-    name = 'grpc_method="/maas.generation.v1.GenerationService/Generate"'
+    name = 'grpc_method="maas.generation.v1.GenerationService/Generate"'
     return sum(map(float, re.findall(rf"^grpc_server_call_{what}{{{name}.*}} (\S+)$", told, re.M)))
 
 

@@ -139,8 +139,7 @@ class _Link:
     async def _run(self, item: Any, context: ItemContext) -> None:
         try:
             handler = self._handler(item.method)
-            reply = await handler.unary_unary(handler.request_deserializer(item.request), context)
-            body = handler.response_serializer(reply)
+            body = await handler.unary_unary(item.request, context)
             self._check(body)
             told = answered(item.id, body, context)
         except aio.AbortError:

@@ -49,6 +49,9 @@ class ItemContext:
         self.trailing = trailing_metadata
         raise aio.AbortError
 
+    def code(self) -> int:
+        return self.failure[0]
+
     def set_code(self, code: grpc.StatusCode) -> None:
         self.failure = (code.value[0], self.failure[1])
 

@@ -77,6 +77,9 @@ class Call:
         """Raises ValueError for what HTTP does not carry."""
         self._trailing = carried(trailing_metadata)
 
+    def code(self) -> int:
+        return self._code
+
     def set_code(self, code: grpc.StatusCode) -> None:
         self._code = code.value[0]
 
@@ -85,6 +88,7 @@ class Call:
 
     async def abort(self, code: grpc.StatusCode, details: str = "", trailing_metadata: Told = ()) -> NoReturn:
         self._trailing = carried(trailing_metadata) or self._trailing
+        self.set_code(code)
         self.end(code.value[0], details)
         raise aio.AbortError(details)
 

@@ -1,0 +1,56 @@
+"""The port where Prometheus asks. Knows no metric."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from prometheus_client import CollectorRegistry, multiprocess, start_http_server
+
+from services.runtime.followed import Followed
+from services.runtime.metrics import Metrics
+from services.runtime.settings import ServerSettings
+from services.runtime.telemetry.siblings import MARK
+from services.runtime.telemetry.teller import Registry
+from services.runtime.tls.material import Material
+
+Stop = Callable[[], None]
+
+
+def expose(metrics: Metrics, chosen: ServerSettings, certificates: Followed[Material] | None) -> Stop:
+    """Serves /metrics on its own thread, in TLS where the other port is; returns what stops it.
+
+    With several workers, sums over all of them. Raises RuntimeError when the port cannot be had.
+    """
+    if chosen.metrics_address is None:
+        return lambda: None
+    stop, renew = opened(metrics, chosen.metrics_address, chosen.tls_certificate, chosen.tls_key)
+    if certificates is not None:
+        certificates.listeners.append(renew)
+    return stop
+
+
+def opened(
+    metrics: Metrics, address: tuple[str, int], certificate: Path | None = None, key: Path | None = None
+) -> tuple[Callable[[], None], Callable[[], None]]:
+    """Returns what stops it, and what has it read its certificate again. Raises RuntimeError."""
+    registry: CollectorRegistry = metrics.registry
+    if MARK in os.environ:
+        registry = Registry(metrics.tell)
+        multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+    host, port = address
+    try:
+        files = (None, None) if certificate is None or key is None else (str(certificate), str(key))
+        server, thread = start_http_server(port, host, registry, *files)
+    except OSError as error:
+        raise RuntimeError(f"metrics cannot listen on {host}:{port}: {error.strerror}") from error
+
+    def stop() -> None:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+    def renew() -> None:
+        if certificate is not None:
+            server.socket.context.load_cert_chain(certificate, key)  # type: ignore[attr-defined]
+
+    return stop, renew
