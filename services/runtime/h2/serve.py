@@ -3,8 +3,8 @@
 import asyncio
 import inspect
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import aclosing, asynccontextmanager, suppress
 from typing import Any
 
 import grpc
@@ -40,7 +40,7 @@ async def stream(handler: grpc.RpcMethodHandler, call: StreamCall) -> None:
 async def _streaming(handler: grpc.RpcMethodHandler, call: StreamCall) -> None:
     await call.heard()
     requests = _read(call, handler.request_deserializer)
-    async with aclosing(requests):
+    async with _ended(requests):
         asked = requests if handler.request_streaming else await anext(requests, None)
         if asked is None:
             call.end(INTERNAL, "the request has no message")
@@ -55,6 +55,16 @@ async def _streaming(handler: grpc.RpcMethodHandler, call: StreamCall) -> None:
             if not handler.response_streaming:
                 await call.write(reply)
     call.finish()
+
+
+@asynccontextmanager
+async def _ended(requests: AsyncGenerator[Any, None]) -> AsyncIterator[None]:
+    """Closes them at the end, unless a task of the handler still waits for the next one: it then sees to that."""
+    try:
+        yield
+    finally:
+        with suppress(RuntimeError):
+            await requests.aclose()
 
 
 def _behaviour(handler: grpc.RpcMethodHandler) -> Callable[..., Any]:
