@@ -11,6 +11,7 @@ from cli.client import CallFailed
 from cli.doctor.command import doctor
 from cli.down import down, status
 from cli.evaluate import evaluate
+from cli.loglevel import loglevel
 from cli.render import print_error
 from cli.team import together
 from cli.train import train
@@ -33,6 +34,7 @@ app.command()(down)
 app.command()(status)
 app.command()(doctor)
 app.command()(usage)
+app.command()(loglevel)
 app.command()(train)
 app.command()(evaluate)
 

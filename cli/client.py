@@ -12,6 +12,7 @@ from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.message import Message
 from google.rpc import status_pb2
 
+from maas.admin.v1 import admin_service_pb2
 from maas.gateway.v1 import gateway_service_pb2
 from maas.generation.v1 import generation_service_pb2
 from maas.model.v1 import model_service_pb2
@@ -32,6 +33,7 @@ STUBS = (
     generation_service_pb2,
     model_service_pb2,
     gateway_service_pb2,
+    admin_service_pb2,
     grpc_service_pb2,
 )
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024

@@ -3,6 +3,7 @@
 from gateway.cache import Cache, Far
 from gateway.cache_stats import CacheStats
 from gateway.fanout import FanOut
+from gateway.fleet import BehindMe
 from gateway.flush import Flusher
 from gateway.forward import Forwarder
 from gateway.lru import ByteLRU
@@ -62,6 +63,7 @@ async def build(floor: Floor[GatewaySettings]) -> None:
     # What operators and probes ask must be answered when nothing else is.
     free = ("GetStatus", "FlushCache", "GetUsage", "ListPipelines", "ServerLive", "ServerReady", "ModelReady")
     floor.add(gateway_service_pb2_grpc.add_GatewayServiceServicer_to_server, front, free=free)
+    floor.fleet = BehindMe(backends)
     models = ModelService(backends, index)
     floor.add(add_oip, OipService(pipeline, backends, index, models), free=free)
     floor.add(model_service_pb2_grpc.add_ModelServiceServicer_to_server, models, admitted=False)

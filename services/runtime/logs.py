@@ -101,6 +101,8 @@ def configure(service: str, level: str, redactor: Redactor | None = None, bodies
     handler.setFormatter(JsonFormatter(service, redactor, bodies))
     logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
     logging.getLogger("asyncio").setLevel(logging.WARNING)
+    # Whatever else is written, and whoever changes that.
+    logging.getLogger("maas.audit").setLevel(logging.INFO)
     logging.captureWarnings(True)
     sys.excepthook = _uncaught
     threading.excepthook = lambda told: _uncaught(told.exc_type, told.exc_value, told.exc_traceback)

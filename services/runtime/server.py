@@ -19,13 +19,17 @@ from grpc_channelz.v1 import channelz_pb2_grpc
 from grpc_channelz.v1.channelz import aio as channelz_aio
 from grpc_health.v1 import health_pb2_grpc
 
+from maas.admin.v1 import admin_service_pb2_grpc
 from maas.model.v1 import model_service_pb2_grpc
 from services.runtime import logs, settings, workers
+from services.runtime.admin.levels import Levels
+from services.runtime.admin.service import AdminService, Fleet
 from services.runtime.admission import Admission
 from services.runtime.channels import server_options
 from services.runtime.door import Door, Registrar
 from services.runtime.envelope.exchange import Exchange
 from services.runtime.follow import Follower
+from services.runtime.followed import Followed
 from services.runtime.generic import GenericOnly
 from services.runtime.health import OVERALL, SERVING, HealthServicer, Readiness, model_service
 from services.runtime.host import M, ModelHost
@@ -65,6 +69,9 @@ class Floor(Generic[S]):
         )
         self.doorkeeper = Doorkeeper.of(chosen)
         self.certificates = chosen.followed_tls()
+        self.levels = Levels(workers.shared("log-levels.json"))
+        # Servers behind this one.
+        self.fleet: Fleet | None = None
         self._door = Door(
             self.admission,
             self.metrics,
@@ -170,6 +177,8 @@ class Floor(Generic[S]):
                 engines.push_async_callback(closer)
 
     async def _open(self) -> int:
+        administers = AdminService(self.levels, self.fleet)
+        self.add(admin_service_pb2_grpc.add_AdminServiceServicer_to_server, administers, admitted=False)
         plain = GenericOnly(self.server)
         health_pb2_grpc.add_HealthServicer_to_server(HealthServicer(self.readiness), plain)
         open_or_not = plain if self.settings.open_reflection else Registrar(self.server, self._door, False)
@@ -189,8 +198,9 @@ class Floor(Generic[S]):
         return int(self.server.add_secure_port(address, shown))
 
     async def _load(self) -> None:
-        certificates = [self.certificates] if self.certificates else []
-        for file in (*self.doorkeeper.files, *certificates):
+        followed: list[Followed[Any] | Levels] = [*self.doorkeeper.files, self.levels]
+        followed += [self.certificates] if self.certificates else []
+        for file in followed:
             self.on_close(file.close)
             await file.start(self.settings.store_poll_s)
         for starter in (self._siblings.start, *self._starters):

@@ -8,6 +8,7 @@ import sys
 import tempfile
 import threading
 import time
+from pathlib import Path
 from types import FrameType
 
 from prometheus_client.multiprocess import mark_process_dead
@@ -15,12 +16,19 @@ from prometheus_client.multiprocess import mark_process_dead
 log = logging.getLogger("maas.workers")
 
 MARK = "MAAS_WORKER_INDEX"
+# By the name under which prometheus_client looks for it.
+FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 RESTART_DELAY_S = 1.0
 
 
 def is_worker() -> bool:
     """Whether this process is one of the N."""
     return MARK in os.environ
+
+
+def shared(name: str) -> Path | None:
+    """A file in the folder that the N have in common; None for a process by itself."""
+    return Path(os.environ[FOLDER]) / name if is_worker() and FOLDER in os.environ else None
 
 
 def follow_parent() -> None:
@@ -44,7 +52,7 @@ class Workers:
         self._died_at: dict[int, float] = {}
 
     def _start(self, index: int) -> "subprocess.Popen[bytes]":
-        environment = os.environ | {MARK: str(index), "PROMETHEUS_MULTIPROC_DIR": self._folder}
+        environment = os.environ | {MARK: str(index), FOLDER: self._folder}
         if index:
             # One process answers for the metrics of all.
             environment["MAAS_METRICS_PORT"] = "0"

@@ -190,6 +190,7 @@ def test_administration_is_refused_whatever_it_comes_as(suite: Suite, front: Edg
         "maas.model.v1.ModelService/LoadModel",
         "maas.model.v1.ModelService/UnloadModel",
         "maas.gateway.v1.GatewayService/FlushCache",
+        "maas.admin.v1.AdminService/SetLogLevel",
         "inference.GRPCInferenceService/RepositoryModelUnload",
     ):
         kinds = ("application/grpc", "application/grpc-web+proto", "application/json")

@@ -59,6 +59,8 @@ REQUESTS: dict[str, dict[str, Any]] = {
     "maas.gateway.v1.GatewayService/GetStatus": {},
     "maas.gateway.v1.GatewayService/GetUsage": {},
     "maas.gateway.v1.GatewayService/FlushCache": NET,
+    "maas.admin.v1.AdminService/SetLogLevel": {"logger": "maas.call", "level": "LOG_LEVEL_DEBUG", "for_s": 1},
+    "maas.admin.v1.AdminService/GetLogLevel": {},
     "maas.model.v1.ModelService/ListModels": {},
     "maas.model.v1.ModelService/GetModel": NET,
     "maas.model.v1.ModelService/UnloadModel": NET,

@@ -8,6 +8,7 @@ import yaml
 from google.api import annotations_pb2
 from google.protobuf.descriptor import MethodDescriptor
 
+from maas.admin.v1 import admin_service_pb2
 from maas.gateway.v1 import gateway_service_pb2
 from maas.generation.v1 import generation_service_pb2
 from maas.model.v1 import model_service_pb2
@@ -23,12 +24,13 @@ AREAS = {
     "generation": generation_service_pb2,
     "model": model_service_pb2,
     "gateway": gateway_service_pb2,
+    "admin": admin_service_pb2,
 }
 ENVOY = Path(__file__).parent.parent.parent / "deploy" / "envoy" / "envoy.yaml"
 OIP = grpc_service_pb2.DESCRIPTOR.services_by_name["GRPCInferenceService"]
 READING = ("Get", "List", "Watch")
 # Administration is not for the edge.
-ADMINISTRATIVE = {"LoadModel", "UnloadModel", "SetLabel", "FlushCache"}
+ADMINISTRATIVE = {"LoadModel", "UnloadModel", "SetLabel", "FlushCache", "GetLogLevel", "SetLogLevel"}
 
 
 def methods() -> Iterator[tuple[str, MethodDescriptor]]:

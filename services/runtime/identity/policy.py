@@ -24,6 +24,8 @@ from services.runtime.identity.caller import ANYBODY, Caller, proper_name
 
 ADMINISTRATIVE = frozenset(
     {
+        "/maas.admin.v1.AdminService/GetLogLevel",
+        "/maas.admin.v1.AdminService/SetLogLevel",
         "/maas.model.v1.ModelService/LoadModel",
         "/maas.model.v1.ModelService/UnloadModel",
         "/maas.model.v1.ModelService/SetLabel",
