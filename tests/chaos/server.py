@@ -4,6 +4,7 @@ import asyncio
 import os
 import re
 import signal
+import ssl
 import subprocess
 import time
 import urllib.request
@@ -12,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cli.probe import grpc_serving
+from services.runtime.tls.settings import TlsSettings
 from tests.chaos.link import Link
 
 ROOT = Path(__file__).parent.parent.parent
@@ -30,6 +32,8 @@ class Server:
     link: Link
     log: Path
     environment: Mapping[str, str] = field(default_factory=dict)
+    host: str = "127.0.0.1"
+    tls: TlsSettings | None = None
     process: "subprocess.Popen[bytes] | None" = field(default=None, repr=False)
 
     def start(self) -> None:
@@ -56,7 +60,7 @@ class Server:
     async def serving(self) -> None:
         """Returns once it says so itself, not through its link."""
         end = time.monotonic() + START_S
-        while not await grpc_serving(f"127.0.0.1:{self.port}"):
+        while not await grpc_serving(f"{self.host}:{self.port}", self.tls):
             assert time.monotonic() < end, f"{self.name} does not come up: {self.log.read_text()[-2000:]}"
             await asyncio.sleep(0.1)
 
@@ -73,7 +77,10 @@ class Server:
         return _sum("grpc_server_call_started_total", told) - _sum("grpc_server_call_duration_seconds_count", told)
 
     def _metrics(self) -> str:
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.port + 4000}/metrics", timeout=10) as reply:
+        scheme, trusted = ("https", self.tls.tls_authority) if self.tls else ("http", None)
+        context = ssl.create_default_context(cafile=trusted) if trusted else None
+        where = f"{scheme}://{self.host}:{self.port + 4000}/metrics"
+        with urllib.request.urlopen(where, timeout=10, context=context) as reply:
             return str(reply.read().decode())
 
 

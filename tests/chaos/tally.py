@@ -23,6 +23,8 @@ class Tally:
     # Breaks that a caller noticed and mended: streams and sessions that went on, steps sent again.
     resumed: int = 0
     trouble: list[str] = field(default_factory=list)
+    # Of each call: kind, ending, when it was made, seconds.
+    times: list[tuple[str, str, float, float]] = field(default_factory=list)
 
     def count(self, ending: str) -> int:
         return sum(number for (_, one), number in self.ended.items() if one == ending)
@@ -43,7 +45,8 @@ class Tally:
         if why:
             self.trouble.append(f"{kind} {ending} after {time.monotonic() - begun:.1f} s: {why[:600]}")
         self.ended[kind, ending] += 1
-        self.longest_s = max(self.longest_s, time.monotonic() - begun)
+        self.times.append((kind, ending, begun, time.monotonic() - begun))
+        self.longest_s = max(self.longest_s, self.times[-1][-1])
 
     def adds_up(self) -> bool:
         return sum(self.sent.values()) == sum(self.count(ending) for ending in ENDINGS)
