@@ -1,5 +1,7 @@
 """Shows answers of the services to a person. Knows the messages, makes no call."""
 
+import json
+
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
 from google.rpc import code_pb2, error_details_pb2
@@ -24,6 +26,9 @@ def print_failure(error: CallFailed) -> None:
             if line == error.status.message:
                 continue
             console.print(f"  {escape(line)}", soft_wrap=True, highlight=False)
+    if error.nobody:
+        hint = "nobody answers there: `maas up` starts the suite, `maas status` says what is up"
+        console.print(f"  {hint}", soft_wrap=True, highlight=False)
     if error.request_id:
         console.print(f"  [dim]request {escape(error.request_id)}[/dim]")
 
@@ -47,14 +52,17 @@ def as_json(reply: Message) -> dict[str, object]:
 
 
 def print_replies(answer: Answer) -> None:
-    """The replies as JSON, one after the other."""
+    """The reply as one JSON document; of a stream each as a line."""
     for reply in answer.replies:
-        print_reply(reply)
+        print_reply(reply, line=answer.streamed)
 
 
-def print_reply(reply: Message) -> None:
-    """One reply as JSON."""
-    print_json(as_json(reply))
+def print_reply(reply: Message, line: bool = False) -> None:
+    """One reply as a JSON document, or as a line of JSON."""
+    if line:
+        print(json.dumps(as_json(reply), ensure_ascii=False), flush=True)
+    else:
+        print_json(as_json(reply))
 
 
 def footer(answer: Answer) -> None:

@@ -160,7 +160,7 @@ def method(
     answer = Answer()
     with options.client() as client:
         for reply in client.stream(name, parsed, answer):
-            print_reply(reply)
+            print_reply(reply, line=answer.streamed)
     footer(answer)
 
 

@@ -7,7 +7,8 @@ from typing import Annotated
 import typer
 
 from cli.authority import CERTIFICATE, KEY, Authority
-from cli.render import out, table
+from cli.options import Json
+from cli.render import out, print_json, table
 from services.runtime.errors import InvalidInput
 from services.runtime.tls import material
 
@@ -25,9 +26,10 @@ def server(
     host: Annotated[list[str] | None, typer.Option(help="A name or address it is for; may be repeated.")] = None,
     days: Days = 90,
     directory: Directory = DIRECTORY,
+    json: Json = False,
 ) -> None:
     """Make, or renew, the certificate of this machine's servers; running ones take it within seconds."""
-    _show(*Authority(directory).issue(SERVER, host or HOSTS, days), directory)
+    _show(*Authority(directory).issue(SERVER, host or HOSTS, days), directory, json)
 
 
 @app.command()
@@ -35,18 +37,21 @@ def client(
     name: Annotated[str, typer.Argument(help="Whose it is: `maas:NAME` is its URI, NAME its common name.")],
     days: Days = 90,
     directory: Directory = DIRECTORY,
+    json: Json = False,
 ) -> None:
     """Make, or renew, the certificate of a caller."""
     if name in RESERVED or not name.replace("-", "").replace("_", "").isalnum():
         raise InvalidInput("name", f"{name!r} is not free: take letters, digits, - and _")
-    _show(*Authority(directory).issue(name, [], days), directory)
+    _show(*Authority(directory).issue(name, [], days), directory, json)
 
 
 @app.command("list")
-def listed(directory: Directory = DIRECTORY) -> None:
+def listed(directory: Directory = DIRECTORY, json: Json = False) -> None:
     """Show which there are and until when they are good."""
-    rows = [(path.stem, _life(path)) for path in sorted(directory.glob("*.pem"))]
-    out().print(table(("name", "good until"), rows))
+    found = {path.stem: _life(path) for path in sorted(directory.glob("*.pem"))}
+    if json:
+        return print_json([{"name": name, **_told(life)} for name, life in found.items()])
+    return out().print(table(("name", "good until"), [(name, _words(life)) for name, life in found.items()]))
 
 
 def ensure(directory: Path) -> dict[str, str]:
@@ -62,17 +67,31 @@ def ensure(directory: Path) -> dict[str, str]:
     }
 
 
-def _show(chain: Path, key: Path, directory: Path) -> None:
-    console = out()
-    for name, path in (("CERTIFICATE", chain), ("KEY", key), ("AUTHORITY", directory / CERTIFICATE)):
-        console.print(f"MAAS_TLS_{name}={path}", soft_wrap=True, highlight=False)
+def _show(chain: Path, key: Path, directory: Path, json: bool) -> None:
+    made = {"CERTIFICATE": chain, "KEY": key, "AUTHORITY": directory / CERTIFICATE}
+    named = {f"MAAS_TLS_{name}": str(path) for name, path in made.items()}
+    if json:
+        return print_json(named)
+    for name, path in named.items():
+        out().print(f"{name}={path}", soft_wrap=True, highlight=False)
+    return None
 
 
-def _life(path: Path) -> str:
+def _life(path: Path) -> datetime | str:
+    """Its end, or what is wrong with it."""
     key = path.with_name(KEY) if path.name == CERTIFICATE else path.with_suffix(".key")
     try:
         expires = material.read(path, key, None).expires
     except InvalidInput as problem:
         return problem.message
     assert expires is not None
-    return f"{expires:%Y-%m-%d} ({(expires - datetime.now(UTC)).days} days)"
+    return expires
+
+
+def _words(life: datetime | str) -> str:
+    return life if isinstance(life, str) else f"{life:%Y-%m-%d} ({(life - datetime.now(UTC)).days} days)"
+
+
+def _told(life: datetime | str) -> dict[str, str | None]:
+    ends = None if isinstance(life, str) else life.isoformat()
+    return {"good_until": ends, "problem": life if isinstance(life, str) else None}

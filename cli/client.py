@@ -10,7 +10,7 @@ import grpc
 from google.protobuf import descriptor_pool, message_factory
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.message import Message
-from google.rpc import status_pb2
+from google.rpc import code_pb2, status_pb2
 
 from maas.admin.v1 import admin_service_pb2
 from maas.gateway.v1 import gateway_service_pb2
@@ -47,6 +47,11 @@ class CallFailed(Exception):
         self.status = status
         self.request_id = request_id
 
+    @property
+    def nobody(self) -> bool:
+        """Whether no server of the suite was met: each would have told a request id."""
+        return self.status.code == code_pb2.UNAVAILABLE and not self.request_id
+
 
 @dataclass(slots=True)
 class Answer:
@@ -55,6 +60,7 @@ class Answer:
     replies: list[Message] = field(default_factory=list)
     metadata: dict[str, str] = field(default_factory=dict)
     elapsed_ms: float = 0.0
+    streamed: bool = False
 
     @property
     def reply(self) -> Any:
@@ -91,7 +97,9 @@ class Client:
     def stream(self, method: str, requests: Iterable[Message], answer: Answer) -> Iterator[Any]:
         """Each message as it comes; `answer` is filled on the way. CallFailed where the call fails."""
         began = time.perf_counter()
-        call = self._start(find_method(method), requests)
+        wanted = find_method(method)
+        answer.streamed = bool(wanted.server_streaming)
+        call = self._start(wanted, requests)
         try:
             for reply in call:
                 answer.replies.append(reply)

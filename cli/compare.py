@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 from rich.markup import escape
 
+from cli.completing import stored_models
 from cli.evaluate import bar
 from cli.options import CACHE, ROOT, Cache, Json, Root
 from cli.render import downloads, out, print_json, size, table
@@ -17,7 +18,10 @@ Row = Callable[[Any], str]
 
 
 def compare(
-    names: Annotated[list[str], typer.Argument(help="NAME, NAME@VERSION or NAME@LABEL; two or more.")],
+    names: Annotated[
+        list[str],
+        typer.Argument(help="NAME, NAME@VERSION or NAME@LABEL; two or more.", autocompletion=stored_models),
+    ],
     data: Annotated[str, typer.Option(help="Measure all on these rows now: what `maas evaluate` takes.")] = "",
     latency: Annotated[bool, typer.Option(help="Time one call of each on this machine.")] = True,
     root: Root = ROOT,

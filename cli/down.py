@@ -15,7 +15,7 @@ from cli.board import coloured
 from cli.options import HOME, Home, Json
 from cli.probe import grpc_health
 from cli.program import PORTS
-from cli.render import out, print_json, table
+from cli.render import err, out, print_json, table
 from cli.runfile import Process, Run
 from cli.tls import tls_of
 from services.runtime.errors import Unavailable
@@ -25,17 +25,25 @@ Force = Annotated[bool, typer.Option("--force", help="Do not wait for calls in p
 Wait = Annotated[float, typer.Option(help="Longest wait, seconds.")]
 
 
-def down(force: Force = False, wait: Wait = 90.0, home: Home = HOME) -> None:
+def down(force: Force = False, wait: Wait = 90.0, home: Home = HOME, json: Json = False) -> None:
     """Stop the suite that runs from this directory."""
     run = runfile.load(home)
-    if run is None:
-        return out().print("nothing is up")
-    if run.supervisor.alive:
-        stop_supervisor(run.supervisor, wait, force)
-    for name in runfile.end_leftovers(run):
+    ended = stop(run, home, wait, force) if run else []
+    if json:
+        return print_json({"was_up": run is not None, "ended": ended})
+    for name in ended:
         out().print(f"ended {name}")
+    return out().print("stopped" if run else "nothing is up")
+
+
+def stop(run: Run, home: Path, wait: float, force: bool) -> list[str]:
+    """Ends a suite and what it left; the names of what had to be killed."""
+    if run.supervisor.alive:
+        with err().status("stopping: calls in progress may end …"):
+            stop_supervisor(run.supervisor, wait, force)
+    ended = runfile.end_leftovers(run)
     runfile.clear(home)
-    return out().print("stopped")
+    return ended
 
 
 def stop_supervisor(supervisor: Process, wait: float, force: bool) -> None:
@@ -52,7 +60,8 @@ def status(home: Home = HOME, json: Json = False) -> None:
     """What is up, by the programs' own word; exit code 1 unless all of it serves."""
     run = runfile.load(home)
     seen = asyncio.run(look(run))
-    behind = asyncio.run(replicas.behind(str(seen["gateway"]["address"])))
+    tls = tls_of({**os.environ, **(run.tls if run else {})})
+    behind = asyncio.run(replicas.behind(str(seen["gateway"]["address"]), tls))
     if json:
         seen["gateway"]["replicas"] = behind or []
         print_json(seen)

@@ -10,6 +10,7 @@ import typer
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from cli.completing import stored_models
 from cli.options import CACHE, ROOT, Cache, Json, Root
 from cli.render import downloads, err, out, print_json
 from cli.reports import precision_table, show_left_out, show_report, show_slices
@@ -23,7 +24,7 @@ Tell = Callable[[int, int | None], None]
 
 
 def evaluate(
-    model: Annotated[str, typer.Argument(help="Name of a stored model.")],
+    model: Annotated[str, typer.Argument(help="Name of a stored model.", autocompletion=stored_models)],
     data: Annotated[str, typer.Option(help="A named set, a file or a folder; see above.")],
     version: Annotated[str, typer.Option(help="Number or label; left out: the latest.")] = "",
     slices: Annotated[

@@ -9,7 +9,8 @@ from typing import Annotated, Any
 import tomli_w
 import typer
 
-from cli.render import out, table
+from cli.options import Json
+from cli.render import out, print_json, table
 from services.runtime.errors import NotFound
 from services.runtime.identity import keys
 
@@ -26,33 +27,43 @@ def new(
     role: Annotated[list[str] | None, typer.Option(help="A role of its holder; may be repeated.")] = None,
     days: Annotated[float | None, typer.Option(min=0, help="How long it is good; unset: for ever.")] = None,
     file: File = FILE,
+    json: Json = False,
 ) -> None:
     """Make a key, print it (this once), list its hash."""
     expires = datetime.now(UTC).replace(microsecond=0) + timedelta(days=days) if days is not None else None
     key, entry = keys.new(tenant, name or tenant, role or [], expires)
     tables = _read(file)
     _write(file, tables | {"keys": [*tables.get("keys", []), entry]})
-    print(key)
+    if json:
+        return print_json({"id": entry["id"], "key": key, "tenant": tenant, "expires": _day(expires)})
+    return print(key)
 
 
 @app.command("list")
-def listed(file: File = FILE) -> None:
+def listed(file: File = FILE, json: Json = False) -> None:
     """Show whose keys there are."""
-    rows = [
-        (
-            key_id,
-            key.caller.name,
-            key.caller.tenant,
-            " ".join(sorted(key.caller.roles)),
-            str(key.expires or "never"),
-        )
+    found = [
+        {
+            "id": key_id,
+            "name": key.caller.name,
+            "tenant": key.caller.tenant,
+            "roles": sorted(key.caller.roles),
+            "expires": _day(key.expires),
+        }
         for key_id, key in keys.parse(tomli_w.dumps(_read(file))).keys.items()
     ]
-    out().print(table(("id", "name", "tenant", "roles", "expires"), rows))
+    if json:
+        return print_json(found)
+    rows = [[" ".join(v) if isinstance(v, list) else str(v or "never") for v in one.values()] for one in found]
+    return out().print(table(("id", "name", "tenant", "roles", "expires"), rows))
 
 
 @app.command()
-def revoke(key_id: Annotated[str, typer.Argument(help="Its id, as `list` shows it.")], file: File = FILE) -> None:
+def revoke(
+    key_id: Annotated[str, typer.Argument(help="Its id, as `list` shows it.")],
+    file: File = FILE,
+    json: Json = False,
+) -> None:
     """Take a key off the list: servers refuse it within seconds."""
     tables = _read(file)
     have = tables.get("keys", [])
@@ -60,6 +71,12 @@ def revoke(key_id: Annotated[str, typer.Argument(help="Its id, as `list` shows i
     if len(kept) == len(have):
         raise NotFound("key", key_id, [entry["id"] for entry in have])
     _write(file, tables | {"keys": kept})
+    if json:
+        print_json({"revoked": key_id, "left": len(kept)})
+
+
+def _day(expires: datetime | None) -> str | None:
+    return str(expires) if expires else None
 
 
 def _read(file: Path) -> dict[str, Any]:

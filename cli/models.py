@@ -8,14 +8,15 @@ import typer
 
 from cli import labels, pulling
 from cli.compare import compare
+from cli.completing import stored_models
+from cli.evaluate import bar
 from cli.options import CACHE, ROOT, Cache, Json, Root
 from cli.prepare import make_ready
-from cli.render import err, fields, out, print_json, size, table
+from cli.render import err, fields, out, print_json, table
 from cli.reports import precision_table
+from cli.versions import named, summary, summary_or_damage
 from services.runtime.errors import InvalidInput
 from services.runtime.store import catalogue
-from services.runtime.store.manifest import Manifest
-from services.runtime.store.manifest_file import DamagedModel
 from services.runtime.store.store import ModelStore
 
 app = typer.Typer(help="List, fetch, check, compare and label model versions.", no_args_is_help=True)
@@ -23,7 +24,7 @@ app.command()(compare)
 
 PRECISIONS = "precisions"
 
-Name = Annotated[str, typer.Argument(help="Name of the model.")]
+Name = Annotated[str, typer.Argument(help="Name of the model.", autocompletion=stored_models)]
 Version = Annotated[str, typer.Argument(help="Number or label; left out: the latest.")]
 
 
@@ -68,14 +69,15 @@ def pull(
     force: Annotated[bool, typer.Option("--force", help="Make a new version even if it is there.")] = False,
     root: Root = ROOT,
     cache: Cache = CACHE,
+    json: Json = False,
 ) -> None:
     """Fetch models of the catalogue; what the store has already is left alone."""
     wanted = list(catalogue.load()) if everything else names or []
     if not wanted:
         raise InvalidInput("names", f"name models or give --all; known: {', '.join(catalogue.load())}")
-    for manifest in pulling.pull(ModelStore(root), cache.expanduser(), wanted, force=force):
-        out().print(f"{manifest.name}/{manifest.version} {manifest.digest}", soft_wrap=True)
+    pulled = pulling.pull(ModelStore(root), cache.expanduser(), wanted, force=force)
     make_ready(ModelStore(root))
+    tell([named(manifest) for manifest in pulled], json)
 
 
 @app.command("import")
@@ -86,20 +88,25 @@ def import_model(
     base: Annotated[str, typer.Option(help="Of an adapter: its base's name in the store.")] = "",
     root: Root = ROOT,
     cache: Cache = CACHE,
+    json: Json = False,
 ) -> None:
     """Publish a model from GGUF, a Hugging Face or PEFT directory, a checkpoint, .npz or tokenizer file."""
     told = tomllib.loads(manifest.read_text(encoding="utf-8")) if manifest else {}
     if base:
         told["options"] = {**told.get("options", {}), "base": base}
-    published = pulling.import_model(ModelStore(root), cache.expanduser(), source, name, told)
-    out().print(f"{published.name}/{published.version} {published.digest}", soft_wrap=True)
+    with err().status(f"importing {source} …"):
+        published = pulling.import_model(ModelStore(root), cache.expanduser(), source, name, told)
+    tell(named(published), json)
 
 
 @app.command()
 def verify(
-    name: Annotated[str, typer.Argument(help="Name of the model; left out: all.")] = "",
+    name: Annotated[
+        str, typer.Argument(help="Name of the model; left out: all.", autocompletion=stored_models)
+    ] = "",
     version: Version = "",
     root: Root = ROOT,
+    json: Json = False,
 ) -> None:
     """Hash every file again and compare with what was published."""
     store = ModelStore(root)
@@ -107,16 +114,25 @@ def verify(
         chosen = [store.resolve(name, version)]
     else:
         chosen = [store.manifest(known, number) for known in store.names() for number in store.versions(known)]
+    with bar("hashing") as progress:
+        for done, manifest in enumerate(chosen):
+            progress(done, len(chosen))
+            store.verify(manifest)
+    if json:
+        return print_json([{**named(manifest), "files": manifest.files} for manifest in chosen])
     for manifest in chosen:
-        store.verify(manifest)
         out().print(f"{manifest.name}/{manifest.version} ok, {len(manifest.files)} files")
+    return None
 
 
 @app.command()
-def remove(name: Name, version: Annotated[int, typer.Argument()], root: Root = ROOT) -> None:
+def remove(name: Name, version: Annotated[int, typer.Argument()], root: Root = ROOT, json: Json = False) -> None:
     """Delete one version; refused while a label points at it."""
-    ModelStore(root).remove(name, version)
+    store = ModelStore(root)
+    store.remove(name, version)
     err().print(f"{name}/{version} removed")
+    if json:
+        print_json({"model": name, "removed": version, "versions": store.versions(name)})
 
 
 @app.command()
@@ -125,11 +141,16 @@ def label(
     label: Annotated[str, typer.Argument(help="Such as stable or canary.")],
     version: Annotated[str, typer.Argument(help="Number or another label; left out: drop the label.")] = "",
     root: Root = ROOT,
+    json: Json = False,
 ) -> None:
     """Point a label at a version, or drop it. `stable` answers calls without a version; services follow."""
     store = ModelStore(root)
     store.set_label(name, label, store.resolve(name, version).version if version else None)
-    out().print(labels.effect(store, name), soft_wrap=True)
+    if json:
+        return print_json(
+            {"model": name, "labels": store.labels(name), "answering": labels.answering(store, name)}
+        )
+    return out().print(labels.effect(store, name), soft_wrap=True)
 
 
 @app.command()
@@ -137,32 +158,22 @@ def rollback(
     name: Name,
     to: Annotated[str, typer.Option(help="Number or label; left out: the version before.")] = "",
     root: Root = ROOT,
+    json: Json = False,
 ) -> None:
     """Point `stable` at the version before the one that answers calls without a version."""
     store = ModelStore(root)
     before, after = labels.rollback(store, name, to)
+    if json:
+        return print_json({"model": name, "before": before, "stable": after})
     moved = f"calls without a version got {before}, now get {after}" if before != after else "nothing moved"
-    out().print(f"{name}: stable → {after}; {moved}; running services follow within seconds", soft_wrap=True)
+    told = f"{name}: stable → {after}; {moved}; running services follow within seconds"
+    return out().print(told, soft_wrap=True)
 
 
-def summary_or_damage(store: ModelStore, name: str, version: int) -> dict[str, str]:
-    """The line of a version, also of one whose manifest or files are gone bad."""
-    try:
-        return summary(store, store.manifest(name, version))
-    except (DamagedModel, OSError):
-        told = dict.fromkeys(("labels", "runner", "size"), "")
-        return {"model": name, "version": str(version), **told, "digest": "damaged"}
-
-
-def summary(store: ModelStore, manifest: Manifest) -> dict[str, str]:
-    """One line about a version."""
-    directory = store.directory(manifest)
-    pointing = [label for label, number in store.labels(manifest.name).items() if number == manifest.version]
-    return {
-        "model": manifest.name,
-        "version": str(manifest.version),
-        "labels": ", ".join(pointing),
-        "runner": manifest.runner,
-        "size": size(sum((directory / member).stat().st_size for member in manifest.files)),
-        "digest": manifest.digest[7:19],
-    }
+def tell(found: dict[str, object] | list[dict[str, object]], json: bool) -> None:
+    """Versions by name, number and digest: a line each, or as JSON."""
+    if json:
+        return print_json(found)
+    for one in found if isinstance(found, list) else [found]:
+        out().print(f"{one['model']}/{one['version']} {one['digest']}", soft_wrap=True)
+    return None

@@ -7,19 +7,19 @@ import grpc
 from rich.table import Table
 
 from cli.board import coloured
-from cli.probe import TIMEOUT_S
+from cli.probe import TIMEOUT_S, open_to
 from cli.render import table
 from maas.gateway.v1.gateway_service_pb2 import GetStatusRequest
 from maas.gateway.v1.gateway_service_pb2_grpc import GatewayServiceStub
-from services.runtime.channels import open_channel
+from services.runtime.tls.settings import TlsSettings
 
 WORDS = {"SERVING": "serving", "NOT_SERVING": "not serving"}
 COLUMNS = ("service", "address", "health", "share", "in flight", "calls", "failures")
 
 
-async def behind(gateway: str) -> list[dict[str, Any]] | None:
+async def behind(gateway: str, tls: TlsSettings | None = None) -> list[dict[str, Any]] | None:
     """One row a replica, as `maas status --json` prints it; None where no gateway answers."""
-    async with open_channel(gateway, retry=False) as channel:
+    async with open_to(gateway, tls) as channel:
         try:
             told = await GatewayServiceStub(channel).GetStatus(GetStatusRequest(), timeout=TIMEOUT_S)
         except grpc.RpcError:

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -16,13 +17,13 @@ import typer
 from cli import certs, ports, pulling, runfile
 from cli.board import Board, process_table, show_summary
 from cli.embedded import valkey
-from cli.options import CACHE, HOME, ROOT, Cache, Home, Root
+from cli.options import CACHE, HOME, ROOT, Cache, Home, Json, Root
 from cli.prepare import make_ready
 from cli.program import GATEWAY, METRICS_OFFSET, PORTS, Program, services
-from cli.render import out
+from cli.render import err, out, print_json
 from cli.supervisor import Supervisor, tail
 from services.runtime.compiled import NoCompiler
-from services.runtime.errors import PreconditionFailed, Unavailable
+from services.runtime.errors import InvalidInput, PreconditionFailed, Unavailable
 from services.runtime.h2 import native
 from services.runtime.store import catalogue
 from services.runtime.store.store import ModelStore
@@ -56,11 +57,14 @@ def up(
     tls: Tls = False,
     detach: Detach = False,
     pull: Pull = True,
+    json: Json = False,
     root: Root = ROOT,
     cache: Cache = CACHE,
     home: Home = HOME,
 ) -> None:
     """Run the whole suite on this machine; Ctrl-C stops it."""
+    if json and not detach:
+        raise InvalidInput("--json", "says what is up once it is: give --detach too")
     chosen = {
         "tokenization": tokenization,
         "vision": vision,
@@ -77,7 +81,7 @@ def up(
     with suppress(NoCompiler):
         native.load()
     if detach:
-        return run_detached(home)
+        return run_detached(home, json)
     return asyncio.run(run(home, plan(home, host, chosen, root, redis_url, tls)))
 
 
@@ -90,7 +94,7 @@ def refuse_second(home: Path) -> None:
         pid = before.supervisor.pid
         raise PreconditionFailed(f"the suite is up already (pid {pid}): see `maas status`, stop it by `maas down`")
     for name in runfile.end_leftovers(before):
-        out().print(f"ended {name}, left by a suite that was killed")
+        err().print(f"ended {name}, left by a suite that was killed")
     runfile.clear(home)
 
 
@@ -132,11 +136,11 @@ async def run(home: Path, programs: list[Program]) -> None:
     console.print("stopped")
 
 
-def run_detached(home: Path) -> None:
+def run_detached(home: Path, json: bool = False) -> None:
     """Start this command again in a session of its own, let go of it once everything serves."""
     log = home / "logs" / "maas.log"
     log.parent.mkdir(parents=True, exist_ok=True)
-    arguments = [argument for argument in sys.argv[1:] if argument != "--detach"]
+    arguments = [argument for argument in sys.argv[1:] if argument not in ("--detach", "--json")]
     command = [sys.executable, "-m", "cli", *arguments, "--no-pull"]
     with log.open("wb") as file:
         process = subprocess.Popen(
@@ -145,6 +149,8 @@ def run_detached(home: Path) -> None:
     while process.poll() is None:
         now = runfile.load(home)
         if now is not None and now.ready and now.supervisor.pid == process.pid:
+            if json:
+                return print_json({"programs": {name: asdict(one) for name, one in now.programs.items()}})
             out().print(process_table(now.programs))
             return show_summary(out(), now.programs[GATEWAY].address, str(log.parent), now.tls)
         time.sleep(0.1)

@@ -9,6 +9,7 @@ from cli.answers import print_replies
 from cli.calling import ADDRESS, CREDENTIAL, Address, AsJson, Calling, Timeout
 from cli.client import Answer
 from cli.render import out, table
+from cli.tls import tls_of
 from maas.gateway.v1 import gateway_service_pb2
 
 NUMBERS = ("requests", "cached", "prompt tokens", "completion tokens", "compute s", "cost")
@@ -27,7 +28,7 @@ def usage(
     request = gateway_service_pb2.GetUsageRequest(
         tenant=tenant, all_tenants=everybody, first_day=first, last_day=last
     )
-    calling = Calling(address, timeout, json, "", os.environ.get(CREDENTIAL, ""))
+    calling = Calling(address, timeout, json, "", os.environ.get(CREDENTIAL, ""), tls_of(os.environ))
     with calling.client() as client:
         answer = client.call("GatewayService/GetUsage", request)
     if json:

@@ -3,6 +3,7 @@
 import re
 import sys
 import tomllib
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 
@@ -11,8 +12,9 @@ from cli.doctor.finding import Findings, bad, ok, warn
 
 LEAST = (3, 11)
 PROJECT = Path(__file__).parents[2] / "pyproject.toml"
+_OWN = re.compile(r"maas\[([^]]+)]")
 _PIN = re.compile(r"([A-Za-z0-9_.-]+)(?:\[[^]]*])?==([^;\s]+)")
-INSTALL = "`.venv/bin/pip install --editable .`, or `make up`, which does it"
+INSTALL = "`.venv/bin/pip install --editable '.[suite]'`, or `make up`, which does it"
 
 
 def interpreter(around: Around, version: tuple[int, ...] = tuple(sys.version_info[:3])) -> Findings:
@@ -41,13 +43,25 @@ def packages(around: Around, project: Path = PROJECT) -> Findings:
 
 
 def pins(project: Path) -> dict[str, str]:
-    """Package → version, by the source tree, or where there is none by what was installed."""
+    """Package → version: of the whole suite by the source tree; else of what every server needs."""
     if project.is_file():
-        listed = tomllib.loads(project.read_text(encoding="utf-8"))["project"]["dependencies"]
+        told = tomllib.loads(project.read_text(encoding="utf-8"))["project"]
+        listed = list(_taken(told["dependencies"], told.get("optional-dependencies", {})))
     else:
         listed = [line for line in metadata.requires("maas") or () if "extra ==" not in line]
     found = (_PIN.match(line) for line in listed)
     return {match[1]: match[2] for match in found if match}
+
+
+def _taken(always: Sequence[str], extras: Mapping[str, Sequence[str]], wanted: str = "suite") -> Iterator[str]:
+    """Requirements of an extra, with those of the extras it is made of."""
+    yield from always
+    for line in extras.get(wanted, ()):
+        inner = _OWN.fullmatch(line)
+        if inner is None:
+            yield line
+        for name in inner[1].split(",") if inner else ():
+            yield from _taken((), extras, name.strip())
 
 
 def _differs(name: str, version: str) -> str:
