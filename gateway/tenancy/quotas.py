@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping
 
 from gateway.tenancy.counts import LocalCounts, SharedCounts, Taken
+from gateway.tenancy.full import Full, Refusal
 from gateway.tenancy.plans import Plans
 from gateway.tenancy.windows import Window
 from services.runtime.errors import QuotaExceeded
@@ -27,11 +28,17 @@ class Quotas:
     """`shared` None: this process counts alone."""
 
     def __init__(
-        self, plans: Callable[[], Plans], shared: SharedCounts | None, local: LocalCounts, refused: Refused
+        self,
+        plans: Callable[[], Plans],
+        shared: SharedCounts | None,
+        local: LocalCounts,
+        refused: Refused,
+        full: Full | None = None,
     ) -> None:
         """`refused` is told of each refusal: tenant and kind."""
         self._plans, self._shared, self._local, self._refused = plans, shared, local, refused
         self._owed: dict[str, defaultdict[str, float]] = {}
+        self._full = full or Full()
         self._telling: asyncio.Task[None] | None = None
 
     async def admit(self, tenant: str) -> None:
@@ -39,9 +46,14 @@ class Quotas:
         windows = self._plans().of(tenant)
         if not windows:
             return
-        taken, share = await self._take(tenant, windows)
-        if not taken.fits:
-            raise self._exceeded(tenant, windows, taken, share)
+        refusal = self._full.still(tenant, windows)
+        if refusal is None:
+            taken, share = await self._take(tenant, windows)
+            if taken.fits:
+                return
+            refusal = _longest(windows, taken, share)
+            self._full.note(tenant, windows, refusal)
+        raise self._exceeded(tenant, refusal)
 
     def charge(self, tenant: str, kind: str, amount: float) -> None:
         """What a call came to, beside itself."""
@@ -68,6 +80,7 @@ class Quotas:
                 for kind, amount in owed.items():
                     self.charge(tenant, kind, amount)
         self._local.forget()
+        self._full.forget()
 
     async def _told(self, shared: SharedCounts, tenant: str, owed: Mapping[str, float]) -> bool:
         try:
@@ -91,12 +104,18 @@ class Quotas:
                 pass
         return self._local.take(tenant, windows, owed), self._local.share
 
-    def _exceeded(self, tenant: str, windows: tuple[Window, ...], taken: Taken, share: float) -> QuotaExceeded:
-        full = [
-            (count.wait_s(window, taken.at_s, share), window)
-            for window, count in zip(windows, taken.counts, strict=True)
-            if not count.fits(window, taken.at_s, share)
-        ]
-        wait_s, window = max(full, key=lambda one: one[0], default=(1.0, windows[0]))
-        self._refused(tenant, window.kind)
-        return QuotaExceeded(tenant, window.told(), min(max(wait_s, 0.001), LONGEST_WAIT_S))
+    def _exceeded(self, tenant: str, refusal: Refusal) -> QuotaExceeded:
+        self._refused(tenant, refusal.window.kind)
+        wait_s = min(max(refusal.wait_s, 0.001), LONGEST_WAIT_S)
+        return QuotaExceeded(tenant, refusal.window.told(), wait_s)
+
+
+def _longest(windows: tuple[Window, ...], taken: Taken, share: float) -> Refusal:
+    """Of the windows without room, the one that has none for longest."""
+    full = [
+        Refusal(window, count.wait_s(window, taken.at_s, share))
+        for window, count in zip(windows, taken.counts, strict=True)
+        if not count.fits(window, taken.at_s, share)
+    ]
+    # Redis saw no room and our own arithmetic does: by the last digit of a number.
+    return max(full, key=lambda one: one.wait_s, default=Refusal(windows[0], 0.0))
