@@ -1,5 +1,6 @@
 """`python -m gateway`: settings → backends → model index → cache → pipeline → services → serve."""
 
+from gateway.attempt_metrics import AttemptMetrics
 from gateway.cache import Cache, Far
 from gateway.cache_stats import CacheStats
 from gateway.fanout import FanOut
@@ -39,6 +40,7 @@ async def build(floor: Floor[GatewaySettings]) -> None:
     backends, index = watch.backends, watch.index
     floor.on_start(watch.start)
     floor.on_close(watch.close)
+    AttemptMetrics(floor.metrics, backends, settings.addresses)
     overload = OverloadMetrics(floor.metrics, backends.values())
     floor.on_start(overload.start)
     floor.on_close(overload.close)

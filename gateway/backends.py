@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from grpc import aio
 
 from gateway import affinity
+from gateway.attempts import Attempts
 from gateway.envelope import Envelope
 from gateway.overload.bounds import Bounds
 from gateway.overload.gate import Gate
@@ -93,6 +94,7 @@ class Backend:
         self.gate = Gate(name, bounds)
         self.replicas: tuple[Replica, ...] = ()
         self.budget = RetryBudget()
+        self.attempts = Attempts()
         # Set when a replica was lost: its name may stand for others by now.
         self.lost = asyncio.Event()
         self._on_change = on_change

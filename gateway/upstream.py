@@ -45,13 +45,13 @@ async def call(backend: Backend, path: str, body: bytes, once: bool = False, key
     """
     tried: list[Replica] = []
     await backend.ready()
-    with await backend.gate.enter(path, len(body), current()) as inside:
+    with backend.attempts.whole(path), await backend.gate.enter(path, len(body), current()) as inside:
         backend.budget.earn()
         while True:
             replica = backend.pick(tried, key)
             tried.append(replica)
             try:
-                return await tried_at(backend, replica, tried, inside, lambda one: _one(one, path, body))
+                return await tried_at(backend, replica, tried, inside, lambda one: _one(backend, one, path, body))
             except aio.AioRpcError as error:
                 if once or not _again(error, backend, tried):
                     raise relay(error, backend.name, replica.address) from error
@@ -63,18 +63,19 @@ async def server_stream(
     """A server-streaming call; `announce` gets the initial metadata with the first message."""
     tried: list[Replica] = []
     await backend.ready()
-    with await backend.gate.enter(path, len(body), current()):
+    with backend.attempts.whole(path), await backend.gate.enter(path, len(body), current()):
         backend.budget.earn()
         while True:
             replica = backend.pick(tried, key)
             tried.append(replica)
             begun = False
             try:
-                with replica.carrying() as channel:
+                with replica.carrying() as channel, backend.attempts.trying(path, len(body)) as attempt:
                     stream = channel.unary_stream(path)(body, **_along())
                     async with aclosing(_messages(stream, announce)) as messages:
                         async for message in messages:
                             begun = True
+                            attempt.received += len(message)
                             yield message
                 replica.standing.good()
                 return
@@ -94,14 +95,15 @@ async def bidi_stream(
 ) -> AsyncGenerator[bytes, None]:
     """A bidi call, on one replica only: what was sent cannot be taken back. `more` metadata goes along."""
     await backend.ready()
-    with await backend.gate.enter(path, 0, current()):
+    with backend.attempts.whole(path), await backend.gate.enter(path, 0, current()):
         replica, begun = backend.pick(key=key), False
         try:
-            with replica.carrying() as channel:
-                stream = channel.stream_stream(path)(requests, **_along(more))
+            with replica.carrying() as channel, backend.attempts.trying(path) as attempt:
+                stream = channel.stream_stream(path)(attempt.counting(requests), **_along(more))
                 async with aclosing(_messages(stream, announce)) as messages:
                     async for message in messages:
                         begun = True
+                        attempt.received += len(message)
                         yield message
             replica.standing.good()
         except aio.AioRpcError as error:
@@ -114,7 +116,7 @@ async def call_each(backend: Backend, path: str, body: bytes) -> list[bytes]:
 
     async def one(replica: Replica) -> bytes | ServiceError:
         try:
-            return (await _one(replica, path, body)).body
+            return (await _one(backend, replica, path, body)).body
         except aio.AioRpcError as error:
             return relay(error, backend.name, replica.address)
 
@@ -125,13 +127,14 @@ async def call_each(backend: Backend, path: str, body: bytes) -> list[bytes]:
     return found
 
 
-async def _one(replica: Replica, path: str, body: bytes) -> Reply:
-    with replica.carrying() as channel:
+async def _one(backend: Backend, replica: Replica, path: str, body: bytes) -> Reply:
+    with replica.carrying() as channel, backend.attempts.trying(path, len(body)) as attempt:
         try:
             reply = await _sent(replica, channel, path, body)
         except aio.AioRpcError as error:
             _judge(replica, error)
             raise
+        attempt.received = len(reply.body)
         replica.standing.good()
         return reply
 

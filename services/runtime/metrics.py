@@ -7,6 +7,7 @@ from typing import Literal
 from prometheus_client import Counter, Gauge, Histogram
 
 from services.runtime.telemetry.calls import LATENCY_BUCKETS, SIZE_BUCKETS, Calls
+from services.runtime.telemetry.process import ProcessMetrics
 from services.runtime.telemetry.teller import CallTeller, Registry
 
 AGE_BUCKETS = (1, 10, 60, 300, 900, 1800, 3600, 7200, 21600, 86400)
@@ -19,10 +20,11 @@ class Metrics:
     def __init__(self) -> None:
         self.registry = Registry(self.tell)
         # What keeps plain numbers tells them by these, whenever somebody looks.
-        self.tellers: list[Callable[[], None]] = [self._tell_calls]
+        self.tellers: list[Callable[[], None]] = [self._tell_calls, ProcessMetrics(self.registry).tell]
         self._telling = threading.Lock()
         self._methods: dict[str, Calls] = {}
         self._of_calls()
+        self._of_models()
         self._of_queues()
         self._of_generation()
         self._of_sessions()
@@ -33,8 +35,26 @@ class Metrics:
         # Calls that reached a handler or were refused at the door; door to last byte, by final status; bytes of
         # their messages.
         self._served = self._call_teller("grpc_server_call", "grpc_method")
+        # At the gateway: every try of a call to a service, and calls with all their tries.
+        self.attempts = self._call_teller("grpc_client_attempt", "grpc_method", "grpc_target")
+        whole = ("grpc_method", "grpc_target", "grpc_status")
+        self.client_calls = CallTeller(
+            None, self._latency("grpc_client_call_duration_seconds", "calls with their tries", *whole)
+        )
         # Calls inside right now.
         self.calls_inside = self._gauge("maas_calls_inside", "calls in progress")
+        # And how many may be: MAAS_QUEUE_LIMIT.
+        self.calls_limit = self._gauge("maas_calls_limit", "calls that may be in progress")
+        # When the certificate that this process shows is over, seconds since the epoch; 0 = it shows none.
+        self.certificate_end = self._gauge("maas_certificate_end_seconds", "end of the certificate", mode="max")
+
+    def _of_models(self) -> None:
+        # 1 = answers.
+        self.models_loaded = self._gauge(
+            "maas_model_serving", "versions that answer", "model", "version", mode="max"
+        )
+        # Verified, built and warmed up; or why not: outcome failed.
+        self.model_load = self._latency("maas_model_load_seconds", "loads of versions", "model", "outcome")
 
     def _of_queues(self) -> None:
         # Items waiting for the device, by batcher.

@@ -41,6 +41,7 @@ from services.runtime.settings import ServerSettings
 from services.runtime.states import State, Status
 from services.runtime.store.manifest import Manifest
 from services.runtime.store.store import ModelStore
+from services.runtime.telemetry.models import ModelMetrics
 from services.runtime.telemetry.port import expose
 from services.runtime.telemetry.siblings import Siblings
 from services.runtime.tls.credentials import of_server
@@ -59,6 +60,8 @@ class Floor(Generic[S]):
     def __init__(self, chosen: S) -> None:
         self.settings = chosen
         self.metrics = Metrics()
+        self._models = ModelMetrics(self.metrics)
+        self.metrics.calls_limit.set(chosen.queue_limit)
         self._siblings = Siblings(self.metrics.tell)
         self.readiness = Readiness()
         self.admission = Admission(chosen.queue_limit)
@@ -213,6 +216,7 @@ class Floor(Generic[S]):
         log.info("serving" if self.readiness.status(OVERALL) == SERVING else "loaded, nothing to serve yet")
 
     def _model_changed(self, status: Status) -> None:
+        self._models.told(status)
         serving = any(status.manifest.name in f.host.loaded() for f in self._hosts)
         self.readiness.set(model_service(status.manifest.name), serving or status.state is State.SERVING)
         if self._loaded:

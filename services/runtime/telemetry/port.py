@@ -23,10 +23,16 @@ def expose(metrics: Metrics, chosen: ServerSettings, certificates: Followed[Mate
     """
     if chosen.metrics_address is None:
         return lambda: None
+    _tell_end(metrics, certificates)
     stop, renew = opened(metrics, chosen.metrics_address, chosen.tls_certificate, chosen.tls_key)
     if certificates is not None:
-        certificates.listeners.append(renew)
+        certificates.listeners += [renew, lambda: _tell_end(metrics, certificates)]
     return stop
+
+
+def _tell_end(metrics: Metrics, certificates: Followed[Material] | None) -> None:
+    expires = certificates.value.expires if certificates is not None else None
+    metrics.certificate_end.set(expires.timestamp() if expires is not None else 0)
 
 
 def opened(
