@@ -3,6 +3,7 @@
 from collections import Counter
 from typing import Any
 
+from services.runtime.context import current
 from services.runtime.metrics import Metrics
 
 HIT_L1, HIT_L2, MISS, COALESCED, BYPASS = "hit-l1", "hit-l2", "miss", "coalesced", "bypass"
@@ -25,6 +26,8 @@ class CacheStats:
     def count(self, outcome: str, model: str = "", age_s: float = 0.0) -> None:
         """`model`: by its name in the store, "" = of none in particular; `age_s`: of a hit's answer."""
         self.outcomes[outcome] += 1
+        if (span := current().span) is not None:
+            span.note("maas.cache", outcome)
         place = outcome, model
         if place not in self._counts:
             self._counts[place] = self._metrics.cache.labels(*place)

@@ -14,6 +14,7 @@ from gateway.backends import Backend, Replica
 from gateway.overload.gate import Gate, Pass
 from gateway.overload.race import race
 from gateway.relay import shed
+from gateway.traced import sent_again
 
 # A copy that would be sent sooner costs more than it can win.
 LEAST_WAIT_S = 0.005
@@ -42,6 +43,7 @@ async def tried_at(backend: Backend, replica: Replica, tried: list[Replica], ins
         other = backend.pick(tried)
         tried.append(other)
         backend.gate.hedges += 1
+        sent_again("hedge", replica.address)
         return copy(other)
 
     return await race(first, wait_s, second)

@@ -10,6 +10,7 @@ from typing import Any
 from gateway.convert import failed, replied, request_of
 from gateway.methods import Method
 from gateway.pipeline import Pipeline
+from gateway.traced import inside
 from maas.gateway.v1 import gateway_pb2
 from services.runtime.context import RequestContext, current, enter
 from services.runtime.door import authorise
@@ -58,8 +59,9 @@ class Caller:
         # This task has a context of its own: nobody else sees the shorter deadline.
         enter(context)
         try:
-            async with asyncio.timeout(context.remaining_s()):
-                answer = await self._pipeline.answer(method, request)
+            with inside(context, call.id):
+                async with asyncio.timeout(context.remaining_s()):
+                    answer = await self._pipeline.answer(method, request)
         except TimeoutError:
             raise DeadlinePassed(f"call {call.id!r} did not finish in its time") from None
         return replied(call.id, kind, answer, started)

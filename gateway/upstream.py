@@ -20,8 +20,10 @@ from gateway.envelope import NotTaken, pairs
 from gateway.hedge import tried_at
 from gateway.leaving import reply_of
 from gateway.relay import FAULTS, Metadata, blames, carried, forbids_retries, relay, shed
+from gateway.traced import asking, sent_again, told
 from services.runtime.context import current
 from services.runtime.errors import ServiceError
+from services.runtime.tracing.span import Span
 
 MOST_TRIES = 3
 
@@ -55,6 +57,7 @@ async def call(backend: Backend, path: str, body: bytes, once: bool = False, key
             except aio.AioRpcError as error:
                 if once or not _again(error, backend, tried):
                     raise relay(error, backend.name, replica.address) from error
+                sent_again("retry", replica.address)
 
 
 async def server_stream(
@@ -70,9 +73,13 @@ async def server_stream(
             tried.append(replica)
             begun = False
             try:
-                with replica.carrying() as channel, backend.attempts.trying(path, len(body)) as attempt:
-                    stream = channel.unary_stream(path)(body, **_along())
-                    async with aclosing(_messages(stream, announce)) as messages:
+                with (
+                    replica.carrying() as channel,
+                    backend.attempts.trying(path, len(body)) as attempt,
+                    asking(path, replica.address) as span,
+                ):
+                    stream = channel.unary_stream(path)(body, **_along(span))
+                    async with aclosing(_messages(stream, announce, span)) as messages:
                         async for message in messages:
                             begun = True
                             attempt.received += len(message)
@@ -83,6 +90,7 @@ async def server_stream(
                 _judge(replica, error, begun)
                 if begun or not _again(error, backend, tried):
                     raise relay(error, backend.name, replica.address) from error
+                sent_again("retry", replica.address)
 
 
 async def bidi_stream(
@@ -98,9 +106,13 @@ async def bidi_stream(
     with backend.attempts.whole(path), await backend.gate.enter(path, 0, current()):
         replica, begun = backend.pick(key=key), False
         try:
-            with replica.carrying() as channel, backend.attempts.trying(path) as attempt:
-                stream = channel.stream_stream(path)(attempt.counting(requests), **_along(more))
-                async with aclosing(_messages(stream, announce)) as messages:
+            with (
+                replica.carrying() as channel,
+                backend.attempts.trying(path) as attempt,
+                asking(path, replica.address) as span,
+            ):
+                stream = channel.stream_stream(path)(attempt.counting(requests), **_along(span, more))
+                async with aclosing(_messages(stream, announce, span)) as messages:
                     async for message in messages:
                         begun = True
                         attempt.received += len(message)
@@ -128,9 +140,13 @@ async def call_each(backend: Backend, path: str, body: bytes) -> list[bytes]:
 
 
 async def _one(backend: Backend, replica: Replica, path: str, body: bytes) -> Reply:
-    with replica.carrying() as channel, backend.attempts.trying(path, len(body)) as attempt:
+    with (
+        replica.carrying() as channel,
+        backend.attempts.trying(path, len(body)) as attempt,
+        asking(path, replica.address) as span,
+    ):
         try:
-            reply = await _sent(replica, channel, path, body)
+            reply = await _sent(replica, channel, path, body, span)
         except aio.AioRpcError as error:
             _judge(replica, error)
             raise
@@ -139,19 +155,21 @@ async def _one(backend: Backend, replica: Replica, path: str, body: bytes) -> Re
         return reply
 
 
-async def _sent(replica: Replica, channel: aio.Channel, path: str, body: bytes) -> Reply:
+async def _sent(replica: Replica, channel: aio.Channel, path: str, body: bytes, span: Span | None) -> Reply:
     """Together with others that wait, where both ends can; else by itself."""
     envelope = replica.envelope
     if envelope is not None and envelope.takes(path, body):
         with suppress(NotTaken):
-            told = await envelope.call(path, body, **_along())
-            return Reply(told.reply, carried(pairs(told.initial_metadata)), carried(pairs(told.trailing_metadata)))
-    pending = channel.unary_unary(path)(body, **_along())
+            reply = await envelope.call(path, body, **_along(span))
+            told(span, "came in an envelope")
+            initial, trailing = carried(pairs(reply.initial_metadata)), carried(pairs(reply.trailing_metadata))
+            return Reply(reply.reply, initial, trailing)
+    pending = channel.unary_unary(path)(body, **_along(span))
     reply = await reply_of(pending)
     return Reply(reply, carried(await pending.initial_metadata()), carried(await pending.trailing_metadata()))
 
 
-async def _messages(stream: Any, announce: Announce) -> AsyncGenerator[bytes, None]:
+async def _messages(stream: Any, announce: Announce, span: Span | None) -> AsyncGenerator[bytes, None]:
     """The messages of a stream; leaving early cancels it at the service. Raises the status it ended with."""
     ends: list[aio.AioRpcError] = []
     stream.add_done_callback(lambda _: ends.append(end_of(stream)))
@@ -160,6 +178,7 @@ async def _messages(stream: Any, announce: Announce) -> AsyncGenerator[bytes, No
         async for message in stream:
             # With the first message, so that a try that failed has said nothing yet.
             if not announced:
+                told(span, "first message")
                 await announce(carried(await stream.initial_metadata()))
                 announced = True
             yield message
@@ -175,10 +194,11 @@ async def _messages(stream: Any, announce: Announce) -> AsyncGenerator[bytes, No
     current().trailing.extend(carried(end.trailing_metadata()))
 
 
-def _along(more: Metadata = ()) -> dict[str, Any]:
+def _along(span: Span | None, more: Metadata = ()) -> dict[str, Any]:
     """What every call takes with it: the time its caller still has, request id and trace context."""
     context = current()
-    return {"timeout": context.remaining_s(), "metadata": (*context.outgoing(), *more)}
+    place = span.span_id if span is not None else ""
+    return {"timeout": context.remaining_s(), "metadata": (*context.outgoing(place), *more)}
 
 
 def _judge(replica: Replica, error: aio.AioRpcError, begun: bool = False) -> None:

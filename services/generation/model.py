@@ -78,7 +78,10 @@ class GenerationModel:
     def open(self, job: Job, *, whole: bool = False) -> Iterator[TokenStream]:
         """The job in the engine, for the length of the block; `whole`: its reader wants nothing before the end."""
         with self.worker.open(job.sequences(self.tokenizer), whole=whole) as stream:
-            yield stream
+            try:
+                yield stream
+            finally:
+                stream.trace()
 
     async def warm_up(self) -> None:
         """Generates a few tokens; raises if the model's numbers are not finite."""

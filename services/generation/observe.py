@@ -2,6 +2,7 @@
 
 from services.generation.engine.load import Load
 from services.runtime.metrics import Metrics
+from services.runtime.tracing.span import Span
 
 
 class GenerationMetrics:
@@ -41,10 +42,10 @@ class GenerationMetrics:
             total.inc(now - self._counted[name])
             self._counted[name] = now
 
-    def tokens(self, count: int, since_s: float, first: bool) -> None:
+    def tokens(self, count: int, since_s: float, first: bool, span: Span | None = None) -> None:
         """Output tokens at once, so long after the ones before them, or after submission."""
         self._tokens["completion"].inc(count)
-        (self._first if first else self._next).observe(since_s)
+        (self._first if first else self._next).observe(since_s, span.exemplar if span is not None else None)
 
     def started(self, queue_s: float, prompt_tokens: int, cached_tokens: int) -> None:
         """A request's prompt was computed for the first time."""

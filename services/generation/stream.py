@@ -8,6 +8,9 @@ from typing import Protocol
 from services.generation.engine.load import Load
 from services.generation.engine.output import Delta
 from services.generation.engine.request import Sequence as EngineSequence
+from services.generation.traced import told_phases
+from services.runtime.context import current
+from services.runtime.tracing.span import Span
 
 
 class Observer(Protocol):
@@ -17,7 +20,7 @@ class Observer(Protocol):
 
     def stands(self, load: Load) -> None: ...
 
-    def tokens(self, count: int, since_s: float, first: bool) -> None: ...
+    def tokens(self, count: int, since_s: float, first: bool, span: Span | None = None) -> None: ...
 
     def started(self, queue_s: float, prompt_tokens: int, cached_tokens: int) -> None: ...
 
@@ -33,9 +36,13 @@ class TokenStream:
         self, sequences: Sequence[EngineSequence], observer: Observer, gap: Callable[[], float] = lambda: 0.0
     ) -> None:
         self.sequences = sequences
+        self.span = current().span
+        for sequence in sequences:
+            sequence.span = self.span
         self._observer = observer
         self._gap = gap
         self._last: dict[int, float] = {}  # when each sequence got its last token
+        self._first: float | None = None  # and any of them its first
         self.submitted = time.monotonic()
         self.batch_size = 1
         self._open = len(sequences)
@@ -68,12 +75,18 @@ class TokenStream:
     def _observe(self, sequence: EngineSequence, count: int, now: float) -> bool:
         """Whether these are the sequence's first tokens."""
         if not self._last:
-            prompt = len(sequence.request.prompt)
+            self._first, prompt = now, len(sequence.request.prompt)
             self._observer.started(self.queue_ms / 1000, prompt, self.sequences[0].cached_tokens)
         before = self._last.get(sequence.index)
         self._last[sequence.index] = now
-        self._observer.tokens(count, now - (before or self.submitted), first=before is None)
+        self._observer.tokens(count, now - (before or self.submitted), before is None, self.span)
         return before is None
+
+    def trace(self) -> None:
+        """Tells the call, if that is traced, the way of its request, which ends here."""
+        if self.span is not None:
+            asked, prompt = self.sequences[0], len(self.sequences[0].request.prompt)
+            told_phases(self.span, self.submitted, asked.started, self._first, prompt, asked.cached_tokens)
 
     async def batches(self) -> AsyncIterator[list[Delta]]:
         """All that came since the reader looked last, until every sequence has ended; raises the error that ended

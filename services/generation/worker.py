@@ -6,6 +6,7 @@ event loop in one wake-up a step.
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -14,7 +15,7 @@ from threading import Thread
 
 import torch
 
-from services.generation import capabilities
+from services.generation import capabilities, traced
 from services.generation.engine.engine import Engine
 from services.generation.engine.load import Load, load
 from services.generation.engine.output import Delta
@@ -71,7 +72,8 @@ class EngineWorker:
     def _run(self, threads: int) -> None:
         torch.set_num_threads(threads)
         while self._obey():
-            self._deliver(self._step())
+            began = time.monotonic()
+            self._deliver(self._step(), began)
         self._deliver(self.engine.drain(Unavailable("the model was unloaded", retry_after_s=RETRY_AFTER_S)))
 
     def _obey(self) -> bool:
@@ -109,8 +111,11 @@ class EngineWorker:
             log.exception("KV blocks are unaccounted for")
         self._deliver([])
 
-    def _deliver(self, deltas: list[Delta]) -> None:
+    def _deliver(self, deltas: list[Delta], began: float | None = None) -> None:
+        """`began`: of the step that they are news of."""
         if not self._loop.is_closed():
+            if began is not None:
+                traced.told_step(deltas, began, time.monotonic())
             self._loop.call_soon_threadsafe(self._tell, deltas, load(self.engine))
 
     def _tell(self, deltas: list[Delta], now: Load) -> None:

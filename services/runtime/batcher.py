@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Generic, Protocol, TypeVar
 
+from services.runtime.context import current
 from services.runtime.errors import DeadlinePassed, Overloaded, Unavailable
 from services.runtime.handed_over import Entry, HandedOver, Why
 
@@ -117,8 +118,10 @@ class MicroBatcher(Generic[T, R]):
                 retry_after_s=1.0,
             )
         loop = asyncio.get_running_loop()
+        span = current().span
         entries: list[Entry[T, R]] = [
-            Entry(item, self._cost(item), self._group(item), deadline, loop.create_future()) for item in items
+            Entry(item, self._cost(item), self._group(item), deadline, loop.create_future(), span=span)
+            for item in items
         ]
         self._waiting.extend(entries)
         self._cut()
@@ -166,6 +169,7 @@ class MicroBatcher(Generic[T, R]):
                 _deliver(entry, result, handed.began, spent, len(computed))
             else:
                 self._leave_out(entry, why)
+        handed.trace(computed, spent)
         if self._observer and not running.cancelled() and computed:
             self._observer.computed([handed.began - entry.arrived for entry in computed], spent)
 

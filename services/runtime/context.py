@@ -4,13 +4,17 @@ import re
 import time
 from collections.abc import Mapping
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import getrandbits
+from typing import TYPE_CHECKING
 
 from services.runtime.errors import DeadlinePassed
 from services.runtime.identity.caller import ANYBODY, Caller
 from services.runtime.identity.policy import UNLIMITED, Rights
 from services.runtime.toll import Bill
+
+if TYPE_CHECKING:
+    from services.runtime.tracing.span import Span
 
 REQUEST_ID = "x-request-id"
 TRACEPARENT = "traceparent"
@@ -29,18 +33,27 @@ class Trace:
     span_id: str
     flags: str = "00"
     state: str = ""
+    parent_id: str = ""
 
     @classmethod
-    def of(cls, metadata: Mapping[str, str]) -> "Trace":
-        """A child of the caller's span, or the root of a new trace that is not sampled."""
+    def of(cls, metadata: Mapping[str, str], sampled: bool = False) -> "Trace":
+        """A child of the caller's span, or the root of a new trace, `sampled` or not."""
         given = _TRACEPARENT.match(metadata.get(TRACEPARENT, ""))
         if given is None:
-            return cls(f"{getrandbits(128):032x}", _span())
-        return cls(given[1], _span(), given[3], metadata.get(TRACESTATE, ""))
+            return cls(f"{getrandbits(128):032x}", new_span_id(), "01" if sampled else "00")
+        return cls(given[1], new_span_id(), given[3], metadata.get(TRACESTATE, ""), given[2])
 
-    def headers(self) -> list[tuple[str, str]]:
-        """What travels to the next service."""
-        found = [(TRACEPARENT, f"00-{self.trace_id}-{self.span_id}-{self.flags}")]
+    @property
+    def sampled(self) -> bool:
+        return bool(int(self.flags, 16) & 1)
+
+    def unsampled(self) -> "Trace":
+        """The same place, of which nobody further on is to tell."""
+        return replace(self, flags=f"{int(self.flags, 16) & ~1:02x}")
+
+    def headers(self, span_id: str = "") -> list[tuple[str, str]]:
+        """What travels to the next service, whose caller is our span or, if named, another of ours."""
+        found = [(TRACEPARENT, f"00-{self.trace_id}-{span_id or self.span_id}-{self.flags}")]
         return [*found, (TRACESTATE, self.state)] if self.state else found
 
 
@@ -62,6 +75,8 @@ class RequestContext:
     initial: list[tuple[str, str]] = field(default_factory=list)
     trailing: list[tuple[str, str]] = field(default_factory=list)
     _trace: Trace | None = None
+    # Set while the call is traced; its parts hang on it.
+    span: "Span | None" = None
     # Bytes of its messages so far.
     received: int = 0
     sent: int = 0
@@ -78,11 +93,16 @@ class RequestContext:
             self._trace = Trace.of(self.metadata)
         return self._trace
 
+    def follow(self, trace: Trace, span: "Span | None" = None) -> None:
+        """Takes its place in the caller's trace; with `span`, it is told."""
+        self._trace, self.span = trace, span
+
     def part(self) -> "RequestContext":
         """The same call, for one message of its stream: its time begins now."""
         asked = (self.method, self.request_id, self.deadline, self.metadata)
         whose = (self.caller, self.rights, self.bill, self.remembered)
-        return RequestContext(*asked, *whose, time.monotonic(), self.initial, self.trailing, self._trace)
+        told = (self.initial, self.trailing, self._trace, self.span)
+        return RequestContext(*asked, *whose, time.monotonic(), *told)
 
     def remaining_s(self) -> float | None:
         """Seconds the caller still waits; None without a deadline, never negative."""
@@ -96,10 +116,13 @@ class RequestContext:
         if self.deadline is not None and time.monotonic() >= self.deadline:
             raise DeadlinePassed("the deadline passed before the work began")
 
-    def outgoing(self) -> tuple[tuple[str, str], ...]:
-        """Metadata that travels on to the next service: request id, W3C trace context, whose call it is."""
+    def outgoing(self, span_id: str = "") -> tuple[tuple[str, str], ...]:
+        """Metadata that travels on to the next service: request id, W3C trace context, whose call it is.
+
+        `span_id`: that of the call to it, where that is told.
+        """
         carried = [(REQUEST_ID, self.request_id)] if self.request_id else []
-        return (*carried, *(self.trace.headers() if self.trace else ()), *self.caller.vouching)
+        return (*carried, *(self.trace.headers(span_id) if self.trace else ()), *self.caller.vouching)
 
 
 _current: ContextVar[RequestContext | None] = ContextVar("maas_request", default=None)
@@ -122,6 +145,6 @@ def request_id_from(metadata: Mapping[str, str]) -> str:
     return given if sane else f"{getrandbits(128):032x}"
 
 
-def _span() -> str:
+def new_span_id() -> str:
     """A span id of W3C trace context, which may not be zero. No secret, so no system call is made for it."""
     return f"{getrandbits(64) or 1:016x}"

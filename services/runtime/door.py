@@ -27,6 +27,7 @@ from services.runtime.named_model import model_in
 from services.runtime.redaction import Redactor
 from services.runtime.status import grpc_code, trailers
 from services.runtime.toll import Toll
+from services.runtime.tracing.tracer import Tracer, served
 from services.runtime.unread import Unread, malformed
 from services.runtime.validate import validate
 
@@ -61,6 +62,8 @@ class Door:
     toll: Toll | None = None
     # Whether a unary reply takes its initial metadata along by itself: see ahead.py.
     joins: bool = False
+    # Who begins the spans of calls; None = no call is traced.
+    tracer: Tracer | None = None
 
     def wrap(self, method: str, handler: grpc.RpcMethodHandler, admitted: bool) -> grpc.RpcMethodHandler:
         """The same handler behind the door; `admitted` = counts against the admission limit.
@@ -176,6 +179,8 @@ class _Guard:
     async def _run(self, context: aio.ServicerContext, body: Body) -> Any:
         request = _context_of(self._method, context)
         calls.enter(request)
+        if self._door.tracer is not None:
+            self._door.tracer.begin(request)
         self._calls.begin()
         status = "OK"
         try:
@@ -221,7 +226,10 @@ class _Guard:
         finally:
             if request.bill is not None:
                 request.bill.close()
-            self._calls.end(status, time.monotonic() - request.started, request.sent, request.received)
+            told = request.span.trace_id if request.span is not None else ""
+            self._calls.end(status, time.monotonic() - request.started, request.sent, request.received, told)
+            if request.span is not None:
+                served(request.span, status)
             if self._method in ADMINISTRATIVE or status in REFUSED:
                 _audit(request, status, context.peer())
 

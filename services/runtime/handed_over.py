@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 from services.runtime.errors import DeadlinePassed
+from services.runtime.tracing.joined import joined, queued
+from services.runtime.tracing.span import Span
 
 if TYPE_CHECKING:
     from services.runtime.batcher import Outcome
@@ -27,6 +29,8 @@ class Entry(Generic[T, R]):
     deadline: float | None
     future: "asyncio.Future[Outcome[R]]"
     arrived: float = field(default_factory=time.monotonic)
+    # The call it is of, if that is traced.
+    span: Span | None = None
 
     def unwanted(self) -> Why | None:
         """Why it need not be computed any more, if so. Only looks: a device may ask from its thread."""
@@ -55,3 +59,14 @@ class HandedOver(Generic[T, R]):
         found = self.run([items[at] for at in live], *args) if live else []
         answers: dict[int, R | Exception] = dict(zip(live, found, strict=True))
         return [answers.get(at, DeadlinePassed("nobody waits for it")) for at in range(len(items))]
+
+    def trace(self, computed: Sequence[Entry[T, R]], spent_s: float) -> None:
+        """Tells the calls that are traced how long they waited, and with whom they were computed."""
+        # A call's items, once: they came together.
+        traced = {id(entry.span): (entry.span, entry.arrived) for entry in computed if entry.span is not None}
+        if not traced:
+            return
+        for span, arrived in traced.values():
+            queued(span, arrived, self.began)
+        about = {"maas.batch.items": len(computed), "maas.batch.cost": sum(entry.cost for entry in computed)}
+        joined("batch", [span for span, _ in traced.values()], self.began, self.began + spent_s, about)

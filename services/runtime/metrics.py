@@ -41,6 +41,8 @@ class Metrics:
         self.client_calls = CallTeller(
             None, self._latency("grpc_client_call_duration_seconds", "calls with their tries", *whole)
         )
+        # Spans by what became of them: exported, dropped (the queue was full), failed (the collector refuses).
+        self.trace_spans = self._counter("maas_trace_spans", "spans", "fate")
         # Calls inside right now.
         self.calls_inside = self._gauge("maas_calls_inside", "calls in progress")
         # And how many may be: MAAS_QUEUE_LIMIT.

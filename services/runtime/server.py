@@ -46,6 +46,7 @@ from services.runtime.telemetry.port import expose
 from services.runtime.telemetry.siblings import Siblings
 from services.runtime.tls.credentials import of_server
 from services.runtime.toll import Toll
+from services.runtime.tracing.open import open_tracer
 from services.runtime.transport import open_server
 
 S = TypeVar("S", bound=ServerSettings)
@@ -75,6 +76,7 @@ class Floor(Generic[S]):
         self.levels = Levels(workers.shared("log-levels.json"))
         # Servers behind this one.
         self.fleet: Fleet | None = None
+        tracer, flush = open_tracer(chosen, self.metrics)
         self._door = Door(
             self.admission,
             self.metrics,
@@ -82,12 +84,13 @@ class Floor(Generic[S]):
             self.doorkeeper,
             chosen.body_redactor,
             joins=joins,
+            tracer=tracer,
         )
         self._handlers: dict[str, Any] = {}
         self._exchange = Exchange(self._handlers, chosen.max_message_bytes, chosen.max_connection_age_s)
         self.services: list[str] = []
         self._hosts: list[Follower] = []
-        self._closers: list[Closer] = []
+        self._closers: list[Closer] = [lambda: asyncio.to_thread(flush)]
         self._starters: list[Closer] = []
         # Until every model of the store had its turn, a first loaded one must not make the server SERVING.
         self._loaded = False

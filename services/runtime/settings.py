@@ -11,6 +11,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from services.runtime import redaction
 from services.runtime.identity.settings import IdentitySettings
 from services.runtime.tls.settings import TlsSettings, is_loopback
+from services.runtime.tracing.settings import TraceSettings
 
 S = TypeVar("S", bound="ServerSettings")
 
@@ -25,7 +26,7 @@ def _loads(path: str) -> str:
 RedactorPath = Annotated[str, AfterValidator(_loads)]
 
 
-class ServerSettings(IdentitySettings, TlsSettings):
+class ServerSettings(IdentitySettings, TlsSettings, TraceSettings):
     """What every server needs. Services add their own fields in their `settings.py`."""
 
     model_config = SettingsConfigDict(

@@ -28,7 +28,7 @@ class Counts:
     def stands(self, load: Load) -> None:
         self.load = load
 
-    def tokens(self, count: int, since_s: float, first: bool) -> None:
+    def tokens(self, count: int, since_s: float, first: bool, span: object = None) -> None:
         assert since_s >= 0
         self.first += first
         self.later += not first

@@ -13,6 +13,7 @@ from services.generation.engine.adapter import Adapter, salted
 from services.generation.engine.bad_words import NO_BAD_WORDS, BadWords, Open
 from services.generation.engine.drafts import Drafter
 from services.generation.engine.output import Delta, FinishReason, PositionLogprobs, StopMatch
+from services.runtime.tracing.span import Span
 
 if TYPE_CHECKING:
     from services.generation.engine.beams import Beam
@@ -172,6 +173,7 @@ class Sequence:
         self.bad_words = bad_words
         self.opened: Open = ()  # bad words that the end of the output begins
         self.listener = listener
+        self.span: Span | None = None  # of the call, if that is traced
         self.constraint = constraint
         self.drafter = Drafter()
         self.tokens = list(request.prompt)

@@ -43,5 +43,5 @@ def test_a_password_in_a_bad_value_is_not_repeated(
     assert "MAAS_LOG_LEVEL='redis://[SECRET]@cache/0'" in said and "hunter2" not in said
 
 
-def test_the_floor_has_one_secret():
-    assert secrets_of(ServerSettings) == {"mesh_key"}
+def test_the_floors_secrets():
+    assert secrets_of(ServerSettings) == {"mesh_key", "trace_headers"}
