@@ -1,4 +1,4 @@
-"""Writes the README's generated parts (tree, RPCs, settings) from the source, so that they cannot go stale.
+"""Writes the README's generated parts (tree, RPCs, settings) and docs/contracts.md, so that they cannot go stale.
 
 Usage: python -m tests.readme [--check]
 """
@@ -18,6 +18,7 @@ from services.runtime.settings import ServerSettings, secrets_of
 from services.sequence.settings import SequenceSettings
 from services.tokenization.settings import TokenizationSettings
 from services.vision.settings import VisionSettings
+from tests import contracts
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
@@ -114,12 +115,13 @@ def rendered(text: str) -> str:
 
 
 def main() -> int:
-    before = README.read_text()
-    after = rendered(before)
+    made = {README: rendered(README.read_text()), contracts.PAGE: contracts.page()}
+    stale = [path.name for path, text in made.items() if not path.is_file() or path.read_text() != text]
     if "--check" in sys.argv:
-        print("README is current" if after == before else "README is stale: run `make readme`")
-        return int(after != before)
-    README.write_text(after)
+        print(f"{', '.join(stale)}: stale, run `make readme`" if stale else "README and contracts are current")
+        return int(bool(stale))
+    for path, text in made.items():
+        path.write_text(text)
     return 0
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests import readme
+from tests import contracts, readme
 
 ROOT = Path(__file__).parent.parent
 ROOMS = ("services", "gateway", "cli", "training", "client")
@@ -146,6 +146,7 @@ def test_every_service_has_the_same_file_names(area: str) -> None:
 def test_readme_is_current() -> None:
     """Tree, RPC table and settings are generated; what is committed must be what the source says."""
     assert readme.rendered(readme.README.read_text()) == readme.README.read_text(), "run `make readme`"
+    assert contracts.page() == contracts.PAGE.read_text(), "run `make readme`"
 
 
 def test_what_is_said_of_security_is_tested() -> None:
