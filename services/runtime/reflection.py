@@ -22,4 +22,6 @@ def add_reflection(server: Any, services: Sequence[str]) -> None:
         reflection_pb2.ServerReflectionRequest.FromString,
         reflection_pb2.ServerReflectionResponse.SerializeToString,
     )
+    # Both, as generated code does: some take the one, some the other.
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(V1, {"ServerReflectionInfo": handler}),))
+    server.add_registered_method_handlers(V1, {"ServerReflectionInfo": handler})

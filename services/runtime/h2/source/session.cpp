@@ -221,7 +221,7 @@ int Session::on_header(nghttp2_session*, const nghttp2_frame* frame, const uint8
     const Name key(reinterpret_cast<const char*>(name), name_size);
     const Name text(reinterpret_cast<const char*>(value), value_size);
     stream->metadata_bytes += name_size + value_size + FIELD_OVERHEAD;
-    if (stream->metadata_bytes > MOST_METADATA) return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
+    if (stream->metadata_bytes > MOST_METADATA) return 0;  // its call is refused once they end
     if (key == ":path") stream->path = text;
     else if (key == "content-type") stream->content = text;
     else if (key == "grpc-timeout") stream->timeout = text;
@@ -314,9 +314,13 @@ int Session::pour(nghttp2_session*, nghttp2_frame*, const uint8_t* head, size_t 
 
 void Session::opened(Stream& stream) {
     stream.unary = unary_.count(stream.path);
-    if (stream.content.rfind("application/grpc", 0)) {
+    if (stream.content.rfind("application/grpc", 0) && stream.metadata_bytes <= MOST_METADATA) {
         stream.finished = true;
         respond(stream.id, {pair(":status", "415")}, nullptr);
+    } else if (stream.metadata_bytes > MOST_METADATA) {
+        finish(stream.id, {{"grpc-status", std::to_string(RESOURCE_EXHAUSTED)},
+                           {"grpc-message", "metadata of " + std::to_string(stream.metadata_bytes) +
+                                                " bytes came; the limit is " + std::to_string(MOST_METADATA)}});
     } else if (!readable(stream.encoding)) {
         finish(stream.id, {{"grpc-status", std::to_string(UNIMPLEMENTED)},
                            {"grpc-message", "grpc-encoding is none of " + ENCODINGS},
