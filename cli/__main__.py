@@ -8,6 +8,7 @@ import typer
 from cli import call, certs, keys, models
 from cli.answers import print_failure
 from cli.client import CallFailed
+from cli.console import console
 from cli.doctor.command import doctor
 from cli.down import down, status
 from cli.evaluate import evaluate
@@ -33,6 +34,7 @@ app.command()(up)
 app.command()(down)
 app.command()(status)
 app.command()(doctor)
+app.command()(console)
 app.command()(usage)
 app.command()(loglevel)
 app.command()(train)

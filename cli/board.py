@@ -88,6 +88,7 @@ def show_summary(
         line = f"  grpcurl {how} -d '{request}' {gateway} {method}"
         console.print(say(line), soft_wrap=True, highlight=False)
     console.print(f"  {command()} call generate --chat 'What is the capital of France?'", highlight=False)
+    console.print("Or look at it in a browser: `make console`.", highlight=False)
 
 
 def command() -> str:
