@@ -2,13 +2,27 @@
 
 import { credential } from "./api.js";
 import { h } from "./dom.js";
+import { chat } from "./views/chat.js";
 import { models } from "./views/models.js";
+import { pictures } from "./views/pictures.js";
+import { pipelines } from "./views/pipelines.js";
+import { series } from "./views/series.js";
+import { speech } from "./views/speech.js";
 import { status } from "./views/status.js";
+import { text } from "./views/text.js";
+import { tokens } from "./views/tokens.js";
 
 // Each makes its content, and tells by `stop` how to leave it.
 const PAGES = {
   status: ["Status", status],
   models: ["Models", models],
+  chat: ["Chat", chat],
+  pictures: ["Pictures", pictures],
+  speech: ["Speech", speech],
+  tokens: ["Tokens", tokens],
+  text: ["Text", text],
+  series: ["Series", series],
+  pipelines: ["Pipelines", pipelines],
 };
 const THEMES = ["light dark", "light", "dark"];
 const main = document.querySelector("main");

@@ -32,11 +32,11 @@ export function liveChart(title, unit, names, { points = 60, share = false } = {
 }
 
 /** Lines over steps: `[{name, values, start, kind}]`; `band`: {low, high, start} lies beneath them. */
-export function plot(title, lines, { band = null, range = null, height = 220 } = {}) {
+export function plot(title, lines, { band = null, range = null, height = 260 } = {}) {
   const all = [...lines.flatMap((line) => line.values), ...(band ? [...band.low, ...band.high] : [])];
   const [low, high] = range ?? spread(all);
   const last = Math.max(1, ...lines.map(({ start = 0, values }) => start + values.length - 1));
-  const [left, wide, tall] = [44, 640, height];
+  const [left, wide, tall] = [48, 1000, height];
   const x = (i) => left + (i / last) * (wide - left - 8);
   const y = (value) => tall - 20 - ((value - low) / (high - low)) * (tall - 32);
   const drawn = lines.map(({ values, start = 0, kind }) =>

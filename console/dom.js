@@ -54,5 +54,10 @@ export function short(value) {
   const size = Math.abs(value);
   if (size >= 1e6) return `${(value / 1e6).toFixed(1)}M`;
   if (size >= 1e4) return `${(value / 1e3).toFixed(1)}k`;
-  return size >= 100 || Number.isInteger(value) ? value.toFixed(0) : value.toPrecision(3);
+  return size >= 100 ? value.toFixed(0) : String(Number(value.toPrecision(3)));
+}
+
+/** Milliseconds as a person reads them. */
+export function took(ms) {
+  return ms < 10_000 ? `${short(ms)} ms` : `${(ms / 1000).toFixed(1)} s`;
 }

@@ -1,7 +1,7 @@
 // Where the outcome of a call is shown: busy, the answer and how it came about, or the server's own words.
 
 import { Failure, get } from "./api.js";
-import { badge, field, h, short } from "./dom.js";
+import { badge, field, h, took } from "./dom.js";
 
 /** A region that tells screen readers what came. `run(work)` shows what `await work(signal, show)` makes, or its error. */
 export function panel(name) {
@@ -51,30 +51,29 @@ export function footer(told) {
     item("model", by && `${by.model}/${by.version}`),
     item("cache", told.cache && badge(told.cache, told.cache.startsWith("hit") ? "good" : "")),
     item("age", told.age && `${told.age} s`),
-    item("here", told.ms !== undefined && `${short(told.ms)} ms`),
-    item("queue", timing && `${short(timing.queue_ms)} ms`),
-    item("compute", timing && `${short(timing.compute_ms)} ms`),
+    item("here", told.ms !== undefined && took(told.ms)),
+    item("queue", timing && took(timing.queue_ms)),
+    item("compute", timing && took(timing.compute_ms)),
     item("batch", timing && timing.batch_size > 0 && String(timing.batch_size)),
     item("request", told.request && h("code", {}, told.request)),
     item("trace", told.trace && h("code", {}, told.trace)),
   );
 }
 
-/** A choice among the models that serve a task; `value()` is what goes into a request. */
-export function modelChoice(task, name = "Model") {
+/** A choice among the models that serve a task and, if said, whose first input is `reads`; `value()` goes into a request. */
+export function modelChoice(task, reads = "") {
   const select = h("select", { name: "model" }, h("option", { value: "" }, "default"));
   const note = h("p", { class: "note", hidden: true });
-  get("model:listModels", { task }).then(({ reply }) => fill(reply.models), (error) => say(error.message));
+  const fits = (model) => model.state === "MODEL_STATE_SERVING" && task.startsWith(model.service)
+    && (!reads || model.inputs[0]?.name === reads);
+  get("model:listModels", { task }).then(({ reply }) => fill(reply.models.filter(fits)), (error) => say(error.message));
 
   function fill(models) {
-    const serving = models.filter((model) => model.state === "MODEL_STATE_SERVING");
-    const standard = serving.some((model) => model.default_for?.includes(task));
-    if (!standard && serving.length) select.replaceChildren();
-    for (const model of serving) {
-      const precision = model.precision && ` · ${model.precision}`;
-      select.append(h("option", { value: `${model.name}\n${model.version}` }, `${model.name}/${model.version}${precision}`));
-    }
-    if (!serving.length) say(`No model here serves ${task}: see “Training” in the README.`);
+    const standard = models.find((model) => model.default_for.includes(task));
+    const first = standard && h("option", { value: "" }, `default: ${standard.name}`);
+    const option = ({ name, version, precision }) => h("option", { value: `${name}\n${version}` }, `${name}/${version} · ${precision}`);
+    if (models.length) select.replaceChildren(...(first ? [first] : []), ...models.map(option));
+    else say(`No model here serves ${task} of this kind: see “Training” in the README.`);
   }
 
   function say(text) {
@@ -87,15 +86,16 @@ export function modelChoice(task, name = "Model") {
     return model ? { model, version } : {};
   }
 
-  return { element: h("div", { class: "choice" }, field(name, select), note), select, value };
+  return { element: h("div", { class: "choice" }, field("Model", select), note), select, value };
 }
 
 /** Labels, best first, each with a bar as long as its score. */
 export function bars(labels, most = 10) {
-  const row = ({ name, index, score }) => [
-    h("span", { class: "name" }, name || `class ${index}`),
-    h("meter", { min: 0, max: 1, value: score, "aria-label": name || `class ${index}` }),
-    h("span", { class: "number" }, `${(100 * score).toFixed(1)} %`),
-  ];
+  const row = ({ name, index, score }) => {
+    const [said, share] = [name || `class ${index}`, `${(100 * score).toFixed(1)} %`];
+    const length = h("div", { style: { width: `${100 * score}%` } });
+    const meter = { role: "meter", "aria-label": said, "aria-valuemin": 0, "aria-valuemax": 1, "aria-valuenow": score.toFixed(4), "aria-valuetext": share };
+    return [h("span", { class: "name" }, said), h("div", { class: "meter", ...meter }, length), h("span", { class: "number" }, share)];
+  };
   return h("div", { class: "bars" }, labels.slice(0, most).map(row));
 }

@@ -52,13 +52,12 @@ class Page:
         assert "exceptionDetails" not in told, (script, told["exceptionDetails"])
         return told["result"].get("value")
 
-    def until(self, script: str, within_s: float = PATIENCE_S) -> Any:
-        """Waits until the expression is true; its value."""
+    def until(self, script: str, within_s: float = PATIENCE_S) -> None:
+        """Waits until the expression is true."""
         end = time.monotonic() + within_s
-        while not (value := self.run(script)):
+        while not self.run(f"Boolean({script})"):
             assert time.monotonic() < end, (script, self.run("document.body.innerText"), self.complaints)
             time.sleep(0.05)
-        return value
 
     def text(self, selector: str = "main") -> str:
         told: str = self.run(f"document.querySelector({json.dumps(selector)})?.innerText ?? ''")
