@@ -46,7 +46,7 @@ from services.runtime.telemetry.port import expose
 from services.runtime.telemetry.siblings import Siblings
 from services.runtime.tls.credentials import of_server
 from services.runtime.toll import Toll
-from services.runtime.tracing.open import open_tracer
+from services.runtime.tracing.open import open_telemetry
 from services.runtime.transport import open_server
 
 S = TypeVar("S", bound=ServerSettings)
@@ -76,7 +76,7 @@ class Floor(Generic[S]):
         self.levels = Levels(workers.shared("log-levels.json"))
         # Servers behind this one.
         self.fleet: Fleet | None = None
-        tracer, flush = open_tracer(chosen, self.metrics)
+        tracer, flush = open_telemetry(chosen, self.metrics)
         self._door = Door(
             self.admission,
             self.metrics,

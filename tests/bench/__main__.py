@@ -20,6 +20,7 @@ from tests.bench.peers.catalogue import PEERS
 from tests.bench.serving import run as serving
 from tests.bench.serving.peers import SERVERS
 from tests.bench.table import Table, append, machine
+from tests.bench.telemetry import run as telemetry
 
 PARTS: Mapping[str, Callable[[Options], Awaitable[list[Table]]]] = {
     "gateway": hop.run,
@@ -28,6 +29,7 @@ PARTS: Mapping[str, Callable[[Options], Awaitable[list[Table]]]] = {
     "serving": serving.run,
     "overload": overload.run,
     "tenants": tenants.run,
+    "telemetry": telemetry.run,
 }
 KNOWN = {"peers": {*PEERS, *SERVERS}, "jobs": {*serving.JOBS, serving.PROCESSES}}
 

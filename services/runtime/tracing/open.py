@@ -2,17 +2,20 @@
 
 import os
 import socket
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from services.runtime.metrics import Metrics
 from services.runtime.tracing.outlet import Collector, Outlet
+from services.runtime.tracing.push import Push
 from services.runtime.tracing.sampler import Bucket, Sampler
 from services.runtime.tracing.settings import TraceSettings, headers_of
 from services.runtime.tracing.span import Span
 from services.runtime.tracing.tracer import Tracer
 
 TRACES = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
+METRICS = "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export"
 
 
 class Spans:
@@ -43,6 +46,35 @@ def open_tracer(chosen: TraceSettings, metrics: Metrics) -> tuple[Tracer | None,
 
     outlet = Outlet(collector, chosen.trace_queue, count)
     return Tracer(Sampler(chosen.trace_ratio, Bucket(chosen.trace_calls_per_s)), outlet.put), outlet.close
+
+
+def open_push(chosen: TraceSettings, metrics: Metrics) -> Callable[[], None]:
+    """Sends metrics from now on, where somebody wants them; returns what sends the last of them. Blocking."""
+    if not chosen.metrics_endpoint:
+        return lambda: None
+    began = time.time()
+
+    def sender() -> Callable[[], None]:
+        from services.runtime.tracing import figures, otlp
+        from services.runtime.tracing.collector import Caller
+
+        resource = otlp.resource(about(chosen))
+        caller = Caller(chosen.metrics_endpoint, METRICS, headers(chosen), chosen.trace_authority)
+        return lambda: caller.send(figures.request(metrics.registry.collect(), resource, began, time.time()))
+
+    return Push(sender, chosen.metrics_every_s).close
+
+
+def open_telemetry(chosen: TraceSettings, metrics: Metrics) -> tuple[Tracer | None, Callable[[], None]]:
+    """Both: what begins the spans of calls, and what sends the last of everything. Blocking."""
+    tracer, flush = open_tracer(chosen, metrics)
+    pushed = open_push(chosen, metrics)
+
+    def close() -> None:
+        flush()
+        pushed()
+
+    return tracer, close
 
 
 def about(chosen: TraceSettings) -> dict[str, str]:

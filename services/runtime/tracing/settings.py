@@ -48,10 +48,10 @@ class TraceSettings(BaseSettings):
         4096, ge=64, le=1 << 20, description="spans that wait for the collector; more are dropped and counted"
     )
     trace_headers: Headers | None = Field(
-        None, description="key=value,key=value sent to the collector along with each message; no flag"
+        None, description="key=value,key=value sent to collectors along with each message; no flag"
     )
     trace_authority: Path | None = Field(
-        None, description="PEM authority of a collector on https; unset = the system's"
+        None, description="PEM authority of collectors on https; unset = the system's"
     )
     metrics_endpoint: Address = Field(
         "", description="OTLP collector (gRPC) that metrics are sent to as well; unset = none"
