@@ -103,6 +103,7 @@ def test_probes_ask_what_servers_know(overlay: str) -> None:
         probes = [server(pod)[name] for name in PROBES]
         if "MAAS_TLS_CERTIFICATE" in shared(overlay):
             asked = [probe["exec"]["command"][-1] for probe in probes]
+            assert not any("grpc" in probe for probe in probes)
             ask = 'exec python -m services.runtime.probe "127.0.0.1:$MAAS_PORT"'
             assert asked == [f"{ask} {PROCESS}", f"{ask} {PROCESS}", ask]
             continue

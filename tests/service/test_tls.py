@@ -18,13 +18,16 @@ from gateway.__main__ import build as build_gateway
 from gateway.settings import GatewaySettings
 from maas.tokenization.v1 import tokenization_service_pb2 as pb
 from maas.tokenization.v1 import tokenization_service_pb2_grpc as pb_grpc
+from services.runtime import probe
 from services.runtime import settings as reading
 from services.runtime.channels import open_channel
+from services.runtime.health import PROCESS
 from services.runtime.server import Floor
 from services.runtime.settings import ServerSettings
 from services.runtime.telemetry.port import opened
 from services.runtime.tls import material
 from services.runtime.tls.credentials import of_client
+from services.runtime.tls.settings import TlsSettings
 
 POLL_S = 0.02
 
@@ -232,3 +235,17 @@ def test_problem_of_several_settings_shows_no_secret(
     with pytest.raises(SystemExit):
         reading.load(ServerSettings, ["--tls-clients"], "test")
     assert secret not in capsys.readouterr().err
+
+
+async def test_a_probe_asks_by_the_tls_of_its_environment(
+    files: Files, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As Kubernetes cannot: who shows nothing is told that there is no way in."""
+    shown = TlsSettings(**files.settings)
+    async with serving(files, tls_clients=True) as (address, _):
+        for arguments in ([address], [address, PROCESS]):
+            assert await asyncio.to_thread(probe.main, arguments, shown) == 0
+        assert await asyncio.to_thread(probe.main, [address, "maas.model/none"], shown) == 1
+        assert await asyncio.to_thread(probe.main, [address], TlsSettings()) == 1
+    told = capsys.readouterr().out.splitlines()
+    assert [line.partition(":")[0] for line in told] == ["SERVING", "SERVING", "NOT_FOUND", "UNAVAILABLE"]
