@@ -5,7 +5,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,21 +90,31 @@ def configuration(gateways: list[str]) -> dict[str, Any]:
     return found
 
 
+def unchanged(found: dict[str, Any]) -> None:
+    """As committed."""
+
+
 @contextmanager
-def edge(folder: Path, gateways: list[str]) -> Iterator[Edge]:
-    """Envoy in front of `gateways` (host:port), all of them healthy; its log is in `folder`."""
+def edge(
+    folder: Path, gateways: list[str], change: Callable[[dict[str, Any]], None] = unchanged
+) -> Iterator[Edge]:
+    """Envoy in front of `gateways` (host:port), all of them healthy; its log is in `folder`.
+
+    `change` is what a place of one's own does to the configuration.
+    """
     if not ENVOY.is_file():
         pytest.skip("not installed: envoy")
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "envoy.json").write_text(json.dumps(configuration(gateways)))
+    change(found := configuration(gateways))
+    (folder / "envoy.json").write_text(json.dumps(found))
     (admin := folder / "admin").unlink(missing_ok=True)
     command = [ENVOY, "-c", folder / "envoy.json", "--admin-address-path", admin, "--concurrency", "1"]
     with (folder / "envoy.log").open("wb") as log:
         running = subprocess.Popen([*command, "--disable-hot-restart"], cwd=ROOT, stdout=log, stderr=log)
     try:
-        found = _found(running, admin, folder / "envoy.log")
-        found.await_healthy(len(gateways))
-        yield found
+        front = _found(running, admin, folder / "envoy.log")
+        front.await_healthy(len(gateways))
+        yield front
     finally:
         running.terminate()
         running.wait(20)

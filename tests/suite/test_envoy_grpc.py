@@ -116,10 +116,15 @@ def test_grpc_web_errors_keep_their_details(front: Edge) -> None:
 
 
 def test_a_page_may_call_from_the_origins_that_are_let_in(front: Edge) -> None:
-    asks = {"access-control-request-method": "POST", "access-control-request-headers": "content-type,x-grpc-web"}
+    asks = {
+        "access-control-request-method": "POST",
+        "access-control-request-headers": "content-type,x-grpc-web,x-api-key",
+    }
     ok = front.send("OPTIONS", TOKENIZE, b"", {"origin": ORIGIN, **asks})
     assert ok.headers["access-control-allow-origin"] == ORIGIN
-    assert "x-grpc-web" in ok.headers["access-control-allow-headers"]
+    assert {"x-grpc-web", "authorization", "x-api-key"} <= set(
+        ok.headers["access-control-allow-headers"].split(", ")
+    )
     other = front.send("OPTIONS", TOKENIZE, b"", {"origin": "https://elsewhere.example", **asks})
     assert "access-control-allow-origin" not in other.headers
     for answer in (web(front, TOKENIZE, HELLO), front.post("/v1/tokenization:tokenize", {}, origin=ORIGIN)):
