@@ -92,7 +92,7 @@ class Container:
         """In the place of this process, as process 1 of a namespace; only /tmp can be written."""
         shelf = self.within(self.env["MAAS_STORE"])
         shelf.mkdir(parents=True, exist_ok=True)
-        mount("--bind", "-o", "ro", store, shelf)
+        mount("--bind", "-o", "rw" if self._argument["SERVICE"] == "suite" else "ro", store, shelf)
         mount("-o", "remount,ro", self.root)
         user, group = self.user.split(":")
         jail = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc=/proc"]

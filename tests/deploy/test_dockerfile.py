@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import tomllib
 from functools import cache
 from importlib.metadata import packages_distributions
 from pathlib import Path
@@ -83,6 +84,12 @@ def test_a_build_sees_what_it_copies() -> None:
     build, _ = stages(FILE.read_text())
     copied = {word for step in build.all("COPY") for word in step.words[:-1]}
     assert copied == seen
+    packages = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"][
+        "packages"
+    ]
+    assert {package.partition("/")[0] for package in packages} <= copied
+    (made,) = (step.text for step in build.all("RUN") if "mkdir -p" in step.text)
+    assert set(packages) <= set(made.split())
     assert all((ROOT / name).exists() for name in copied)
 
 
