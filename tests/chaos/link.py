@@ -33,6 +33,12 @@ class Link:
         self.delay_s = 0.0
         self._passing.set()
 
+    def lead_to(self, port: int) -> None:
+        """Breaks every connection; new ones go to another server."""
+        self._port = port
+        for writer in self._writers:
+            writer.transport.abort()
+
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
         return self

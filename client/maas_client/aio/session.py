@@ -13,7 +13,7 @@ from maas.sequence.v1 import sequence_pb2
 from maas.sequence.v1 import sequence_service_pb2 as pb
 from maas_client import arrays
 from maas_client.arrays import SeriesLike
-from maas_client.errors import DeadlineExceeded, MaasError, SessionEnded, Unavailable, error_of
+from maas_client.errors import DeadlineExceeded, Internal, MaasError, SessionEnded, Unavailable, error_of
 from maas_client.ledger import AHEAD, Ledger
 from maas_client.patience import Patience, passes
 from maas_client.results import StepOutput
@@ -32,6 +32,9 @@ class Session:
         self._begin, self._ledger, self._timeout_s = begin, ledger, timeout_s
         self._patience = Patience()
         self._call: Any = None
+        # What the server says next; asked for all the time, so that the end of a quiet session is known.
+        self._reading: asyncio.Future[Any] | None = None
+        self._broken = False
         self._request_id = ""
 
     @property
@@ -48,7 +51,7 @@ class Session:
             async with asyncio.timeout(self._timeout_s):
                 await self._open()
         except grpc.RpcError as error:
-            raise error_of(error, self._request_id) from None
+            raise self._told(error) from None
         except TimeoutError:
             self.leave()
             raise self._late() from None
@@ -66,7 +69,9 @@ class Session:
         """Lets go of the stream; the session stays."""
         if self._call is not None:
             self._call.cancel()
-        self._call = None
+        if self._reading is not None:
+            self._reading.cancel()
+        self._call = self._reading = None
 
     async def step(self, series: SeriesLike) -> StepOutput:
         """One step's input, [values] or [steps, features] as the model wants it, and its output."""
@@ -104,27 +109,37 @@ class Session:
         try:
             if self._call is None:
                 await self._open()
-            await self._send()
-            return self._take(await self._call.read())
+            for step in self._ledger.unsent():
+                await self._write(pb.RunSessionRequest(step=step))
+            return self._take(await self._read())
         except grpc.RpcError as error:
-            await self._break(error_of(error, self._request_id))
+            await self._break(self._told(error))
         except MaasError as error:
             await self._break(error)
         return None
 
     async def _open(self) -> None:
         self._call, self._request_id = self._begin()
-        await self._call.write(pb.RunSessionRequest(open=self._ledger.opening()))
+        self._broken = False
+        await self._write(pb.RunSessionRequest(open=self._ledger.opening()))
         reply = await self._call.read()
         if reply is aio.EOF:
             raise Unavailable("the stream ended before the session was opened")
         self._ledger.welcome(reply.opened)
+        self._reading = asyncio.ensure_future(self._call.read())
 
-    async def _send(self) -> None:
-        for step in self._ledger.unsent():
-            # What ended the stream is told to who reads it.
-            with suppress(asyncio.InvalidStateError):
-                await self._call.write(pb.RunSessionRequest(step=step))
+    async def _write(self, message: pb.RunSessionRequest) -> None:
+        """Why it cannot be written is told to who reads."""
+        try:
+            await self._call.write(message)
+        except (grpc.RpcError, asyncio.InvalidStateError):
+            self._broken = True
+
+    async def _read(self) -> Any:
+        assert self._reading is not None
+        reply = await self._reading
+        self._reading = asyncio.ensure_future(self._call.read())
+        return reply
 
     def _take(self, reply: Any) -> StepOutput | None:
         if reply is aio.EOF:
@@ -148,10 +163,14 @@ class Session:
 
     async def _close(self) -> None:
         async with asyncio.timeout(CLOSE_S):
-            await self._call.write(pb.RunSessionRequest(close=True))
-            await self._call.done_writing()
-            while await self._call.read() is not aio.EOF:
+            await self._write(pb.RunSessionRequest(close=True))
+            while await self._read() is not aio.EOF:
                 pass
+
+    def _told(self, error: grpc.RpcError) -> MaasError:
+        """After a write that failed grpc.aio has forgotten why, and says INTERNAL."""
+        found = error_of(error, self._request_id)
+        return Unavailable("the stream broke") if self._broken and isinstance(found, Internal) else found
 
     def _late(self) -> DeadlineExceeded:
         return DeadlineExceeded(f"no output within {self._timeout_s:g} s", request_id=self._request_id)
