@@ -1,6 +1,7 @@
 """Every unary RPC of the README by the real grpcurl against the live suite, without proto files."""
 
 import base64
+import os
 import re
 import subprocess
 from pathlib import Path
@@ -125,3 +126,16 @@ def test_values_come_back_typed_where_they_were_typed(suite: Suite) -> None:
     method = "inference.GRPCInferenceService/ModelInfer"
     (reply,) = suite.grpcurl(method, REQUESTS[method]).messages
     assert base64.b64decode(reply["outputs"][0]["contents"]["bytes_contents"][0]) == b"K AE1 T"
+
+
+def test_the_example_of_the_client(suite: Suite) -> None:
+    script = README.parent / "client" / "examples" / "grpcurl.sh"
+    path = f"{GRPCURL.parent}{os.pathsep}{os.environ['PATH']}"
+    command = ["sh", str(script), suite.address()]
+    environment = {**os.environ, "PATH": path}
+    shown = subprocess.run(
+        command, env=environment, capture_output=True, text=True, timeout=120, check=True
+    ).stdout
+    assert '"text": "K AH0 M P Y UW1 T ER0"' in shown and "maas.vision.v1.VisionService" in shown
+    assert "".join(re.findall(r'"text_delta": "(.*)"', shown)) == "The capital of France is Paris."
+    assert "sampling.temperature: is -1; must be at least 0" in shown

@@ -133,6 +133,15 @@ def pages(folder: Path) -> Iterator[ThreadingHTTPServer]:
         server.server_close()
 
 
+@pytest.mark.parametrize("script", ["node_grpc.js", "node_connect.js"])
+def test_the_client_examples(suite: Suite, node: Path, script: str) -> None:
+    shutil.copy(ROOT / "client" / "examples" / script, node)
+    arguments = [suite.address(), str(DESCRIPTORS)] if "grpc" in script else [f"http://{suite.address()}"]
+    told = run(["node", script, *arguments], node)
+    assert "ids 19556, 905, 17\n" in told and "The capital of France is Paris.\n" in told
+    assert "refused" in told and "must be at least 0" in told
+
+
 def test_a_page_in_chromium(front: Edge, node: Path, tmp_path: Path) -> None:
     needs("chromium")
     with pages(node) as server:
