@@ -6,7 +6,7 @@ from typing import Any, Generic, Literal, TypedDict, TypeVar
 
 from google.protobuf.message import Message
 
-R = TypeVar("R")
+R = TypeVar("R", covariant=True)
 WHO, TOOK = ("model", "version", "digest"), ("queue_ms", "compute_ms", "total_ms", "batch_size")
 CACHE, CACHE_AGE = "x-maas-cache", "x-maas-cache-age-s"
 

@@ -8,7 +8,7 @@ from maas_client.arrays import Floats, Ids
 from maas_client.call import CallInfo
 from maas_client.errors import MaasError
 
-T = TypeVar("T")
+T = TypeVar("T", covariant=True)
 
 
 @dataclass(frozen=True, slots=True)

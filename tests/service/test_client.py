@@ -189,7 +189,7 @@ async def test_ctrl_c_ends_the_waiting_and_the_call(counting: tuple[Counting, st
     child = await asyncio.create_subprocess_exec(
         sys.executable, script, form, address, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
     )
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(100):
         await servicer.begun.wait()
         child.send_signal(signal.SIGINT)
         _, errors = await child.communicate()
