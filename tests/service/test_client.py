@@ -6,10 +6,12 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+import tomli_w
 from google.protobuf.message import Message
 
 import maas_client
@@ -21,6 +23,7 @@ from maas.tokenization.v1 import tokenization_service_pb2_grpc as pb_grpc
 from maas_client import AsyncClient, Client, Tls
 from services.runtime.context import current
 from services.runtime.errors import Overloaded, Unavailable
+from services.runtime.identity import keys
 from services.runtime.server import Floor
 from services.runtime.settings import ServerSettings
 
@@ -34,10 +37,12 @@ class Counting(pb_grpc.TokenizationServiceServicer, generation_grpc.GenerationSe
         self.begun, self.cancelled = asyncio.Event(), asyncio.Event()
         self.remaining_s: float | None = None
         self.metadata: dict[str, str] = {}
+        self.tenant = ""
 
     async def Detokenize(self, request: pb.DetokenizeRequest, context: Any) -> pb.DetokenizeResponse:
         self.calls[request.model] += 1
         self.remaining_s, self.metadata = current().remaining_s(), dict(current().metadata)
+        self.tenant = current().tenant
         if request.model == "twice unavailable" and self.calls[request.model] < 3:
             raise Unavailable("not yet", retry_after_s=0.001)
         if request.model == "never available":
@@ -70,14 +75,22 @@ class Counting(pb_grpc.TokenizationServiceServicer, generation_grpc.GenerationSe
             raise
 
 
-@pytest.fixture
-async def counting() -> AsyncIterator[tuple[Counting, str]]:
-    servicer, floor = Counting(), Floor(ServerSettings(port=0, lame_duck_s=0, drain_s=0.2))
+@asynccontextmanager
+async def serving(**more: Any) -> AsyncIterator[tuple[Counting, str]]:
+    servicer, floor = Counting(), Floor(ServerSettings(port=0, lame_duck_s=0, drain_s=0.2, **more))
     floor.add(pb_grpc.add_TokenizationServiceServicer_to_server, servicer)
     floor.add(generation_grpc.add_GenerationServiceServicer_to_server, servicer)
     port = await floor.start()
-    yield servicer, f"127.0.0.1:{port}"
-    await floor.close()
+    try:
+        yield servicer, f"127.0.0.1:{port}"
+    finally:
+        await floor.close()
+
+
+@pytest.fixture
+async def counting() -> AsyncIterator[tuple[Counting, str]]:
+    async with serving() as found:
+        yield found
 
 
 async def told(client: Client | AsyncClient, **options: Any) -> Any:
@@ -214,22 +227,44 @@ async def test_mutual_tls_both_ways(tmp_path: Path) -> None:
     chain, key = authority.issue("server", ["localhost"], 1)
     own, own_key = authority.issue("caller", [], 1)
     files = {"tls_certificate": chain, "tls_key": key, "tls_authority": tmp_path / "authority.pem"}
-    settings = ServerSettings(port=0, lame_duck_s=0, drain_s=0.2, tls_clients=True, **files)
-    floor: Floor[ServerSettings] = Floor(settings)
-    floor.add(pb_grpc.add_TokenizationServiceServicer_to_server, Counting())
-    port = await floor.start()
-    try:
+    async with serving(tls_clients=True, **files) as (_, address):
         shown = Tls(tmp_path / "authority.pem", own, own_key, server_name="localhost")
-        async with AsyncClient(f"127.0.0.1:{port}", tls=shown) as client:
+        async with AsyncClient(address, tls=shown) as client:
             assert (await told(client))[0] == "well"
-        with Client(f"localhost:{port}", tls=shown) as other:
+        with Client(address.replace("127.0.0.1", "localhost"), tls=shown) as other:
             assert (await told(other))[0] == "well"
         nobody = Tls(tmp_path / "authority.pem", server_name="localhost")
-        async with AsyncClient(f"127.0.0.1:{port}", tls=nobody, retry=False) as client:
+        async with AsyncClient(address, tls=nobody, retry=False) as client:
             with pytest.raises(maas_client.Unavailable):
                 await told(client)
-    finally:
-        await floor.close()
+
+
+async def test_a_key_says_whose_call_it_is(tmp_path: Path) -> None:
+    key, table = keys.new("acme", "ci", [], None)
+    (tmp_path / "keys.toml").write_text(tomli_w.dumps({"keys": [table]}))
+    async with serving(api_keys_file=str(tmp_path / "keys.toml")) as (servicer, address):
+        with Client(address, credential=key) as client:
+            await told(client)
+            assert servicer.tenant == "acme"
+        async with AsyncClient(address, credential=lambda: key) as other:
+            assert [delta.text async for delta in other.generate_stream("x")] == ["gun"]
+        async with AsyncClient(address) as nobody:
+            with pytest.raises(maas_client.Unauthenticated) as caught:
+                await told(nobody)
+    assert caught.value.reason == "CREDENTIALS_MISSING" and key not in str(caught.value)
+
+
+async def test_replicas_take_turns_and_one_that_is_lost_costs_no_call() -> None:
+    async with serving() as (one, first), AsyncExitStack() as leaving:
+        other, second = await leaving.enter_async_context(serving())
+        async with AsyncClient(f"ipv4:{first},{second}") as client:
+            while not (one.calls and other.calls):
+                await told(client)
+            await leaving.aclose()
+            before = one.calls[""]
+            for _ in range(5):
+                await told(client)
+    assert one.calls[""] == before + 5
 
 
 async def test_nobody_there_is_unavailable_and_keeps_its_id() -> None:

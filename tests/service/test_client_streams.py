@@ -69,6 +69,7 @@ async def test_a_stream_goes_on_at_another_replica(ports: list[int]) -> None:
     await check(deltas, ports[1])
 
 
+@pytest.mark.slow
 async def test_a_thread_s_stream_goes_on_at_another_replica(ports: list[int]) -> None:
     loop = asyncio.get_running_loop()
     async with Link(ports[0]) as link:

@@ -1,6 +1,8 @@
 """maas_client against the live suite, both of its clients."""
 
 import asyncio
+import re
+import textwrap
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +18,7 @@ from maas_client.results import StepOutput
 from tests.suite.conftest import Suite
 
 pytestmark = [pytest.mark.models, pytest.mark.timeout(300)]
+README = Path(__file__).parents[2] / "README.md"
 CAT = Path(skimage.__file__).parent / "data" / "chelsea.png"
 QUESTION = "What is the capital of France?"
 SILENCE = np.zeros(512, np.float32)
@@ -172,3 +175,17 @@ async def test_a_session_that_was_left_is_gone_on_with_by_the_other_client(both:
             return same.step(SILENCE).step
 
     assert await asyncio.to_thread(gone_on) == 2
+
+
+async def test_the_readme_s_example(suite: Suite, capsys: pytest.CaptureFixture[str]) -> None:
+    section = README.read_text().partition("\n## The Python client\n")[2].partition("\n## ")[0]
+    (code,) = re.findall(r"```python\n(.*?)```", section, re.S)
+    code = code.replace("localhost:50050", suite.address()).replace("gateway:50050", suite.address())
+    code = code.replace(', tls=Tls("authority.pem"), credential=key', "").replace('"cat.png"', "CAT")
+    first, _, second = code.partition("# The same, with await.\n")
+    names: dict[str, Any] = {"CAT": CAT, "frames": np.zeros((3, 512))}
+    await asyncio.to_thread(exec, first, names)
+    exec(f"async def main():\n{textwrap.indent(second, '    ')}", names)
+    await names["main"]()
+    told = capsys.readouterr().out
+    assert "Rome" in told and "MODEL_NOT_FOUND" in told and re.findall(r"^(\d) \[", told, re.M)[-1] == "3"

@@ -73,6 +73,7 @@ async def test_a_broken_connection_costs_no_step_and_tells_none_twice(ports: lis
     np.testing.assert_array_equal(heard(outputs), await whole(ports[0]))
 
 
+@pytest.mark.slow
 async def test_single_steps_go_on_at_another_replica(ports: list[int]) -> None:
     taken: asyncio.Queue[StepOutput] = asyncio.Queue()
     loop = asyncio.get_running_loop()
@@ -126,6 +127,7 @@ async def test_a_server_that_stops_hands_its_sessions_on(model_store: ModelStore
         np.testing.assert_array_equal(heard(outputs), await whole(other))
 
 
+@pytest.mark.slow
 async def test_without_checkpoints_a_lost_session_is_computed_once_more(model_store: ModelStore) -> None:
     async with serving(settings(model_store)) as (one, _), serving(settings(model_store)) as (other, _):
         async with Link(one) as link, AsyncClient(link.address) as client, client.session() as session:
