@@ -42,6 +42,7 @@ KNOWN = frozenset(
         "grpc.max_connection_age_ms",
         "grpc.max_connection_age_grace_ms",
         "grpc.max_concurrent_streams",
+        "grpc.max_allowed_incoming_connections",
         "grpc.so_reuseport",
         "grpc.service_config",
         "grpc.ssl_target_name_override",
@@ -85,9 +86,9 @@ def _pings(keepalive: Keepalive) -> dict[str, int | str]:
 
 
 def server_options(
-    max_message_bytes: int, max_connection_age_s: float = 0, reuse_port: bool = False
+    max_message_bytes: int, max_connection_age_s: float = 0, reuse_port: bool = False, connections: int = 0
 ) -> ChannelOptions:
-    """Arguments of a listening server. Connection age 0 = unlimited; core adds ±10 % jitter of its own."""
+    """Arguments of a listening server. 0 = unlimited; core adds ±10 % jitter of its own to connections' age."""
     table = (
         _sizes(max_message_bytes)
         | _pings(USUAL)
@@ -99,6 +100,8 @@ def server_options(
             "grpc.max_concurrent_streams": MOST_CALLS,
         }
     )
+    if connections:
+        table["grpc.max_allowed_incoming_connections"] = connections
     if max_connection_age_s:
         table["grpc.max_connection_age_ms"] = round(max_connection_age_s * 1000)
     return options(table)

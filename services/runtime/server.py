@@ -31,6 +31,7 @@ from services.runtime.envelope.exchange import Exchange
 from services.runtime.follow import Follower
 from services.runtime.followed import Followed
 from services.runtime.generic import GenericOnly
+from services.runtime.h2.guests import Guests
 from services.runtime.health import OVERALL, SERVING, HealthServicer, Readiness, model_service
 from services.runtime.host import M, ModelHost
 from services.runtime.identity.doorkeeper import Doorkeeper
@@ -44,10 +45,9 @@ from services.runtime.store.store import ModelStore
 from services.runtime.telemetry.models import ModelMetrics
 from services.runtime.telemetry.port import expose
 from services.runtime.telemetry.siblings import Siblings
-from services.runtime.tls.credentials import of_server
 from services.runtime.toll import Toll
 from services.runtime.tracing.open import open_telemetry
-from services.runtime.transport import open_server
+from services.runtime.transport import listen, open_server
 
 S = TypeVar("S", bound=ServerSettings)
 Closer = Callable[[], Awaitable[None]]
@@ -67,9 +67,12 @@ class Floor(Generic[S]):
         self.readiness = Readiness()
         self.admission = Admission(chosen.queue_limit)
         self.server, joins = open_server(
-            chosen.transport == "native" and not chosen.tls,
-            server_options(chosen.max_message_bytes, chosen.max_connection_age_s, chosen.workers > 1),
+            chosen.transport == "native",
+            server_options(
+                chosen.max_message_bytes, chosen.max_connection_age_s, chosen.workers > 1, chosen.connections
+            ),
             chosen.stream_idle_s,
+            Guests(chosen.connections, chosen.connections_of_one),
         )
         self.doorkeeper = Doorkeeper.of(chosen)
         self.certificates = chosen.followed_tls()
@@ -192,16 +195,12 @@ class Floor(Generic[S]):
         add_reflection(open_or_not, [*self.services, "grpc.health.v1.Health", "grpc.channelz.v1.Channelz"])
         if self.settings.takes_envelopes:
             self._exchange.add_to(self.server)
-        port = self._listen(f"{self.settings.host}:{self.settings.port}")
+        shown = self.certificates if self.settings.tls else None
+        address = f"{self.settings.host}:{self.settings.port}"
+        port = listen(self.server, address, shown, self.settings.tls_clients)
         await self.server.start()
         log.info("listening", extra={"address": f"{self.settings.host}:{port}"})
         return port
-
-    def _listen(self, address: str) -> int:
-        if self.certificates is None or not self.settings.tls:
-            return int(self.server.add_insecure_port(address))
-        shown = of_server(self.certificates, self.settings.tls_clients)
-        return int(self.server.add_secure_port(address, shown))
 
     async def _load(self) -> None:
         followed: list[Followed[Any] | Levels] = [*self.doorkeeper.files, self.levels]

@@ -47,6 +47,10 @@ class ServerSettings(IdentitySettings, TlsSettings, TraceSettings):
     queue_limit: int = Field(512, ge=1, description="calls inside at once; more are refused")
     stream_idle_s: float = Field(900, gt=0, description="a stream whose caller sends nothing for this long ends")
     max_message_mib: int = Field(32, ge=1, le=1024, description="largest message, both ways, MiB")
+    connections: int = Field(4096, ge=0, description="connections at once; 0 = as many as come")
+    connections_of_one: int = Field(
+        1024, ge=0, description="of them from one address, by the native transport; 0 = as many as come"
+    )
     max_connection_age_s: float = Field(0, ge=0, description="close connections after this; 0 = never")
     lame_duck_s: float = Field(3.0, ge=0, description="seconds of accepting after NOT_SERVING on shutdown")
     drain_s: float = Field(25.0, ge=0, description="seconds that calls in progress have to end on shutdown")
@@ -55,7 +59,7 @@ class ServerSettings(IdentitySettings, TlsSettings, TraceSettings):
     redact: bool = Field(True, description="personal data and secrets out of every text that is logged")
     redactor: RedactorPath = Field("", description="package.module:function, str → str, in place of the own one")
     transport: Literal["grpc", "native"] = Field(
-        "native", description="HTTP/2 by grpc.aio, or by nghttp2 on the event loop; with TLS always by grpc.aio"
+        "native", description="HTTP/2 by grpc.aio, or by nghttp2 on the event loop"
     )
     uvloop: bool = Field(True, description="run on uvloop instead of the stock event loop")
     device: str = Field("cpu", description="torch device: cpu, cuda, cuda:1 …")

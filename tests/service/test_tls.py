@@ -48,8 +48,8 @@ async def build(floor: Floor[ServerSettings]) -> None:
 class Files:
     """An authority, the certificate of a server and that of a caller."""
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
+    def __init__(self, root: Path, transport: str = "native") -> None:
+        self.root, self.transport = root, transport
         self.authority = Authority(root)
         self.renew()
         self.caller = self.authority.issue("caller", [], 1)
@@ -67,14 +67,15 @@ class Files:
         return open_channel(address, retry=False, credentials=credentials)
 
 
-@pytest.fixture
-def files(tmp_path: Path) -> Files:
-    return Files(tmp_path / "ours")
+@pytest.fixture(params=["native", "grpc"])
+def files(tmp_path: Path, request: pytest.FixtureRequest) -> Files:
+    return Files(tmp_path / "ours", request.param)
 
 
 @asynccontextmanager
 async def serving(files: Files, **more: Any) -> AsyncIterator[tuple[str, Floor[ServerSettings]]]:
-    told = {"port": 0, "lame_duck_s": 0, "drain_s": 0.2, "store_poll_s": POLL_S, **files.settings, **more}
+    told = {"port": 0, "lame_duck_s": 0, "drain_s": 0.2, "store_poll_s": POLL_S, "transport": files.transport}
+    told |= {**files.settings, **more}
     floor: Floor[ServerSettings] = Floor(ServerSettings(**told))
     await build(floor)
     port = await floor.start()
@@ -152,10 +153,54 @@ async def test_pair_that_does_not_agree_changes_nothing(files: Files) -> None:
         assert await serial(address) == before
 
 
+async def test_a_changed_authority_knows_its_own_and_cuts_nobody(files: Files, tmp_path: Path) -> None:
+    others = Files(tmp_path / "others")
+    async with (
+        serving(files, tls_clients=True) as (address, floor),
+        files.channel(address, shows=True) as standing,
+    ):
+        assert await ask(standing) == "well"
+        shown = floor.certificates and floor.certificates.value
+        for ours, theirs in zip((files.key, files.chain), (others.key, others.chain), strict=True):
+            ours.write_bytes(theirs.read_bytes())
+        (files.root / "authority.pem").write_bytes((others.root / "authority.pem").read_bytes())
+        await taken(floor, shown)
+        async with asyncio.timeout(5):
+            while not await lets_in(others.channel(address, shows=True)):
+                pass
+        # Trusts the new authority, and shows what the old one signed.
+        assert not await lets_in(files.channel(address, shows=True))
+        assert await ask(standing) == "well"
+
+
+async def lets_in(channel: aio.Channel) -> bool:
+    async with channel:
+        try:
+            return await ask(channel) == "well"
+        except aio.AioRpcError:
+            return False
+
+
+async def test_a_certificate_says_whose_call_it_is(files: Files, tmp_path: Path) -> None:
+    listed = tmp_path / "keys.toml"
+    listed.write_text('[[certificates]]\nsubject = "maas:caller"\ntenant = "acme"\n')
+    async with serving(files, tls_clients=True, api_keys_file=str(listed)) as (address, _):
+        async with files.channel(address, shows=True) as channel:
+            assert await ask(channel) == "well"
+        files.caller = files.authority.issue("stranger", [], 1)
+        async with files.channel(address, shows=True) as channel:
+            with pytest.raises(aio.AioRpcError) as error:
+                await ask(channel)
+        assert error.value.code() is grpc.StatusCode.UNAUTHENTICATED
+
+
 async def test_gateway_and_services_speak_tls_and_a_renewal_under_load_fails_no_call(files: Files) -> None:
     async with serving(files, tls_clients=True) as (address, service):
-        more = {f"{area}_address": address for area in ("tokenization", "vision", "sequence", "generation")}
-        told = {"port": 0, "lame_duck_s": 0, "drain_s": 1, "store_poll_s": POLL_S, "redis_url": "", **more}
+        more: dict[str, Any] = {
+            f"{area}_address": address for area in ("tokenization", "vision", "sequence", "generation")
+        }
+        more |= {"transport": files.transport, "redis_url": ""}
+        told = {"port": 0, "lame_duck_s": 0, "drain_s": 1, "store_poll_s": POLL_S, **more}
         floor: Floor[GatewaySettings] = Floor(GatewaySettings(**files.settings, **told))
         await build_gateway(floor)
         port = await floor.start()

@@ -21,9 +21,12 @@ OK, DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED = 0, 4, 8
 
 
 class Line:
-    """A connection as its calls see it. `soon`: what was said in this turn of the loop shall go out at its end."""
+    """A connection as its calls see it. `soon`: what was said in this turn of the loop shall go out at its end.
 
-    __slots__ = ("loop", "most_message", "peer", "session", "soon")
+    `identity`: what the peer's certificate says, where it showed one.
+    """
+
+    __slots__ = ("identity", "loop", "most_message", "peer", "session", "soon")
 
     def __init__(
         self,
@@ -34,6 +37,7 @@ class Line:
         soon: Callable[[], None],
     ) -> None:
         self.loop, self.session, self.peer, self.most_message, self.soon = loop, session, peer, most_message, soon
+        self.identity: Mapping[str, Iterable[bytes]] = {}
 
 
 class Call:
@@ -66,8 +70,8 @@ class Call:
         return self._line.peer
 
     def auth_context(self) -> Mapping[str, Iterable[bytes]]:
-        """Nothing: this port speaks no TLS."""
-        return {}
+        """What the peer's certificate says; nothing of one that showed none."""
+        return self._line.identity
 
     async def send_initial_metadata(self, initial_metadata: Told) -> None:
         """A unary reply takes it along. Raises ValueError for what HTTP does not carry."""

@@ -14,8 +14,10 @@ from services.runtime.errors import Code
 from services.runtime.h2 import metadata as fields
 from services.runtime.h2 import serve
 from services.runtime.h2.call import Call, Line
+from services.runtime.h2.guests import Guests
 from services.runtime.h2.native import BEGIN, CALL, END, MESSAGE, ROOM, Open, Pairs
 from services.runtime.h2.stream import StreamCall
+from services.runtime.h2.tls import identity_of
 from services.runtime.h2.unpack import Unreadable
 
 log = logging.getLogger("maas.h2")
@@ -36,6 +38,7 @@ class Terms:
     ping_s: float
     pong_s: float
     age_s: float
+    guests: Guests
     # Where bytes arrive, one connection's at a time.
     arriving: memoryview
 
@@ -51,11 +54,21 @@ class Connection(asyncio.BufferedProtocol):
         self._line = Line(self._loop, self._session, "", terms.most_message, self._soon)
         self._transport: asyncio.Transport | None = None
         self._due = self._paused = False
+        # Counted as who comes from it; None before it is let in.
+        self._address: str | None = None
         self._timers: list[asyncio.TimerHandle] = []
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
-        self._line.peer = _peer(transport.get_extra_info("peername"))
+        name = transport.get_extra_info("peername")
+        self._line.peer = _peer(name)
+        self._line.identity = identity_of(transport.get_extra_info("peercert"))
+        address = str(name[0]) if isinstance(name, tuple) else ""
+        if not self._terms.guests.admit(address):
+            log.warning("too many connections", extra={"peer": self._line.peer})
+            self._transport.abort()
+            return
+        self._address = address
         self._connections.add(self)
         self._after(self._terms.ping_s, self._ping)
         self._after(self._terms.idle_s, self._sweep)
@@ -87,6 +100,8 @@ class Connection(asyncio.BufferedProtocol):
     def connection_lost(self, error: Exception | None) -> None:
         self._transport = None
         self._connections.discard(self)
+        if self._address is not None:
+            self._terms.guests.leave(self._address)
         for timer in self._timers:
             timer.cancel()
         for call in list(self.calls.values()):
@@ -105,6 +120,11 @@ class Connection(asyncio.BufferedProtocol):
         self._flush()
         if self._transport is not None:
             self._transport.close()
+
+    def abort(self) -> None:
+        """Leaves without a word."""
+        if self._transport is not None:
+            self._transport.abort()
 
     def _soon(self) -> None:
         if not self._due:

@@ -5,14 +5,19 @@ Stands in for `grpc.aio.server`: the same handlers, the same options, the same o
 
 import asyncio
 import socket
-from collections.abc import Iterable, Mapping
+import ssl
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import Any
 
 import grpc
 
+from services.runtime.followed import Followed
 from services.runtime.h2.connection import Connection, Terms
+from services.runtime.h2.guests import Guests
 from services.runtime.h2.native import load
+from services.runtime.h2.tls import GOODBYE_S, HANDSHAKE_S, context_of
+from services.runtime.tls.material import Material
 
 MOST_MESSAGE = 4 * 1024 * 1024  # gRPC's own
 MOST_CALLS = 4096
@@ -24,13 +29,21 @@ HEARD_S = 0.2
 
 
 class Server:
-    """Raises NoCompiler where the compiled part cannot be had. Ports are plain: it speaks no TLS.
+    """Raises NoCompiler where the compiled part cannot be had. All its ports speak TLS, or none.
 
-    idle_s: a call of which the caller neither sends the rest nor takes the reply for so long is ended.
+    guests: who may be connected at once. idle_s: a call of which the caller neither sends the rest nor takes the
+    reply for so long is ended.
     """
 
-    def __init__(self, options: Iterable[tuple[str, Any]] = (), idle_s: float = IDLE_S) -> None:
+    def __init__(
+        self, options: Iterable[tuple[str, Any]] = (), idle_s: float = IDLE_S, guests: Guests | None = None
+    ) -> None:
         self._open, self._options, self._idle_s = load(), dict(options), idle_s
+        self._guests = guests or Guests()
+        self._tls: Callable[[], ssl.SSLContext] | None = None
+        self._accept: Callable[[], Connection] | None = None
+        self._renewing: asyncio.Task[None] | None = None
+        self._turn = asyncio.Lock()
         self._handlers: dict[str, grpc.RpcMethodHandler] = {}
         self._sockets: list[socket.socket] = []
         self._listening: list[asyncio.Server] = []
@@ -64,18 +77,43 @@ class Server:
         bound: int = made.getsockname()[1]
         return bound
 
+    def add_tls_port(self, address: str, followed: Followed[Material], clients: bool) -> int:
+        """The same in TLS; `clients`: who connects must show a certificate of the authority.
+
+        Changed material is shown to the next who connects; connections that stand are not touched.
+        """
+        self._tls = lambda: context_of(followed.value, clients)
+        followed.listeners.append(self._renew)
+        return self.add_insecure_port(address)
+
     async def start(self) -> None:
         terms = self._terms()
-        loop = asyncio.get_running_loop()
-        for one in self._sockets:
-            self._listening.append(
-                await loop.create_server(lambda: Connection(terms, self._connections), sock=one)
-            )
+        self._accept = lambda: Connection(terms, self._connections)
+        await self._listen()
+
+    async def _listen(self) -> None:
+        """On a copy of each socket: who comes while it is closed and made anew waits in the one that stays."""
+        assert self._accept is not None
+        loop, tls = asyncio.get_running_loop(), dict[str, Any]()
+        async with self._turn:
+            if self._tls is not None:
+                tls = {"ssl": self._tls(), "ssl_handshake_timeout": HANDSHAKE_S, "ssl_shutdown_timeout": GOODBYE_S}
+            for listening in self._listening:
+                listening.close()
+            copies = [one.dup() for one in self._sockets]
+            self._listening = [await loop.create_server(self._accept, sock=one, **tls) for one in copies]
+
+    def _renew(self) -> None:
+        if self._sockets and self._accept is not None:
+            self._renewing = asyncio.create_task(self._listen())
 
     async def stop(self, grace: float | None) -> None:
         """No new connections and calls; those in progress have `grace` seconds."""
+        if self._renewing is not None:
+            await asyncio.wait({self._renewing})
         for listening in self._listening:
             listening.close()
+        self._close_sockets()
         for connection in list(self._connections):
             connection.go_away()
         with suppress(TimeoutError):
@@ -83,7 +121,8 @@ class Server:
                 await self._quiet()
         for connection in list(self._connections):
             connection.close()
-        self._close_sockets()
+        if self._tls is not None:
+            await self._parted()
         self._stopped.set()
 
     async def wait_for_termination(self, timeout: float | None = None) -> None:
@@ -102,6 +141,16 @@ class Server:
             await asyncio.sleep(0.01)
             waited += 0.01
 
+    async def _parted(self) -> None:
+        """Returns when both sides have ended TLS, or one would not."""
+        waited = 0.0
+        while self._connections and waited < GOODBYE_S:
+            await asyncio.sleep(0.01)
+            waited += 0.01
+        for connection in list(self._connections):
+            connection.abort()
+        await asyncio.sleep(0.005)
+
     def _terms(self) -> Terms:
         unary = tuple(path for path, handler in self._handlers.items() if handler.unary_unary)
         return Terms(
@@ -114,5 +163,6 @@ class Server:
             self._options.get("grpc.keepalive_time_ms", 7_200_000) / 1000,
             self._options.get("grpc.keepalive_timeout_ms", 20_000) / 1000,
             self._options.get("grpc.max_connection_age_ms", 0) / 1000,
+            self._guests,
             memoryview(bytearray(ARRIVING)),
         )
