@@ -16,6 +16,8 @@ from cli.authority import Authority
 from cli.ports import any_free
 from gateway.__main__ import build as build_gateway
 from gateway.settings import GatewaySettings
+from maas.admin.v1 import admin_service_pb2 as admin
+from maas.admin.v1.admin_service_pb2_grpc import AdminServiceStub
 from maas.tokenization.v1 import tokenization_service_pb2 as pb
 from maas.tokenization.v1 import tokenization_service_pb2_grpc as pb_grpc
 from services.runtime import probe
@@ -30,6 +32,12 @@ from services.runtime.tls.credentials import of_client
 from services.runtime.tls.settings import TlsSettings
 
 POLL_S = 0.02
+POLICY = """
+[[allow]]
+administration = true
+[[allow]]
+methods = ["maas.vision.*"]
+"""
 
 
 class Echo(pb_grpc.TokenizationServiceServicer):
@@ -194,25 +202,38 @@ async def test_a_certificate_says_whose_call_it_is(files: Files, tmp_path: Path)
         assert error.value.code() is grpc.StatusCode.UNAUTHENTICATED
 
 
-async def test_gateway_and_services_speak_tls_and_a_renewal_under_load_fails_no_call(files: Files) -> None:
+async def test_certificates_policy_and_log_level_change_under_load_and_no_call_fails(
+    files: Files, tmp_path: Path
+) -> None:
+    policy = tmp_path / "policy.toml"
+    policy.write_text(POLICY)
     async with serving(files, tls_clients=True) as (address, service):
         more: dict[str, Any] = {
             f"{area}_address": address for area in ("tokenization", "vision", "sequence", "generation")
         }
-        more |= {"transport": files.transport, "redis_url": ""}
+        more |= {"transport": files.transport, "redis_url": "", "tls_clients": True, "policy_file": str(policy)}
         told = {"port": 0, "lame_duck_s": 0, "drain_s": 1, "store_poll_s": POLL_S, **more}
         floor: Floor[GatewaySettings] = Floor(GatewaySettings(**files.settings, **told))
         await build_gateway(floor)
         port = await floor.start()
         try:
-            async with files.channel(f"127.0.0.1:{port}") as channel:
+            async with files.channel(f"127.0.0.1:{port}", shows=True) as channel:
                 done = asyncio.Event()
                 load = [asyncio.create_task(_asking(channel, done)) for _ in range(4)]
-                for _ in range(3):
+                for turn in range(3):
                     shown = [one.certificates and one.certificates.value for one in (service, floor)]
                     files.renew()
+                    rules = floor.doorkeeper.files[0].value
+                    policy.write_text(f"{POLICY}models = ['never-{turn}']\n")
+                    raised = admin.SetLogLevelRequest(
+                        logger="maas.call", level=turn + 1, for_s=60, service="tokenization"
+                    )
+                    told = await AdminServiceStub(channel).SetLogLevel(raised)
+                    assert ("maas.call", turn + 1) in [(one.logger, one.level) for one in told.levels]
                     for one, before in zip((service, floor), shown, strict=True):
                         await taken(one, before)
+                    while floor.doorkeeper.files[0].value is rules:
+                        await asyncio.sleep(POLL_S)
                     await asyncio.sleep(0.1)
                 done.set()
                 assert min(await asyncio.gather(*load)) > 0
