@@ -5,7 +5,7 @@ PIP := 26.3
 BIN := .venv/bin
 BUF := .maas/buf/node_modules/.bin/buf
 
-.PHONY: help up console down status models test test-slow check bench protos proto-baseline readme wheel clean
+.PHONY: audit help up console down status models test test-slow check bench protos proto-baseline readme wheel clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -54,6 +54,7 @@ test-slow: .venv/.test models ## load, soak and chaos
 check: .venv/.test $(BUF) ## style, types, contracts, layout
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/bandit -q -c pyproject.toml -r services gateway cli training client
 	$(BIN)/mypy services gateway cli training client/maas_client protos/generate.py
 	$(BIN)/python protos/generate.py --check
 	$(BIN)/python protos/generate.py --image .maas/image.binpb
@@ -61,6 +62,11 @@ check: .venv/.test $(BUF) ## style, types, contracts, layout
 	$(BUF) breaking .maas/image.binpb --against protos/image.binpb --config protos/buf.yaml
 	$(BIN)/python -m tests.readme --check
 	$(BIN)/pytest tests/test_layout.py
+
+audit: .venv/.test ## known vulnerabilities of the packages in .venv; needs a network
+	@test -x .maas/audit/bin/pip-audit || { $(PYTHON) -m venv .maas/audit && .maas/audit/bin/pip install -qq pip-audit==2.10.1; }
+	@.maas/audit/bin/pip-audit --skip-editable --progress-spinner off --path $$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))') \
+		|| { echo "either packages above are vulnerable, or the vulnerability service (pypi.org, api.osv.dev) is out of reach"; exit 1; }
 
 $(BUF):
 	@command -v npm >/dev/null || { echo "npm is needed for buf (make check only)"; exit 1; }

@@ -128,7 +128,7 @@ def await_page(process: "subprocess.Popen[bytes]", host: str, port: int, secure:
 def healthy(host: str, port: int, secure: bool) -> bool:
     """What Envoy says of the gateway; OSError while it does not listen."""
     link = (
-        http.client.HTTPSConnection(host, port, timeout=5, context=ssl._create_unverified_context())
+        http.client.HTTPSConnection(host, port, timeout=5, context=ssl._create_unverified_context())  # nosec B323
         if secure
         else http.client.HTTPConnection(host, port, timeout=5)
     )

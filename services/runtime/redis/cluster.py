@@ -127,7 +127,7 @@ class Cluster:
             try:
                 found = await self._node(address).ask("CLUSTER", "SLOTS")
                 self._owners = _owners(found, address.host)
-            except Exception:
+            except Exception:  # nosec B112
                 # Whatever ails it, the next may know.
                 continue
             await self._part()
