@@ -9,7 +9,8 @@ from pydantic import AfterValidator, Field, SecretStr, ValidationError, model_va
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from services.runtime import redaction
-from services.runtime.identity.settings import IdentitySettings
+from services.runtime.identity.settings import IdentitySettings, readable
+from services.runtime.telemetry.guard import token
 from services.runtime.tls.settings import TlsSettings, is_loopback
 from services.runtime.tracing.settings import TraceSettings
 
@@ -23,6 +24,7 @@ def _loads(path: str) -> str:
     return path
 
 
+TokenPath = Annotated[Path | None, readable(token)]
 RedactorPath = Annotated[str, AfterValidator(_loads)]
 
 
@@ -40,6 +42,9 @@ class ServerSettings(IdentitySettings, TlsSettings, TraceSettings):
     port: int = Field(0, ge=0, le=65535, description="port to listen on; 0 = any free one")
     metrics_port: int | None = Field(
         None, ge=0, le=65535, description="Prometheus port; unset = port + 4000, 0 = off"
+    )
+    metrics_token_file: TokenPath = Field(
+        None, description="file of the token that who asks for metrics must show as `authorization: Bearer`"
     )
     workers: int = Field(1, ge=1, le=64, description="processes that share the port")
     store: Path = Field(Path(".maas/store"), description="root of the model store")

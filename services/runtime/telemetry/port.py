@@ -9,6 +9,7 @@ from prometheus_client import CollectorRegistry, multiprocess, start_http_server
 from services.runtime.followed import Followed
 from services.runtime.metrics import Metrics
 from services.runtime.settings import ServerSettings
+from services.runtime.telemetry import guard
 from services.runtime.telemetry.siblings import MARK
 from services.runtime.telemetry.teller import Registry
 from services.runtime.tls.material import Material
@@ -24,7 +25,9 @@ def expose(metrics: Metrics, chosen: ServerSettings, certificates: Followed[Mate
     if chosen.metrics_address is None:
         return lambda: None
     _tell_end(metrics, certificates)
-    stop, renew = opened(metrics, chosen.metrics_address, chosen.tls_certificate, chosen.tls_key)
+    stop, renew = opened(
+        metrics, chosen.metrics_address, chosen.tls_certificate, chosen.tls_key, chosen.metrics_token_file
+    )
     if certificates is not None:
         certificates.listeners += [renew, lambda: _tell_end(metrics, certificates)]
     return stop
@@ -36,9 +39,16 @@ def _tell_end(metrics: Metrics, certificates: Followed[Material] | None) -> None
 
 
 def opened(
-    metrics: Metrics, address: tuple[str, int], certificate: Path | None = None, key: Path | None = None
+    metrics: Metrics,
+    address: tuple[str, int],
+    certificate: Path | None = None,
+    key: Path | None = None,
+    secret: Path | None = None,
 ) -> tuple[Callable[[], None], Callable[[], None]]:
-    """Returns what stops it, and what has it read its certificate again. Raises RuntimeError."""
+    """Returns what stops it, and what has it read its certificate again; `secret`: a file of the token to show.
+
+    Raises RuntimeError.
+    """
     registry: CollectorRegistry = metrics.registry
     if MARK in os.environ:
         registry = Registry(metrics.tell)
@@ -49,6 +59,15 @@ def opened(
         server, thread = start_http_server(port, host, registry, *files)
     except OSError as error:
         raise RuntimeError(f"metrics cannot listen on {host}:{port}: {error.strerror}") from error
+
+    if secret is not None:
+        followed = Followed(secret, guard.token)
+
+        def wanted() -> str:
+            followed.refresh()
+            return followed.value
+
+        server.set_app(guard.guarded(server.get_app(), wanted))  # type: ignore[arg-type]
 
     def stop() -> None:
         server.shutdown()
