@@ -207,7 +207,8 @@ async def test_health_by_name_list_and_watch() -> None:
     async with fake() as (channel, _, floor):
         health = health_pb2_grpc.HealthStub(channel)
         assert (await health.Check(health_pb2.HealthCheckRequest(service=SERVICE))).status == 1
-        assert set((await health.List(health_pb2.HealthListRequest())).statuses) == {"", "maas.process", SERVICE}
+        listed = set((await health.List(health_pb2.HealthListRequest())).statuses)
+        assert listed == {"", "maas.process", "maas.admin.v1.AdminService", SERVICE}
         unknown = await failure(health.Check(health_pb2.HealthCheckRequest(service="nope")))
         assert unknown.code() is grpc.StatusCode.NOT_FOUND
         watch = health.Watch(health_pb2.HealthCheckRequest(service=SERVICE))
