@@ -15,6 +15,7 @@ from cli.evaluate import evaluate
 from cli.loglevel import loglevel
 from cli.render import print_error
 from cli.team import together
+from cli.top.command import top
 from cli.train import train
 from cli.up import up
 from cli.usage import usage
@@ -33,6 +34,7 @@ app.add_typer(certs.app, name="certs")
 app.command()(up)
 app.command()(down)
 app.command()(status)
+app.command()(top)
 app.command()(doctor)
 app.command()(console)
 app.command()(usage)
