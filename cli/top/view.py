@@ -32,18 +32,19 @@ ROWS: Sequence[Row] = (
 
 
 def frame(found: Mapping[str, tuple[str, str, Figures | None]], note: str, width: int = WIDE) -> RenderableType:
-    """By name: address, health, figures (None = it does not answer). In two tables where one is too wide."""
+    """By name: address, health, figures (None = it does not answer). In two tables without
+    addresses where one is too wide."""
     parts = [ROWS] if width >= WIDE else [ROWS[:SPLIT], ROWS[SPLIT:]]
-    return Group(*(_table(found, part) for part in parts), Text(note, style="dim"))
+    return Group(*(_table(found, part, len(parts) == 1) for part in parts), Text(note, style="dim"))
 
 
-def _table(found: Mapping[str, tuple[str, str, Figures | None]], rows: Sequence[Row]) -> Table:
+def _table(found: Mapping[str, tuple[str, str, Figures | None]], rows: Sequence[Row], wide: bool) -> Table:
     names = [name for name, _ in rows]
     lines = [
-        [name, address, coloured(health), *(tell(figures) if figures else NONE for _, tell in rows)]
-        for name, (address, health, figures) in found.items()
+        [name, *([address] if wide else []), coloured(health), *(tell(told) if told else NONE for _, tell in rows)]
+        for name, (address, health, told) in found.items()
     ]
-    return table(["program", "address", "health", *names], lines, right=names)
+    return table(["program", *(["address"] if wide else []), "health", *names], lines, right=names)
 
 
 def share(value: float | None) -> str:
