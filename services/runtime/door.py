@@ -5,7 +5,6 @@ Handlers are wrapped once, at registration, so a call pays for no interceptor ch
 
 import asyncio
 import logging
-import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import aclosing, nullcontext
@@ -26,6 +25,7 @@ from services.runtime.metrics import Metrics
 from services.runtime.named_model import model_in
 from services.runtime.redaction import Redactor
 from services.runtime.status import grpc_code, trailers
+from services.runtime.telemetry.access import AccessLog
 from services.runtime.toll import Toll
 from services.runtime.tracing.tracer import Tracer, served
 from services.runtime.unread import Unread, malformed
@@ -36,10 +36,6 @@ audit = logging.getLogger("maas.audit")
 # Kept in the audit log whatever the method.
 REFUSED = frozenset({Code.PERMISSION_DENIED.name, Code.UNAUTHENTICATED.name})
 
-# Their words are about servers, not about a request.
-OURS = (Code.UNAVAILABLE, Code.RESOURCE_EXHAUSTED, Code.DEADLINE_EXCEEDED)
-# What a caller named in a field's path: the key of a map.
-_NAMES = re.compile(r"\[(?!\d+\])[^\]]*\]?")
 # The place of a call that takes none.
 FREE = nullcontext()
 
@@ -56,6 +52,7 @@ class Door:
     metrics: Metrics
     stream_idle_s: float
     doorkeeper: Doorkeeper
+    access: AccessLog
     # The texts of requests are logged through it; None = they are not logged at all.
     body_redactor: Redactor | None = None
     # Who counts calls; None = nobody.
@@ -182,7 +179,7 @@ class _Guard:
         if self._door.tracer is not None:
             self._door.tracer.begin(request)
         self._calls.begin()
-        status = "OK"
+        status, refusal = "OK", None
         try:
             request.caller = self._door.doorkeeper.identify(request.metadata, context.auth_context)
             request.rights = self._door.doorkeeper.rights(request.caller)
@@ -201,9 +198,7 @@ class _Guard:
             context.set_trailing_metadata((*request.trailing, (calls.REQUEST_ID, request.request_id)))
             return reply
         except ServiceError as error:
-            status = error.code.name
-            whole = self._door.body_redactor is not None
-            log.info("refused", extra={"method": self._method, "status": status, **_why(error, whole)})
+            status, refusal = error.code.name, error
             await _abort(context, request, error)
         except aio.AbortError:
             # Only the servicers of others end their calls so.
@@ -227,6 +222,7 @@ class _Guard:
             if request.bill is not None:
                 request.bill.close()
             told = request.span.trace_id if request.span is not None else ""
+            self._door.access.ended(request, status, refusal)
             self._calls.end(status, time.monotonic() - request.started, request.sent, request.received, told)
             if request.span is not None:
                 served(request.span, status)
@@ -250,14 +246,6 @@ def _audit(request: calls.RequestContext, status: str, peer: str) -> None:
     """Who wanted what: of calls that change what is served, and of those that were turned away."""
     who = {"caller": request.caller.name, "tenant": request.caller.tenant, "roles": sorted(request.caller.roles)}
     audit.info(status, extra={"method": request.method, "peer": peer, "vouched": request.caller.vouched, **who})
-
-
-def _why(error: ServiceError, whole: bool) -> dict[str, object]:
-    """What the log says of an error. Words on a request can repeat it: unless `whole`, fields are named alone."""
-    if whole or error.code in OURS:
-        return {"reason": error.reason, "error": error.message}
-    fields = [_NAMES.sub("[…]", violation.field) for violation in error.violations]
-    return {"reason": error.reason, **({"fields": fields} if fields else {})}
 
 
 def _internal(request_id: str) -> ServiceError:

@@ -42,6 +42,7 @@ from services.runtime.settings import ServerSettings
 from services.runtime.states import State, Status
 from services.runtime.store.manifest import Manifest
 from services.runtime.store.store import ModelStore
+from services.runtime.telemetry.access import AccessLog
 from services.runtime.telemetry.models import ModelMetrics
 from services.runtime.telemetry.port import expose
 from services.runtime.telemetry.siblings import Siblings
@@ -85,6 +86,7 @@ class Floor(Generic[S]):
             self.metrics,
             chosen.stream_idle_s,
             self.doorkeeper,
+            AccessLog(chosen.access_log_per_s, chosen.log_bodies),
             chosen.body_redactor,
             joins=joins,
             tracer=tracer,

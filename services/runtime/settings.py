@@ -60,6 +60,9 @@ class ServerSettings(IdentitySettings, TlsSettings, TraceSettings):
     lame_duck_s: float = Field(3.0, ge=0, description="seconds of accepting after NOT_SERVING on shutdown")
     drain_s: float = Field(25.0, ge=0, description="seconds that calls in progress have to end on shutdown")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level logged")
+    access_log_per_s: int = Field(
+        20, ge=0, description="answered calls that get a line in the log each second at most, and refused ones"
+    )
     log_bodies: bool = Field(False, description="log the texts of requests, redacted, at most 2 KB of each")
     redact: bool = Field(True, description="personal data and secrets out of every text that is logged")
     redactor: RedactorPath = Field("", description="package.module:function, str → str, in place of the own one")

@@ -336,6 +336,10 @@ def behind(area: str) -> Behind:
     return Behind(area, DEFAULTS[area]())
 
 
+# Tests read them.
+EVERY_LINE: Any = {"access_log_per_s": 1_000_000}
+
+
 class Running:
     """One running fake process."""
 
@@ -359,7 +363,9 @@ class Running:
 
     @classmethod
     async def start(cls, what: Behind, port: int = 0, host: str = "127.0.0.1") -> "Running":
-        floor = Floor(ServerSettings(host=host, port=port, lame_duck_s=0, drain_s=0.2, **what.identity))
+        floor = Floor(
+            ServerSettings(**EVERY_LINE, host=host, port=port, lame_duck_s=0, drain_s=0.2, **what.identity)
+        )
         add, servicer = _ADD[what.area]
         floor.add(add, servicer(what))
         floor.add(model_service_pb2_grpc.add_ModelServiceServicer_to_server, Models(what), admitted=False)
@@ -384,7 +390,14 @@ def settings(addresses: dict[str, str], **more: Any) -> GatewaySettings:
     """Of a gateway under test: services that are not named have no address, and usage is not kept in Redis."""
     nowhere = {f"{area}_address": "" for area in DEFAULTS}
     chosen = nowhere | {f"{area}_address": address for area, address in addresses.items()}
-    told: dict[str, Any] = {"port": 0, "lame_duck_s": 0, "drain_s": 0.2, "start_wait_s": 5, "usage": False}
+    told: dict[str, Any] = {
+        "port": 0,
+        "lame_duck_s": 0,
+        "drain_s": 0.2,
+        "start_wait_s": 5,
+        "usage": False,
+        **EVERY_LINE,
+    }
     return GatewaySettings(**{**told, **chosen, **more})
 
 
