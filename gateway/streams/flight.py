@@ -39,7 +39,7 @@ class Flight:
     def __init__(self, shelf: Shelf, most: int) -> None:
         self.recording = Recording(shelf, most, self._abandoned)
         self.initial: Metadata = ()
-        self.trailing: list[tuple[str, str]] = []
+        self.trailing: list[tuple[str, str | bytes]] = []
         self._task: asyncio.Task[None] | None = None
         self._left = self._lasts = False
         self._until = math.inf

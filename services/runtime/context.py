@@ -73,7 +73,7 @@ class RequestContext:
     started: float = field(default_factory=time.monotonic)
     # What a unary reply says ahead of its message, and what any reply says after it.
     initial: list[tuple[str, str]] = field(default_factory=list)
-    trailing: list[tuple[str, str]] = field(default_factory=list)
+    trailing: list[tuple[str, str | bytes]] = field(default_factory=list)
     _trace: Trace | None = None
     # Set while the call is traced; its parts hang on it.
     span: "Span | None" = None

@@ -26,6 +26,7 @@ from services.runtime.named_model import model_in
 from services.runtime.redaction import Redactor
 from services.runtime.status import grpc_code, trailers
 from services.runtime.telemetry.access import AccessLog
+from services.runtime.telemetry.orca import ASKED, FORM, TRAILER, LoadReport
 from services.runtime.toll import Toll
 from services.runtime.tracing.tracer import Tracer, served
 from services.runtime.unread import Unread, malformed
@@ -53,6 +54,7 @@ class Door:
     stream_idle_s: float
     doorkeeper: Doorkeeper
     access: AccessLog
+    load: LoadReport
     # The texts of requests are logged through it; None = they are not logged at all.
     body_redactor: Redactor | None = None
     # Who counts calls; None = nobody.
@@ -195,6 +197,8 @@ class _Guard:
                 reply = self._written(request, reply)
             if request.initial and not self._door.joins:
                 await context.send_initial_metadata(request.initial)
+            if request.metadata.get(ASKED, "").lower() == FORM:
+                self._tell_load(request)
             context.set_trailing_metadata((*request.trailing, (calls.REQUEST_ID, request.request_id)))
             return reply
         except ServiceError as error:
@@ -228,6 +232,11 @@ class _Guard:
                 served(request.span, status)
             if self._method in ADMINISTRATIVE or status in REFUSED:
                 _audit(request, status, context.peer())
+
+    def _tell_load(self, request: calls.RequestContext) -> None:
+        """Ours, in place of that of a service behind us."""
+        others = [pair for pair in request.trailing if pair[0] != TRAILER]
+        request.trailing = [*others, (TRAILER, self._door.load.data())]
 
     async def _enter(self, toll: Toll, request: calls.RequestContext) -> None:
         request.bill = toll.bill(request)

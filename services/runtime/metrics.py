@@ -22,7 +22,7 @@ class Metrics:
         # What keeps plain numbers tells them by these, whenever somebody looks.
         self.tellers: list[Callable[[], None]] = [self._tell_calls, ProcessMetrics(self.registry).tell]
         self._telling = threading.Lock()
-        self._methods: dict[str, Calls] = {}
+        self.methods: dict[str, Calls] = {}
         self._of_calls()
         self._of_models()
         self._of_queues()
@@ -150,7 +150,14 @@ class Metrics:
 
     def of(self, method: str) -> Calls:
         """Takes what the calls of one method were; `method` is its path."""
-        return self._methods.setdefault(method.removeprefix("/"), Calls())
+        return self.methods.setdefault(method.removeprefix("/"), Calls())
+
+    def standing(self) -> tuple[int, float, float, float | None]:
+        """Calls inside and how many may be, items that wait, and the part of KV blocks held; None without any."""
+        inside = sum(calls.begun - calls.ended for calls in list(self.methods.values()))
+        blocks = _by(self.kv_blocks, "state")
+        held = blocks.get("held", 0.0) / sum(blocks.values()) if any(blocks.values()) else None
+        return inside, sum(_by(self.calls_limit).values()), sum(_by(self.queue_depth).values()), held
 
     def tell(self) -> None:
         """Brings the instruments up to date. From any thread."""
@@ -159,9 +166,18 @@ class Metrics:
                 teller()
 
     def _tell_calls(self) -> None:
-        methods = list(self._methods.items())
+        methods = list(self.methods.items())
         for method, calls in methods:
             self._served.tell(calls, method)
         # Read in this order, so that a call which ends meanwhile does not make it negative.
         ended = sum(calls.ended for _, calls in methods)
         self.calls_inside.set(sum(calls.begun for _, calls in methods) - ended)
+
+
+def _by(gauge: Gauge, label: str = "") -> dict[str, float]:
+    """Values of a gauge of this process, summed by one of its labels."""
+    found: dict[str, float] = {}
+    for sample in next(iter(gauge.collect())).samples:
+        key = sample.labels.get(label, "")
+        found[key] = found.get(key, 0.0) + sample.value
+    return found

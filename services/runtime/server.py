@@ -44,6 +44,7 @@ from services.runtime.store.manifest import Manifest
 from services.runtime.store.store import ModelStore
 from services.runtime.telemetry.access import AccessLog
 from services.runtime.telemetry.models import ModelMetrics
+from services.runtime.telemetry.orca import LoadReport
 from services.runtime.telemetry.port import expose
 from services.runtime.telemetry.siblings import Siblings
 from services.runtime.toll import Toll
@@ -87,6 +88,7 @@ class Floor(Generic[S]):
             chosen.stream_idle_s,
             self.doorkeeper,
             AccessLog(chosen.access_log_per_s, chosen.log_bodies),
+            LoadReport(self.metrics),
             chosen.body_redactor,
             joins=joins,
             tracer=tracer,
