@@ -72,8 +72,9 @@ export function modelChoice(task, reads = "") {
     const standard = models.find((model) => model.default_for.includes(task));
     const first = standard && h("option", { value: "" }, `default: ${standard.name}`);
     const option = ({ name, version, precision }) => h("option", { value: `${name}\n${version}` }, `${name}/${version} · ${precision}`);
-    if (models.length) select.replaceChildren(...(first ? [first] : []), ...models.map(option));
-    else say(`No model here serves ${task} of this kind: see “Training” in the README.`);
+    select.replaceChildren(...(first ? [first] : []), ...models.map(option));
+    if (!models.length) select.append(h("option", { value: "" }, "none"));
+    if (!models.length) say(`No model here serves ${task} of this kind: see “Training” in the README.`);
   }
 
   function say(text) {

@@ -45,8 +45,8 @@ export function pictures() {
       const { reply, told } = await post("vision:explain", request, { signal });
       const name = reply.target.name || `class ${reply.target.index}`;
       return [
-        h("img", { class: "heat", src: `data:image/png;base64,${reply.overlay_png}`, alt: `heat map: red spoke for ${name}, blue against it` }),
-        h("p", {}, `Red spoke for “${name}” (${(100 * reply.target.score).toFixed(1)} %), blue against it.`),
+        h("img", { class: "heat", src: `data:image/png;base64,${reply.overlay_png}`, alt: `heat map of what spoke for ${name}` }),
+        h("p", {}, `Red spoke for “${name}” (${(100 * reply.target.score).toFixed(1)} %)${request.method ? "" : ", blue against it"}.`),
         footer(told),
       ];
     });
