@@ -40,7 +40,7 @@ async function card(name, version) {
     h("p", { class: "lead" }, model.description),
     h("p", {}, pages.map((page) => [h("a", { class: "button", href: `#${page}` }, `Try it: ${page}`), " "])),
     facts(model),
-    table("Inputs and outputs", ["", "name", "type", "shape"], [
+    table("Inputs and outputs", ["side", "name", "type", "shape"], [
       ...model.inputs.map((one) => ["in", one.name, one.datatype, one.shape.join(" × ")]),
       ...model.outputs.map((one) => ["out", one.name, one.datatype, one.shape.join(" × ")]),
     ]),

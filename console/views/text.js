@@ -46,7 +46,7 @@ function alike() {
     const width = Number(reply.embeddings.shape[1]);
     const vectors = values.map((_, i) => reply.embeddings.float_values.slice(i * width, (i + 1) * width));
     const rows = vectors.map((one, i) => [`${i + 1}`, values[i], ...vectors.map((other) => likeness(one, other))]);
-    return [table(`Cosine of each pair, ${width} dimensions`, ["", "text", ...values.map((_, i) => `#${i + 1}`)], rows), footer(told)];
+    return [table(`Cosine of each pair, ${width} dimensions`, ["line", "text", ...values.map((_, i) => `#${i + 1}`)], rows), footer(told)];
   };
   return card("Compare", "How alike texts are, a text a line.", [field("Texts", words), model.element], "Embed", ask);
 }

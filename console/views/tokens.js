@@ -38,7 +38,7 @@ function told_of(encoding, text, told) {
   return [
     h("p", {}, `${encoding.ids.length} tokens of ${characters.length} characters`),
     h("p", { class: "tokens" }, coloured(encoding, characters)),
-    h("details", {}, h("summary", {}, "Every token"), table("", ["#", "#id", "token", "place"], rows)),
+    h("details", {}, h("summary", {}, "Every token"), table("", ["#number", "#id", "token", "characters"], rows)),
     footer(told),
   ];
 }

@@ -47,15 +47,15 @@ def run(command: list[str], folder: Path) -> str:
     return done.stdout
 
 
-def packages() -> Path:
-    """The locked packages, fetched once for each change of the lock."""
-    lock = (EXAMPLES / "package-lock.json").read_bytes()
+def packages(locked: Path = EXAMPLES) -> Path:
+    """The locked packages of a folder, fetched once for each change of the lock."""
+    lock = (locked / "package-lock.json").read_bytes()
     cache = Path(os.environ.get("MAAS_CACHE_DIR", "~/.cache/maas")).expanduser()
     folder = cache / "node" / hashlib.sha256(lock).hexdigest()[:16]
     if not (folder / "complete").is_file():
         folder.mkdir(parents=True, exist_ok=True)
         for name in ("package.json", "package-lock.json"):
-            shutil.copy(EXAMPLES / name, folder)
+            shutil.copy(locked / name, folder)
         run(["npm", "ci", "--no-fund", "--no-audit"], folder)
         (folder / "complete").touch()
     return folder / "node_modules"
