@@ -17,9 +17,9 @@ from typing import Annotated
 import typer
 
 from cli import edge, ports, runfile
-from cli.options import HOME, Home
+from cli.options import HOME, Home, Json
 from cli.program import GATEWAY, METRICS_OFFSET, PORTS, reachable
-from cli.render import out
+from cli.render import out, print_json
 from cli.tls import tls_of
 from services.runtime.errors import PreconditionFailed, Unavailable
 from services.runtime.tls.settings import TlsSettings, is_loopback
@@ -42,6 +42,7 @@ def console(
     address: Gateway = "",
     plaintext: Plaintext = False,
     home: Home = HOME,
+    as_json: Json = False,
 ) -> None:
     """Serve the web page: status, model cards, every task to try. Ctrl-C stops it."""
     programs, tls = running(home, os.environ)
@@ -57,10 +58,18 @@ def console(
     with envoy(home, chosen) as process:
         serving = await_page(process, reachable(host), port, secure, home)
         url = f"http{'s' if secure else ''}://{'localhost' if is_loopback(host) else host}:{port}"
-        out().print(f"The console: [bold]{url}[/bold]   (gateway {gateway}; Ctrl-C stops it)", highlight=False)
-        if not serving:
-            out().print(f"The gateway at {gateway} does not serve yet: `maas up` starts one.", highlight=False)
+        if as_json:
+            print_json({"url": url, "gateway": gateway, "serving": serving})
+        else:
+            tell(url, gateway, serving)
         wait(process, home)
+
+
+def tell(url: str, gateway: str, serving: bool) -> None:
+    """Where the page is, and what is missing behind it."""
+    out().print(f"The console: [bold]{url}[/bold]   (gateway {gateway}; Ctrl-C stops it)", highlight=False)
+    if not serving:
+        out().print(f"The gateway at {gateway} does not serve yet: `maas up` starts one.", highlight=False)
 
 
 def running(home: Path, environ: Mapping[str, str]) -> tuple[dict[str, str], TlsSettings]:
