@@ -110,7 +110,7 @@ def detokenize(context: typer.Context, ids: list[int], model: Model = "", versio
 def classify(
     context: typer.Context,
     image: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="JPEG, PNG, WebP, BMP or GIF.")],
-    top_k: Annotated[int, typer.Option(min=1)] = 5,
+    top_k: Annotated[int | None, typer.Option(min=1, help="Left out: 5, or all if fewer.")] = None,
     model: Model = "",
     version: Version = "",
 ) -> None:

@@ -9,6 +9,7 @@ import pytest
 import typer
 
 from cli.__main__ import app
+from tests import readme
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted(
@@ -73,3 +74,23 @@ def test_what_is_not_there_is_found() -> None:
     assert not list(wrong("models list --json")) and not list(wrong("call --json tokenize x"))
     assert [match[1] for match in LINK.finditer("see [it](a/b.md#c)")] == ["a/b.md"]
     assert COMMAND.findall(code("`maas up --tls`\n```\n$ maas down\n```")) == ["down", "up --tls"]
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name.startswith("docs/")])
+def test_every_place_in_a_page_is_there(name: str) -> None:
+    text = (ROOT / name).read_text()
+    heads = re.findall(r"^#+ (.*)$", text, re.M)
+    places = {re.sub(r"[^\w -]", "", head).strip().lower().replace(" ", "-") for head in heads}
+    assert not set(re.findall(r"\]\(#([^)]+)\)", text)) - places
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name.startswith("docs/")])
+def test_every_setting_that_a_page_names_exists(name: str) -> None:
+    text = (ROOT / name).read_text()
+    known = set(re.findall(r"^\| `(MAAS_\w+)`", readme.README.read_text(), re.M))
+    asked = set(re.findall(r"\b(MAAS_[A-Z0-9_]*[A-Z0-9])\b", text)) - OUTSIDE
+    assert len(known) > 50 and not asked - known
+
+
+# Read by the command line, the cards of images or compilers, not by a server.
+OUTSIDE = {"MAAS_CERTS", "MAAS_API_KEY", "MAAS_ADDRESS", "MAAS_HOME", "MAAS_CACHE_DIR"}

@@ -43,11 +43,15 @@ class ImagePreprocessing(BaseModel):
 
     @classmethod
     def of(cls, manifest: Manifest) -> "ImagePreprocessing":
-        """The manifest's own; raises PreconditionFailed naming the wrong keys."""
+        """The manifest's own; raises PreconditionFailed naming the wrong keys, or missing inputs and outputs."""
         try:
-            return cls(**manifest.preprocessing)
+            found = cls(**manifest.preprocessing)
         except ValidationError as error:
             raise PreconditionFailed(f"preprocessing of {manifest.name} is wrong: {error}") from error
+        if not (manifest.inputs and manifest.outputs):
+            missing = "has no `inputs` or `outputs`: import it again by a manifest that names them"
+            raise PreconditionFailed(f"{manifest.name}/{manifest.version} {missing}")
+        return found
 
     @model_validator(mode="after")
     def _fixed_output(self) -> Self:

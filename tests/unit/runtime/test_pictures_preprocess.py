@@ -69,6 +69,7 @@ def test_inversion_can_be_fixed() -> None:
         ({"crop": 0, "mean": [1, 1, 1], "std": [1, 1, 1]}, "short_side needs one"),
         ({"mean": [1.0], "std": [1.0, 1.0, 1.0]}, "one value a channel"),
         ({"std": [0.0]}, "std"),
+        ({"size": 28, "crop": 0, "resize": "exact", "channels": 1}, "has no `inputs`"),
     ],
 )
 def test_a_wrong_manifest_is_named(preprocessing: dict[str, object], told: str) -> None:
