@@ -13,6 +13,7 @@ from cli.doctor.command import doctor
 from cli.down import down, status
 from cli.evaluate import evaluate
 from cli.loglevel import loglevel
+from cli.plan import command as plan
 from cli.render import print_error
 from cli.team import together
 from cli.top.command import top
@@ -31,6 +32,7 @@ app.add_typer(models.app, name="models")
 app.add_typer(call.app, name="call")
 app.add_typer(keys.app, name="keys")
 app.add_typer(certs.app, name="certs")
+app.add_typer(plan.app, name="plan")
 app.command()(up)
 app.command()(down)
 app.command()(status)

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.status import Status
 
 from services.runtime.store.store import ModelStore
-from tests.bench import hop, overload, tenants, vision
+from tests.bench import hop, overload, plan, tenants, vision
 from tests.bench.generation import run as generation
 from tests.bench.options import Options
 from tests.bench.peers.catalogue import PEERS
@@ -30,8 +30,9 @@ PARTS: Mapping[str, Callable[[Options], Awaitable[list[Table]]]] = {
     "overload": overload.run,
     "tenants": tenants.run,
     "telemetry": telemetry.run,
+    "plan": plan.run,
 }
-KNOWN = {"peers": {*PEERS, *SERVERS}, "jobs": {*serving.JOBS, serving.PROCESSES}}
+KNOWN = {"peers": {*PEERS, *SERVERS}, "jobs": {*serving.JOBS, serving.PROCESSES, *plan.METHODS}}
 
 # Columns of a terminal that every table fits; also what a file or a pipe gets.
 WIDTH = 120
