@@ -79,11 +79,21 @@ def _ends(rate: float, batches: Array) -> Array:
         size = min(max(left, 1), most)
         kept = max(left, 1) - size
         chain[left, kept:] = came[size - 1][: STATES - kept]
-    chain[:, -1] += 1 - chain.sum(axis=1)
-    # The stationary row: x (P - I) = 0 and sum(x) = 1.
-    equations = chain.T - np.eye(STATES)
-    equations[-1] = 1.0
-    found = np.clip(np.linalg.solve(equations, np.eye(STATES)[-1]), 0, None)
+    chain[:, -1] += np.maximum(0, 1 - chain.sum(axis=1))
+    return _stationary(chain)
+
+
+def _stationary(chain: Array) -> Array:
+    """Long-run shares of the states, one state after the other folded into those below (Grassmann, Taksar, Heyman
+    1985): nothing is subtracted, and unlike a solver it starts no threads.
+    """
+    count = len(chain)
+    for state in range(count - 1, 0, -1):
+        chain[:state, state] /= chain[state, :state].sum()
+        chain[:state, :state] += chain[:state, state, None] * chain[state, :state]
+    found = np.ones(count)
+    for state in range(1, count):
+        found[state] = (found[:state] * chain[:state, state]).sum()
     return np.asarray(found / found.sum())
 
 
