@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import typer
+import yaml
 
 from cli.__main__ import app
 from tests import readme
@@ -94,3 +95,10 @@ def test_every_setting_that_a_page_names_exists(name: str) -> None:
 
 # Read by the command line, the cards of images or compilers, not by a server.
 OUTSIDE = {"MAAS_CERTS", "MAAS_API_KEY", "MAAS_ADDRESS", "MAAS_HOME", "MAAS_CACHE_DIR"}
+
+
+def test_every_alert_is_told_of_and_no_other() -> None:
+    rules = yaml.safe_load((ROOT / "deploy" / "prometheus" / "rules.yml").read_text())
+    alerts = {rule["alert"] for group in rules["groups"] for rule in group["rules"] if "alert" in rule}
+    told = re.findall(r"`(Maas[A-Z]\w+)`", (ROOT / "docs" / "operations.md").read_text())
+    assert alerts == set(told)
