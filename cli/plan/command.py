@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated
@@ -75,6 +76,7 @@ def measure(
     curves: CurvesFile = None,
     root: Root = ROOT,
     home: Home = HOME,
+    json: Json = False,
 ) -> None:
     """Measure what calls cost on this machine, by a suite of its own that goes afterwards: two minutes."""
     from cli.plan import measure as measuring
@@ -91,8 +93,11 @@ def measure(
             async with running(root.absolute(), Path(folder), wanted) as suite:
                 return await measuring.curves(suite, names, seconds, lambda text: status.update(text))
 
-    asyncio.run(run()).save(path)
-    out().print(f"kept in {path}")
+    found = asyncio.run(run())
+    found.save(path)
+    if json:
+        return print_json({"file": str(path), **asdict(found)})
+    return out().print(f"kept in {path}")
 
 
 def _own(home: Path) -> Path:

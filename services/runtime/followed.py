@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from services.runtime.errors import ServiceError
+from services.runtime.errors import InvalidInput, ServiceError
 
 T = TypeVar("T")
 
@@ -49,11 +49,18 @@ class Followed(Generic[T]):
             stamp = self._stamps()
             if stamp != self._seen:
                 self._seen = stamp
-                self.value = self._parse(self._path.read_text(encoding="utf-8"))
+                self.value = self._parse(self._written())
                 log.info("read again", extra={"file": self._path.name})
         except (ServiceError, OSError, UnicodeDecodeError) as error:
             why = type(error).__name__ if isinstance(error, UnicodeDecodeError) else str(error)
             log.error("cannot be read; what it said before stays", extra={"file": self._path.name, "error": why})
+
+    def _written(self) -> str:
+        """Who writes in place empties the file first: nobody's key is gone because of that moment."""
+        text = self._path.read_text(encoding="utf-8")
+        if not text.strip():
+            raise InvalidInput(self._path.name, "the file is empty: as while it is written in place")
+        return text
 
     def _stamps(self) -> list[tuple[int, int, int]]:
         return [_stamp(path) for path in self._all]

@@ -53,6 +53,7 @@ def test_logits_agree_over_64_positions(ours: CausalLM, reference: Any, ids: lis
         torch.testing.assert_close(ours(torch.tensor([ids])), expected, atol=1e-3, rtol=0)
 
 
+@pytest.mark.slow
 def test_greedy_text_at_batch_8_equals_batch_1(ours: CausalLM, ids: list[int]) -> None:
     def work() -> list[Any]:
         return [sequence(ids[: 3 + 7 * place], max_tokens=12) for place in range(8)]

@@ -181,6 +181,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         subprocess.run(["umount", str(place)], check=True)
 
 
+@pytest.mark.slow
 def test_publishing_to_a_full_disk(tmp_path: Path, small_disk: Path) -> None:
     shop = Shop(tmp_path, small_disk / "store")
     assert shop.maas(*shop.import_).returncode == 0

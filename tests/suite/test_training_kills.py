@@ -61,6 +61,7 @@ def weights(run: Run) -> list[dict[str, torch.Tensor]]:
     return [load_file(run.folder / "best.safetensors"), state["model"], moments]
 
 
+@pytest.mark.slow
 def test_a_run_that_broke_three_times_ends_as_one_that_never_did(tmp_path: Path) -> None:
     data = paint(tmp_path / "data")
     whole, broken = Run(tmp_path / "whole", data), Run(tmp_path / "broken", data)

@@ -66,6 +66,7 @@ def assert_like(one: list[dict[str, Any]], other: list[dict[str, Any]]) -> None:
         assert ours == pytest.approx(theirs, abs=1e-4)
 
 
+@pytest.mark.slow
 def test_two_processes_train_as_one_does_and_one_of_them_speaks(tmp_path: Path, data: Path) -> None:
     alone, both = tmp_path / "alone", tmp_path / "both"
     with maas(1, *trained(alone, data)) as one, maas(2, *trained(both, data)) as two:
