@@ -66,7 +66,7 @@ check: .venv/.test $(BUF) ## style, types, contracts, layout
 audit: .venv/.test ## known vulnerabilities of the packages in .venv; needs a network
 	@test -x .maas/audit/bin/pip-audit || { $(PYTHON) -m venv .maas/audit && .maas/audit/bin/pip install -qq pip-audit==2.10.1; }
 	@.maas/audit/bin/pip-audit --skip-editable --progress-spinner off --path $$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))') \
-		|| { echo "either packages above are vulnerable, or the vulnerability service (pypi.org, api.osv.dev) is out of reach"; exit 1; }
+		|| { echo "either packages above are vulnerable, or the service that knows of them is out of reach"; exit 1; }
 
 $(BUF):
 	@command -v npm >/dev/null || { echo "npm is needed for buf (make check only)"; exit 1; }
