@@ -42,7 +42,7 @@ class Container:
         self._is_the_base()
 
     def _is_the_base(self) -> None:
-        """An official image of Python has it as `python`, and no /root/.pyenv to trip over."""
+        """An official image of Python has it as `python`; what this machine has there is no part of one."""
         (self.root / "usr/local/bin/python").unlink(missing_ok=True)
         (self.root / "usr/local/bin/python").symlink_to("/usr/bin/python3")
 
