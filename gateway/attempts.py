@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections import defaultdict
 from collections.abc import AsyncGenerator, AsyncIterator
 from types import TracebackType
 from typing import Self
@@ -16,15 +17,15 @@ class Attempts:
     """By path. A whole call is what was asked of the service; its tries are what went over the wire."""
 
     def __init__(self) -> None:
-        self.tries: dict[str, Calls] = {}
-        self.wholes: dict[str, Calls] = {}
+        self.tries: defaultdict[str, Calls] = defaultdict(Calls)
+        self.wholes: defaultdict[str, Calls] = defaultdict(Calls)
 
     def whole(self, path: str) -> "Attempt":
-        return Attempt(self.wholes.setdefault(path, Calls()))
+        return Attempt(self.wholes[path])
 
     def trying(self, path: str, sent: int = 0) -> "Attempt":
         """`sent`: bytes of the request."""
-        return Attempt(self.tries.setdefault(path, Calls()), sent)
+        return Attempt(self.tries[path], sent)
 
 
 class Attempt:

