@@ -26,9 +26,10 @@ from gateway.tenancy.open import open_tenancy
 from gateway.watch import Watch
 from maas.gateway.v1 import gateway_service_pb2_grpc
 from maas.model.v1 import model_service_pb2_grpc
+from services.runtime.floor import Floor
 from services.runtime.redis_link import RedisLink
 from services.runtime.sealing import Sealer, keys_of
-from services.runtime.server import Floor, main
+from services.runtime.server import main
 
 
 async def build(floor: Floor[GatewaySettings]) -> None:

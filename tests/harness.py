@@ -10,7 +10,8 @@ from typing import Any
 from grpc import aio
 
 from services.runtime.channels import open_channel
-from services.runtime.server import Build, Floor, S
+from services.runtime.floor import Floor, S
+from services.runtime.server import Build
 
 
 @asynccontextmanager

@@ -10,9 +10,9 @@ from gateway.tenancy.quotas import Quotas
 from gateway.tenancy.report import Reports
 from gateway.tenancy.tenant_metrics import TenantMetrics
 from gateway.tenancy.tolls import Till
+from services.runtime.floor import Floor
 from services.runtime.followed import Followed
 from services.runtime.redis_link import RedisLink
-from services.runtime.server import Floor
 
 
 def open_tenancy(floor: Floor[GatewaySettings]) -> Reports:

@@ -12,10 +12,11 @@ from services.generation.resume.recorder import Recorder
 from services.generation.resume.store import RecordStore
 from services.generation.service import GenerationService
 from services.generation.settings import GenerationSettings
+from services.runtime.floor import Floor
 from services.runtime.host import ModelHost
 from services.runtime.redis_link import RedisLink
 from services.runtime.sealing import Sealer, keys_of
-from services.runtime.server import Floor, main
+from services.runtime.server import main
 from services.runtime.store.manifest import Manifest
 
 

@@ -7,11 +7,12 @@ from concurrent.futures import ThreadPoolExecutor
 from maas.oip.v1 import grpc_service_pb2_grpc
 from maas.sequence.v1 import sequence_service_pb2_grpc
 from services.runtime.device import DeviceThread
+from services.runtime.floor import Floor
 from services.runtime.health import OVERALL, Readiness
 from services.runtime.host import ModelHost
 from services.runtime.oip import OipService
 from services.runtime.oip_statistics import Tallies
-from services.runtime.server import Floor, main
+from services.runtime.server import main
 from services.sequence.checkpoints.memory import Memory
 from services.sequence.checkpoints.open import open_keeper
 from services.sequence.load import Loader

@@ -3,7 +3,8 @@
 from functools import partial
 
 from maas.tokenization.v1.tokenization_service_pb2_grpc import add_TokenizationServiceServicer_to_server
-from services.runtime.server import Floor, main
+from services.runtime.floor import Floor
+from services.runtime.server import main
 from services.tokenization.model import TASK, files, load
 from services.tokenization.pool import Pool
 from services.tokenization.service import TokenizationService

@@ -5,11 +5,12 @@ from pathlib import Path
 from maas.oip.v1 import grpc_service_pb2_grpc
 from maas.vision.v1 import vision_service_pb2_grpc
 from services.runtime.device import DeviceThread
+from services.runtime.floor import Floor
 from services.runtime.lanes import Lanes
 from services.runtime.oip import OipService
 from services.runtime.oip_statistics import Tallies
 from services.runtime.queue_metrics import QueueMetrics
-from services.runtime.server import Floor, main
+from services.runtime.server import main
 from services.runtime.store.manifest import Manifest
 from services.vision import model
 from services.vision.prepare import Preparer

@@ -19,8 +19,8 @@ from services.generation.model import GenerationModel
 from services.generation.service import GenerationService
 from services.generation.settings import GenerationSettings
 from services.runtime.channels import open_channel
+from services.runtime.floor import Floor
 from services.runtime.host import ModelHost
-from services.runtime.server import Floor
 from services.runtime.store.store import ModelStore
 from tests.harness import running
 from tests.service.generation import NAMED, Served, publish

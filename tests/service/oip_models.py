@@ -9,9 +9,9 @@ from typing import Any
 
 from maas.oip.v1 import grpc_service_pb2_grpc as pb_grpc
 from services.runtime.errors import Overloaded
+from services.runtime.floor import Floor
 from services.runtime.oip import OipService
 from services.runtime.oip_statistics import Tallies
-from services.runtime.server import Floor
 from services.runtime.settings import ServerSettings
 from services.runtime.store.manifest import Manifest, TensorSpec
 from services.runtime.store.store import ModelStore

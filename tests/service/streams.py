@@ -13,7 +13,7 @@ from maas.generation.v1 import generation_service_pb2 as service_pb
 from maas.generation.v1.generation_service_pb2_grpc import GenerationServiceStub as Stub
 from services.generation.__main__ import build
 from services.generation.settings import GenerationSettings
-from services.runtime.server import Floor
+from services.runtime.floor import Floor
 from services.runtime.status import status_of
 from services.runtime.store.store import ModelStore
 from tests import harness

@@ -15,7 +15,7 @@ from maas.tokenization.v1 import tokenization_service_pb2_grpc as pb_grpc
 from services.runtime import ahead
 from services.runtime.context import current
 from services.runtime.errors import NotFound
-from services.runtime.server import Floor
+from services.runtime.floor import Floor
 from services.runtime.settings import ServerSettings
 from tests.harness import running
 

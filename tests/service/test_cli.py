@@ -18,7 +18,7 @@ from maas.generation.v1 import generation_pb2, generation_service_pb2, generatio
 from maas.sequence.v1 import sequence_pb2, sequence_service_pb2, sequence_service_pb2_grpc
 from maas.tokenization.v1 import tokenization_pb2, tokenization_service_pb2, tokenization_service_pb2_grpc
 from services.runtime.errors import InvalidInput, NotFound, Unavailable
-from services.runtime.server import Floor
+from services.runtime.floor import Floor
 from services.runtime.settings import ServerSettings
 from tests.harness import running
 

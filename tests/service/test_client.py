@@ -23,8 +23,8 @@ from maas.tokenization.v1 import tokenization_service_pb2_grpc as pb_grpc
 from maas_client import AsyncClient, Client, Tls
 from services.runtime.context import current
 from services.runtime.errors import Overloaded, Unavailable
+from services.runtime.floor import Floor
 from services.runtime.identity import keys
-from services.runtime.server import Floor
 from services.runtime.settings import ServerSettings
 
 

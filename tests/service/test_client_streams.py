@@ -13,7 +13,7 @@ from maas_client import AsyncClient, Client
 from maas_client.results import Delta
 from services.generation.__main__ import build
 from services.generation.settings import GenerationSettings
-from services.runtime.server import Floor
+from services.runtime.floor import Floor
 from services.runtime.store.store import ModelStore
 from tests.chaos.link import Link
 from tests.service.generation import TEXT

@@ -9,8 +9,8 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from services.runtime.channels import open_channel
+from services.runtime.floor import Floor
 from services.runtime.h2.guests import Guests
-from services.runtime.server import Floor
 from services.runtime.settings import ServerSettings
 from tests.service.test_h2 import built
 

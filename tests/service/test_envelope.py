@@ -18,7 +18,7 @@ from maas.tokenization.v1 import tokenization_service_pb2_grpc as tokens_grpc
 from services.runtime.context import current
 from services.runtime.envelope import exchange
 from services.runtime.envelope.methods import EXCHANGE
-from services.runtime.server import Floor
+from services.runtime.floor import Floor
 from services.runtime.settings import ServerSettings
 from tests.harness import running
 

@@ -11,9 +11,9 @@ import pytest
 from grpc import aio
 
 from services.runtime.compiled import NoCompiler
+from services.runtime.floor import Floor
 from services.runtime.h2.native import load
 from services.runtime.h2.server import IDLE_S, Server
-from services.runtime.server import Floor
 from services.runtime.settings import ServerSettings
 from tests.harness import running
 

@@ -32,9 +32,9 @@ from services.generation.__main__ import build as build_generation
 from services.generation.settings import GenerationSettings
 from services.runtime.channels import open_channel
 from services.runtime.envelope.methods import EXCHANGE
+from services.runtime.floor import Floor
 from services.runtime.identity import keys
 from services.runtime.identity.policy import ADMINISTRATIVE
-from services.runtime.server import Floor
 from services.sequence.__main__ import build as build_sequence
 from services.sequence.settings import SequenceSettings
 from services.tokenization.__main__ import build as build_tokenization

@@ -18,11 +18,12 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from maas.tokenization.v1 import tokenization_service_pb2 as pb
 from maas.tokenization.v1 import tokenization_service_pb2_grpc as pb_grpc
 from services.runtime import context
-from services.runtime.door import Door, Registrar
+from services.runtime.door import Door
+from services.runtime.floor import Floor
 from services.runtime.identity import keys
 from services.runtime.identity.caller import Caller
 from services.runtime.identity.mesh import Mesh
-from services.runtime.server import Floor
+from services.runtime.registrar import Registrar
 from services.runtime.settings import ServerSettings
 from tests.harness import running
 from tests.service.certificates import Authority

@@ -16,8 +16,8 @@ from maas.oip.v1 import grpc_service_pb2 as pb
 from maas.oip.v1 import grpc_service_pb2_grpc as pb_grpc
 from services.runtime import oip, oip_infer
 from services.runtime.errors import InvalidInput, ServiceError, Violation
+from services.runtime.floor import Floor
 from services.runtime.oip_statistics import Tallies
-from services.runtime.server import Floor
 from services.runtime.settings import ServerSettings
 from services.runtime.status import MOST_STATUS, status_of
 from services.runtime.store.manifest import Manifest, TensorSpec

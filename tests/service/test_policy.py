@@ -20,9 +20,9 @@ from maas.sequence.v1 import sequence_service_pb2 as sequence_pb
 from maas.sequence.v1 import sequence_service_pb2_grpc as sequence_grpc
 from maas.vision.v1 import vision_service_pb2 as vision_pb
 from maas.vision.v1 import vision_service_pb2_grpc as vision_grpc
+from services.runtime.floor import Floor
 from services.runtime.identity import keys
 from services.runtime.identity.policy import ADMINISTRATIVE
-from services.runtime.server import Floor
 from tests.harness import running
 from tests.suite.gateway_fakes import Behind, Running, behind, settings, started
 

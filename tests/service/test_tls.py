@@ -23,8 +23,8 @@ from maas.tokenization.v1 import tokenization_service_pb2_grpc as pb_grpc
 from services.runtime import probe
 from services.runtime import settings as reading
 from services.runtime.channels import open_channel
+from services.runtime.floor import Floor
 from services.runtime.health import PROCESS
-from services.runtime.server import Floor
 from services.runtime.settings import ServerSettings
 from services.runtime.telemetry.port import opened
 from services.runtime.tls import material

@@ -16,7 +16,7 @@ from maas.common.v1 import tensor_pb2
 from maas.tokenization.v1 import tokenization_pb2 as pb
 from maas.tokenization.v1 import tokenization_service_pb2 as service_pb
 from maas.tokenization.v1.tokenization_service_pb2_grpc import TokenizationServiceStub as Stub
-from services.runtime.server import Floor
+from services.runtime.floor import Floor
 from services.runtime.status import status_of
 from services.runtime.store.store import ModelStore
 from services.runtime.text.tokenizer import Tokenizer

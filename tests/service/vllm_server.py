@@ -23,8 +23,8 @@ from services.generation.capabilities import given
 from services.generation.model import GenerationModel
 from services.generation.service import GenerationService
 from services.generation.settings import GenerationSettings
+from services.runtime.floor import Floor
 from services.runtime.host import ModelHost
-from services.runtime.server import Floor
 
 # Its import and its processes' start take long, and it warns of its own ways.
 ON_VLLM = [pytest.mark.vllm, pytest.mark.timeout(600), pytest.mark.filterwarnings("default")]

@@ -20,7 +20,7 @@ from maas.tokenization.v1 import tokenization_pb2, tokenization_service_pb2, tok
 from maas.vision.v1 import vision_pb2, vision_service_pb2, vision_service_pb2_grpc
 from services.runtime.context import current
 from services.runtime.errors import ModelNotFound
-from services.runtime.server import Floor
+from services.runtime.floor import Floor
 from services.runtime.settings import ServerSettings
 from tests.harness import running
 

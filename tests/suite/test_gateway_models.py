@@ -17,7 +17,7 @@ from maas.model.v1 import model_pb2, model_service_pb2, model_service_pb2_grpc
 from maas.oip.v1 import grpc_service_pb2, grpc_service_pb2_grpc
 from maas.vision.v1 import vision_service_pb2, vision_service_pb2_grpc
 from services.runtime.channels import open_channel
-from services.runtime.server import Floor
+from services.runtime.floor import Floor
 from tests.suite.gateway_fakes import Running, behind, gateway, model, settings, started
 
 ROOT = Path(__file__).parents[2]

@@ -3,9 +3,9 @@
 import logging
 import time
 
+from services.runtime.floor import Floor
 from services.runtime.redis_link import RedisLink
 from services.runtime.sealing import Sealer, keys_of
-from services.runtime.server import Floor
 from services.sequence.checkpoints.agenda import Agenda
 from services.sequence.checkpoints.keeper import Forgetful, Keeper
 from services.sequence.checkpoints.memory import Memory

@@ -13,7 +13,7 @@ from grpc import aio
 from maas.sequence.v1 import sequence_pb2
 from maas.sequence.v1 import sequence_service_pb2 as pb
 from maas.sequence.v1.sequence_service_pb2_grpc import SequenceServiceStub as Stub
-from services.runtime.server import Floor
+from services.runtime.floor import Floor
 from services.runtime.store.store import ModelStore
 from services.sequence.__main__ import build
 from services.sequence.settings import SequenceSettings

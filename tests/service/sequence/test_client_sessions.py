@@ -15,7 +15,8 @@ from gateway.__main__ import build as build_gateway
 from gateway.settings import GatewaySettings
 from maas_client import AsyncClient, Client
 from maas_client.results import StepOutput
-from services.runtime.server import Build, Floor
+from services.runtime.floor import Floor
+from services.runtime.server import Build
 from services.runtime.store.store import ModelStore
 from services.sequence.__main__ import build
 from services.sequence.settings import SequenceSettings

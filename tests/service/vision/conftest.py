@@ -7,7 +7,7 @@ import pytest
 import torch
 from grpc import aio
 
-from services.runtime.server import Floor
+from services.runtime.floor import Floor
 from services.runtime.store.store import ModelStore
 from services.vision.__main__ import build
 from services.vision.settings import VisionSettings

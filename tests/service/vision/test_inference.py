@@ -7,7 +7,7 @@ import torch
 from grpc import aio
 
 from maas.oip.v1 import grpc_service_pb2, grpc_service_pb2_grpc
-from services.runtime.server import Floor
+from services.runtime.floor import Floor
 from services.vision.settings import VisionSettings
 from tests.service.vision.calls import normalised, refusal
 

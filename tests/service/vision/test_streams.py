@@ -9,7 +9,7 @@ import torch
 from grpc import aio
 
 from maas.vision.v1 import vision_pb2, vision_service_pb2
-from services.runtime.server import Floor
+from services.runtime.floor import Floor
 from services.runtime.store.store import ModelStore
 from services.vision.__main__ import build
 from services.vision.settings import VisionSettings

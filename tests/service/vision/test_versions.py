@@ -7,7 +7,7 @@ import pytest
 from grpc import aio
 
 from maas.model.v1 import model_service_pb2, model_service_pb2_grpc
-from services.runtime.server import Floor
+from services.runtime.floor import Floor
 from services.runtime.store.store import ModelStore
 from services.vision.__main__ import build
 from services.vision.settings import VisionSettings
