@@ -13,7 +13,7 @@ from gateway.overload.bounds import Bounds
 from gateway.overload.latency import Latencies, Recent
 from gateway.overload.limit import DELAY_S, Limit
 from gateway.overload.line import Line
-from gateway.overload.priority import Priority, places, priority_of
+from gateway.overload.priority import Priority, lowered, places, priority_of
 from gateway.overload.refusals import MOST_RETRY_S, Refusals
 from gateway.overload.rules import Rule, Way, way_of
 from services.runtime.context import RequestContext
@@ -52,7 +52,7 @@ class Gate:
         self.limit = Limit(self.bounds.floor, self.bounds.ceiling)
         self.in_flight = self.long = 0
         self.refusals = Refusals(service)
-        self.hedges = self.hedges_won = 0
+        self.hedges = self.hedges_won = self.lowered = 0
         self._line: Line[Turn] = Line()
         self._latencies = Latencies()
         self._ways: dict[str, Way] = {}
@@ -73,6 +73,8 @@ class Gate:
         if way.rule is Rule.FREE:
             return Pass(self, way)
         priority = priority_of(context.metadata)
+        if lowered(priority, path, context):
+            priority, self.lowered = Priority.DEFAULT, self.lowered + 1
         if way.rule is Rule.LONG:
             return self._enter_long(way, priority)
         kind = self.kind(path, size)

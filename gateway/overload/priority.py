@@ -1,9 +1,11 @@
-"""The classes of calls: what is shed last, and what first. Pure."""
+"""The classes of calls: what is shed last, and what first; and of which a call may be. Pure."""
 
 from collections.abc import Mapping
 from enum import IntEnum
 
+from services.runtime.context import RequestContext
 from services.runtime.errors import InvalidInput
+from services.runtime.identity.policy import CRITICAL
 
 HEADER = "x-maas-priority"
 
@@ -31,6 +33,17 @@ def priority_of(metadata: Mapping[str, str]) -> Priority:
         return NAMES[given]
     except KeyError:
         raise InvalidInput(HEADER, f"{given!r} is none of {', '.join(NAMES)}") from None
+
+
+def lowered(claimed: Priority, path: str, context: RequestContext) -> bool:
+    """Whether the policy does not grant `claimed` to a call of `path`: then it is one of DEFAULT, and told so.
+
+    Not refused: a line that lacks in a policy would stop work that most needs to be done.
+    """
+    if claimed is not Priority.CRITICAL or context.rights.grants(path, CRITICAL):
+        return False
+    context.trailing.append((HEADER, Priority.DEFAULT.name.lower()))
+    return True
 
 
 def places(limit: int) -> tuple[int, ...]:

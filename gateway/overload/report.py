@@ -56,6 +56,7 @@ class OverloadMetrics:
         for (priority, reason), count in gate.refusals.counts.items():
             self._add(table.backend_refused, count, name, priority.name.lower(), reason)
         self._add(table.backend_shed, sum(one.sheds for one in backend.replicas), name)
+        self._add(table.backend_lowered, gate.lowered, name)
         self._add(table.hedges, gate.hedges, name, "sent")
         self._add(table.hedges, gate.hedges_won, name, "won")
 

@@ -126,6 +126,8 @@ class Metrics:
             "maas_backend_refused", "calls refused for load", "backend", "priority", "reason"
         )
         self.backend_shed = self._counter("maas_backend_shed", "calls shed by the service", "backend")
+        # Calls that claimed a class which their role does not give, and were taken as of the usual one.
+        self.backend_lowered = self._counter("maas_backend_lowered", "calls of a class not granted", "backend")
         # Second copies of slow calls: sent, and of them those that answered first.
         self.hedges = self._counter("maas_hedges", "hedged calls", "backend", "fate")
 

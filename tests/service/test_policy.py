@@ -35,6 +35,11 @@ models = ["lite"]
 [[allow]]
 roles = ["operator"]
 administration = true
+
+[[allow]]
+roles = ["oncall"]
+methods = ["maas.vision.*", "*/FanOut"]
+priorities = ["critical"]
 """
 OPEN = ("/grpc.health.v1.Health/", "/grpc.reflection.", "/grpc.channelz.")
 Metadata = tuple[tuple[str, str], ...]
@@ -74,7 +79,12 @@ def believe(service: Running) -> None:
     service.floor.doorkeeper._mesh = Mesh([bytes.fromhex("ab" * 32)])
 
 
-ROLES: dict[str, list[str]] = {"reader": ["reader"], "other": ["stranger"], "operator": ["operator"]}
+ROLES: dict[str, list[str]] = {
+    "reader": ["reader"],
+    "other": ["stranger"],
+    "operator": ["operator"],
+    "oncall": ["oncall"],
+}
 
 
 async def code_of(channel: aio.Channel, path: str, handler: Any, metadata: Metadata, body: bytes = b"") -> str:
@@ -144,6 +154,23 @@ async def test_a_call_inside_a_fan_out_is_judged_by_itself(tmp_path: Path) -> No
         reply = await fan_out(gateway_pb.FanOutRequest(calls=calls), metadata=at.given["reader"])
         codes = {result.id: result.status.code for result in reply.results}
         assert codes == {"yes": 0, "model": 7, "method": 7}
+
+
+async def test_a_claimed_class_is_lowered_unless_a_role_gives_it(tmp_path: Path) -> None:
+    async with guarded(tmp_path, behind("vision")) as at:
+        gate = at.floor.metrics.backend_lowered.labels("vision")
+        classify, told = vision_grpc.VisionServiceStub(at.channel).Classify, {}
+        request = vision_pb.ClassifyRequest(model="lite", images=[{"encoded": b"12345"}])
+        for name in ("reader", "oncall"):
+            claimed = (("x-maas-priority", "critical"), ("cache-control", "no-store"), *at.given[name])
+            call = classify(request, metadata=claimed)
+            assert (await call).results
+            told[name] = dict(await call.trailing_metadata()).get("x-maas-priority")
+        assert told == {"reader": "default", "oncall": None}
+        async with asyncio.timeout(5):
+            while not gate._value.get():
+                await asyncio.sleep(0.05)
+        assert gate._value.get() == 1
 
 
 async def test_a_changed_policy_is_taken_without_a_restart(tmp_path: Path) -> None:

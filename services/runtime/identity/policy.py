@@ -9,6 +9,7 @@ models = ["efficientnet-*", ""]             # as the call names it; "" = it name
 [[allow]]
 roles = ["operator"]
 administration = true                       # and the calls that change what is served
+priorities = ["critical"]                   # calls of these methods may be of this class
 """
 
 import re
@@ -36,7 +37,10 @@ ADMINISTRATIVE = frozenset(
 )
 # How gRPC writes the peers that are on this machine.
 LOCAL = ("ipv4:127.", "ipv6:[::1]", "ipv6:%5B::1%5D", "unix:")
-WORDS = frozenset({"roles", "tenants", "methods", "models", "administration"})
+CRITICAL = "critical"
+# Classes of calls above the usual one, as callers name them; the others are everybody's.
+GRANTED = frozenset({CRITICAL})
+WORDS = frozenset({"roles", "tenants", "methods", "models", "administration", "priorities"})
 REMEMBERED = 4096
 
 Pattern = Callable[[str], object]
@@ -51,6 +55,8 @@ class Rule:
     roles: frozenset[str] | None = None
     tenants: frozenset[str] | None = None
     administration: bool = False
+    # Unlike the others, none unless named.
+    priorities: frozenset[str] = frozenset()
 
     def fits(self, caller: Caller) -> bool:
         known = self.roles is None or not self.roles.isdisjoint(caller.roles)
@@ -90,6 +96,11 @@ class Rights:
         if not allowed:
             raise Denied(f"{self._name} may not {what}: that is for administrators", reason="METHOD_DENIED")
 
+    def grants(self, method: str, priority: str) -> bool:
+        """Whether calls of `method` may be of a class above the usual one."""
+        rules = self._rules
+        return rules is None or any(priority in rule.priorities for rule in self._covering(method, rules))
+
     def looks_at_models(self, method: str) -> bool:
         """Whether it depends on the model that a call names."""
         if self._rules is None:
@@ -120,7 +131,7 @@ class Rights:
 # Without a policy: everything, and administration from this machine alone.
 UNLIMITED = Rights(ANYBODY, None)
 # Of a call that another server of ours let in.
-TRUSTED = Rights(ANYBODY, [Rule(administration=True)])
+TRUSTED = Rights(ANYBODY, [Rule(administration=True, priorities=GRANTED)])
 
 
 @dataclass(slots=True)
@@ -162,12 +173,16 @@ def _rule(at: str, entry: Mapping[str, Any]) -> Rule:
     if not isinstance(administration, bool):
         raise InvalidInput(f"{at}.administration", "must be true or false")
     roles, tenants = (_texts(at, name, entry) for name in ("roles", "tenants"))
+    priorities = frozenset(_texts(at, "priorities", entry) or ())
+    if not priorities <= GRANTED:
+        raise InvalidInput(f"{at}.priorities", f"only {', '.join(GRANTED)} is granted; the others are everybody's")
     return Rule(
         _texts(at, "methods", entry),
         _texts(at, "models", entry),
         None if roles is None else frozenset(roles),
         None if tenants is None else frozenset(tenants),
         administration,
+        priorities,
     )
 
 

@@ -15,6 +15,7 @@ from gateway.overload.refusals import OUT_OF_TIME, OVERLOADED
 from services.runtime.context import RequestContext
 from services.runtime.errors import DeadlinePassed, InvalidInput, Overloaded
 from services.runtime.identity.caller import Caller
+from services.runtime.identity.policy import parse
 
 SHORT, LONG, FREE = (
     "/maas.vision.v1.VisionService/Classify",
@@ -61,6 +62,23 @@ async def test_low_classes_leave_places_to_those_above() -> None:
         (task,) = await waiting(one, caller(priority.name.lower()))
         assert not task.done()
     assert one.queued == 3
+
+
+async def test_a_class_that_is_not_granted_is_the_usual_one_and_its_caller_is_told() -> None:
+    one, rules = gate(4), '[[allow]]\nmethods = ["maas.vision.*/Classify"]\npriorities = ["critical"]'
+    granted, denied = caller("critical"), caller("critical")
+    granted.rights, denied.rights = parse(rules).of(granted.caller), parse("").of(denied.caller)
+    await entered(one, 3)
+    (waits,) = await waiting(one, denied)
+    await one.enter(SHORT, 100, granted)
+    assert (one.in_flight, waits.done(), one.lowered) == (4, False, 1)
+    assert (granted.trailing, denied.trailing) == ([], [(HEADER, "default")])
+    for name in ("default", "batch"):
+        plain = caller(name)
+        plain.rights = denied.rights
+        await waiting(one, plain)
+        assert not plain.trailing
+    assert one.lowered == 1
 
 
 async def test_a_place_goes_to_the_highest_class_that_waits() -> None:

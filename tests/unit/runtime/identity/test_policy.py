@@ -4,7 +4,7 @@ import pytest
 
 from services.runtime.errors import Denied, InvalidInput
 from services.runtime.identity.caller import ANYBODY, Caller
-from services.runtime.identity.policy import ADMINISTRATIVE, UNLIMITED, parse
+from services.runtime.identity.policy import ADMINISTRATIVE, CRITICAL, TRUSTED, UNLIMITED, parse
 
 CLASSIFY, TOKENIZE = "/maas.vision.v1.VisionService/Classify", "/maas.tokenization.v1.TokenizationService/Tokenize"
 LOAD = "/maas.model.v1.ModelService/LoadModel"
@@ -24,6 +24,11 @@ methods = ["*/Tokenize"]
 [[allow]]
 roles = ["operator"]
 administration = true
+
+[[allow]]
+roles = ["oncall"]
+methods = ["*/Classify"]
+priorities = ["critical"]
 """
 
 
@@ -74,6 +79,24 @@ def test_without_a_policy_administration_is_for_this_machine(method: str) -> Non
         UNLIMITED.check_method(method, FAR)
 
 
+@pytest.mark.parametrize(
+    ("caller", "method", "granted"),
+    [
+        (Caller("pat", "", frozenset({"oncall"})), CLASSIFY, True),
+        (Caller("pat", "", frozenset({"oncall", "operator"})), TOKENIZE, False),
+        (READER, CLASSIFY, False),
+        (OPERATOR, CLASSIFY, False),
+        (ANYBODY, CLASSIFY, False),
+        (Caller("gateway", "acme", vouched=True), CLASSIFY, True),
+    ],
+)
+def test_the_class_critical_is_given_by_name_for_the_methods_of_its_rule(
+    caller: Caller, method: str, granted: bool
+) -> None:
+    assert parse(POLICY).of(caller).grants(method, CRITICAL) is granted
+    assert UNLIMITED.grants(method, CRITICAL) and TRUSTED.grants(method, CRITICAL)
+
+
 def test_an_empty_policy_denies_everything() -> None:
     with pytest.raises(Denied, match="ci may not call"):
         parse("").of(READER).check_method(CLASSIFY, NEAR)
@@ -95,6 +118,8 @@ def test_denial_of_a_model_says_which_are_allowed() -> None:
         ("[[allow]]\nroles = []", "not an empty one"),
         ('[[allow]]\nroles = [""]', "printable"),
         ("[[allow]]\nadministration = 1", "true or false"),
+        ('[[allow]]\npriorities = ["batch"]', "only critical is granted"),
+        ('[[allow]]\npriorities = "critical"', "list of texts"),
     ],
 )
 def test_a_rule_that_is_not_understood_is_refused_by_name(text: str, told: str) -> None:
