@@ -82,7 +82,7 @@ protos: .venv/.test ## regenerate the stubs
 proto-baseline: .venv/.test ## accept today's contracts as the baseline for the breaking check
 	$(BIN)/python protos/generate.py --image protos/image.binpb
 
-readme: .venv/.test ## regenerate the README's tables and tree
+readme: .venv/.test ## regenerate the tables and trees of README and docs
 	$(BIN)/python -m tests.readme
 
 wheel: .venv/.test ## build maas-client, and maas-protos, the stubs alone, for other repositories

@@ -1,0 +1,1 @@
+"""The `maas` command: up, status, call, models, train, evaluate, keys, certs, console."""

@@ -1,0 +1,1 @@
+"""The processes that serve models, and the floor they all stand on."""

@@ -1,4 +1,4 @@
-"""Writes the README's generated parts (tree, RPCs, settings) and docs/contracts.md, so that they cannot go stale.
+"""Writes the generated parts of the README and of docs (trees, RPCs, settings), so that they cannot go stale.
 
 Usage: python -m tests.readme [--check]
 """
@@ -9,7 +9,6 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from google.protobuf.descriptor_pb2 import FileDescriptorProto, FileDescriptorSet
 from pydantic_settings import BaseSettings
 
 from gateway.settings import GatewaySettings
@@ -19,17 +18,13 @@ from services.sequence.settings import SequenceSettings
 from services.tokenization.settings import TokenizationSettings
 from services.vision.settings import VisionSettings
 from tests import contracts
+from tests.described import first_sentence, services
 
 ROOT = Path(__file__).parent.parent
-README = ROOT / "README.md"
+README, SETTINGS, TREE = ROOT / "README.md", ROOT / "docs" / "settings.md", ROOT / "docs" / "tree.md"
+PAGES = (README, SETTINGS, TREE)
 ROOMS = ("services", "gateway", "cli", "training", "client", "protos/maas")
 SERVICES = (TokenizationSettings, VisionSettings, SequenceSettings, GenerationSettings, GatewaySettings)
-HIDDEN = ("maas/internal/", "maas/reflection/")
-
-
-def first_sentence(text: str) -> str:
-    """Up to the first full stop that ends a sentence."""
-    return re.split(r"(?<=[.?])\s", " ".join(text.split()), maxsplit=1)[0]
 
 
 def says(path: Path) -> str:
@@ -40,45 +35,40 @@ def says(path: Path) -> str:
     return first_sentence(comments[0]) if comments else ""
 
 
+def packages() -> Iterator[Path]:
+    """Folders that hold sources."""
+    for room in ROOMS:
+        yield from sorted({p.parent for s in ("*.py", "*.proto") for p in (ROOT / room).rglob(s)})
+
+
+def rooms() -> Iterator[str]:
+    """Packages, one line each, as their `__init__.py` puts it."""
+    yield "```"
+    for folder in packages():
+        if (folder / "__init__.py").is_file():
+            yield f"{f'{folder.relative_to(ROOT)}/':<35} {says(folder / '__init__.py')}".rstrip()
+    yield "```"
+
+
 def tree() -> Iterator[str]:
     """Folders and files, one line each."""
     yield "```"
-    for room in ROOMS:
-        for folder in sorted({p.parent for s in ("*.py", "*.proto") for p in (ROOT / room).rglob(s)}):
-            files = [
-                p for p in sorted(folder.iterdir()) if p.suffix in (".py", ".proto") and p.name != "__init__.py"
-            ]
-            if not files:
-                continue
-            yield f"{folder.relative_to(ROOT)}/"
-            yield from (f"    {path.name:<28} {says(path)}".rstrip() for path in files)
+    for folder in packages():
+        files = [p for p in sorted(folder.iterdir()) if p.suffix in (".py", ".proto") and p.name != "__init__.py"]
+        if not files:
+            continue
+        yield f"{folder.relative_to(ROOT)}/"
+        yield from (f"    {path.name:<28} {says(path)}".rstrip() for path in files)
     yield "```"
 
 
-def comment_of(file: FileDescriptorProto, service: int, method: int) -> str:
-    for place in file.source_code_info.location:
-        if list(place.path) == [6, service, 2, method]:
-            return place.leading_comments
-    return ""
-
-
-def rpcs() -> Iterator[str]:
-    """Every RPC: its shape, what it is for, and whether it is served yet."""
-    image = FileDescriptorSet.FromString((ROOT / "protos" / "image.binpb").read_bytes())
-    yield "| service | RPC | shape | what it does | served |"
-    yield "|---|---|---|---|---|"
-    for file in image.file:
-        if file.name.startswith(HIDDEN):
-            continue
-        for s, service in enumerate(file.service):
-            for m, method in enumerate(service.method):
-                comment = comment_of(file, s, m)
-                shape = ("stream" if method.client_streaming else "unary") + (
-                    " → stream" if method.server_streaming else " → unary"
-                )
-                later = "not yet (UNIMPLEMENTED)" if "UNIMPLEMENTED until" in comment else "yes"
-                what = first_sentence(comment)
-                yield f"| `{file.package}.{service.name}` | `{method.name}` | {shape} | {what} | {later} |"
+def areas() -> Iterator[str]:
+    """Every service with its RPCs."""
+    yield "| service | what it does | RPCs |"
+    yield "|---|---|---|"
+    for file, service, comment in services():
+        names = " · ".join(f"`{method.name}`" for method in service.method)
+        yield f"| `{file.package}.{service.name}` | {first_sentence(comment)} | {names} |"
 
 
 def settings_rows(cls: type[BaseSettings], skip: set[str]) -> Iterator[str]:
@@ -102,25 +92,31 @@ def settings() -> Iterator[str]:
         yield from settings_rows(cls, same)
 
 
-PARTS = {"tree": tree, "rpcs": rpcs, "settings": settings}
+PARTS = {"rooms": rooms, "areas": areas, "tree": tree, "settings": settings}
 
 
 def rendered(text: str) -> str:
-    """The README with its generated parts made anew."""
+    """A page with its generated parts made anew."""
     for name, part in PARTS.items():
-        body = "\n".join(part())
-        block = f"<!-- {name} -->\n{body}\n<!-- /{name} -->"
+        if f"<!-- {name} -->" not in text:
+            continue
+        block = "\n".join((f"<!-- {name} -->", *part(), f"<!-- /{name} -->"))
         text = re.sub(rf"<!-- {name} -->.*?<!-- /{name} -->", lambda _, b=block: b, text, flags=re.S)
     return text
 
 
+def made() -> dict[Path, str]:
+    """Each page with generated parts, as it must be."""
+    return {page: rendered(page.read_text()) for page in PAGES} | {contracts.PAGE: contracts.page()}
+
+
 def main() -> int:
-    made = {README: rendered(README.read_text()), contracts.PAGE: contracts.page()}
-    stale = [path.name for path, text in made.items() if not path.is_file() or path.read_text() != text]
+    stale = {path: text for path, text in made().items() if not path.is_file() or path.read_text() != text}
     if "--check" in sys.argv:
-        print(f"{', '.join(stale)}: stale, run `make readme`" if stale else "README and contracts are current")
+        names = ", ".join(path.name for path in stale)
+        print(f"{names}: stale, run `make readme`" if stale else "README and docs are current")
         return int(bool(stale))
-    for path, text in made.items():
+    for path, text in stale.items():
         path.write_text(text)
     return 0
 

@@ -77,18 +77,41 @@ def test_what_is_not_there_is_found() -> None:
     assert COMMAND.findall(code("`maas up --tls`\n```\n$ maas down\n```")) == ["down", "up --tls"]
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name.startswith("docs/")])
-def test_every_place_in_a_page_is_there(name: str) -> None:
-    text = (ROOT / name).read_text()
-    heads = re.findall(r"^#+ (.*)$", text, re.M)
-    places = {re.sub(r"[^\w -]", "", head).strip().lower().replace(" ", "-") for head in heads}
-    assert not set(re.findall(r"\]\(#([^)]+)\)", text)) - places
+def places(page: Path) -> set[str]:
+    """What may follow `#` in a link to the page: its headings, as they are written in addresses."""
+    heads = re.findall(r"^#+ (.*)$", page.read_text(), re.M)
+    return {re.sub(r"[^\w -]", "", head).strip().lower().replace(" ", "-") for head in heads}
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name.startswith("docs/")])
+def lost(page: Path, text: str) -> Iterator[str]:
+    """Links of a text to places that its page, or the page they lead to, does not have."""
+    for path, place in re.findall(r"\]\(([^)#\s]*)#([^)\s]+)\)", text):
+        there = page.parent / path if path else page
+        if ":" not in path and (not there.is_file() or place not in places(there)):
+            yield f"{path}#{place}"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_place_that_a_page_links_to_is_there(name: str) -> None:
+    page = ROOT / name
+    gone = list(lost(page, page.read_text()))
+    assert not gone, f"{name} links to {gone}"
+
+
+def test_a_place_that_is_not_there_is_found() -> None:
+    text = "[a](#pages) [b](#nowhere) [c](docs/gateway.md#overload) [d](docs/gateway.md#pages)"
+    assert list(lost(ROOT / "README.md", text)) == ["#nowhere", "docs/gateway.md#pages"]
+
+
+def test_the_readme_names_every_page() -> None:
+    named = {match[1] for match in LINK.finditer((ROOT / "README.md").read_text())}
+    assert not set(NAMES) - named - {"README.md"}
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_every_setting_that_a_page_names_exists(name: str) -> None:
     text = (ROOT / name).read_text()
-    known = set(re.findall(r"^\| `(MAAS_\w+)`", readme.README.read_text(), re.M))
+    known = set(re.findall(r"^\| `(MAAS_\w+)`", readme.SETTINGS.read_text(), re.M))
     asked = set(re.findall(r"\b(MAAS_[A-Z0-9_]*[A-Z0-9])\b", text)) - OUTSIDE
     assert len(known) > 50 and not asked - known
 

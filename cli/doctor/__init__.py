@@ -1,0 +1,1 @@
+"""`maas doctor`: what is wrong on this machine, each finding with its fix."""

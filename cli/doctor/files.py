@@ -26,7 +26,7 @@ def identity(around: Around) -> Findings:
         )
     elif "MAAS_POLICY_FILE" not in named:
         told = "callers are told apart, but whoever is known may call everything"
-        yield warn("policy", told, "name a policy in MAAS_POLICY_FILE; see README, Who may what")
+        yield warn("policy", told, "name a policy in MAAS_POLICY_FILE; see docs/security.md, Who may what")
 
 
 def judged(variable: str, path: Path) -> Finding:

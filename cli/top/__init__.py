@@ -1,0 +1,1 @@
+"""`maas top`: every process of a suite, live."""

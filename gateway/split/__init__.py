@@ -1,0 +1,1 @@
+"""A large batch in parts to several replicas, and back as one answer."""

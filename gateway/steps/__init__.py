@@ -1,0 +1,1 @@
+"""Pipelines: checked, bound, run."""

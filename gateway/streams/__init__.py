@@ -1,0 +1,1 @@
+"""Generations that stream: cached, shared, replayed."""

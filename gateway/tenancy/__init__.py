@@ -1,0 +1,1 @@
+"""Quotas, usage and cost by tenant."""

@@ -1,0 +1,1 @@
+"""Replicas as a control plane tells them."""

@@ -1,0 +1,1 @@
+"""Text generation: contract ↔ jobs, and what is asked of an engine."""

@@ -1,0 +1,1 @@
+"""LSTM, GRU, BERT: classes, embeddings, forecasts, phonemes, and sessions with a memory."""

@@ -69,7 +69,7 @@ async def served(store: ModelStore, overrides: dict[str, Any]) -> AsyncIterator[
 @pytest.fixture(scope="session")
 def vllm_served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[VLLMServed]:
     if find_spec("vllm") is None:
-        pytest.skip("vLLM is not installed here; the README says how to make an environment for it")
+        pytest.skip("vLLM is not installed here; docs/generation.md says how to make an environment for it")
     store = ModelStore(tmp_path_factory.mktemp("vllm_store"))
     publish(store, "tiny", **NAMED)
     sizes = {"kv_cache_mib": 16, "batch_tokens": 64, "batch_sequences": 16}

@@ -27,7 +27,7 @@ from training.plan import Plan, plan_of
 from training.recipes import bert_classify
 from training.recipes.table import find
 
-TEXT = str(Path(__file__).parents[2] / "README.md")
+TEXT = str(Path(__file__).parents[2] / "docs" / "contracts.md")
 BRIEF = {"threads": 1, "max_seconds": 2}
 SPEECH = {"data": TEXT, "context": 16, "held_out_tokens": 400, "num_return_sequences": 0}
 PLANS: dict[str, dict[str, Any]] = {

@@ -1,4 +1,4 @@
-"""Every unary RPC of the README by the real grpcurl against the live suite, without proto files."""
+"""Every unary RPC of the contracts by the real grpcurl against the live suite, without proto files."""
 
 import base64
 import os
@@ -14,7 +14,8 @@ import skimage
 from tests.suite.conftest import GRPCURL, Suite
 
 pytestmark = [pytest.mark.models, pytest.mark.timeout(300)]
-README = Path(__file__).parents[2] / "README.md"
+ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "docs" / "contracts.md"
 ROW = re.compile(r"^\| `([\w.]+)` \| `(\w+)` \| unary → unary \| .* \| yes \|$", re.M)
 
 PICTURE = {
@@ -89,10 +90,10 @@ def told(suite: Suite, *arguments: str) -> str:
 
 
 def rows() -> list[str]:
-    return [f"{service}/{name}" for service, name in ROW.findall(README.read_text())]
+    return [f"{service}/{name}" for service, name in ROW.findall(PAGE.read_text())]
 
 
-def test_every_unary_rpc_of_the_readme_is_tried_here() -> None:
+def test_every_unary_rpc_of_the_contracts_is_tried_here() -> None:
     assert sorted(rows()) == sorted([*REQUESTS, FORECAST])
 
 
@@ -129,7 +130,7 @@ def test_values_come_back_typed_where_they_were_typed(suite: Suite) -> None:
 
 
 def test_the_example_of_the_client(suite: Suite) -> None:
-    script = README.parent / "client" / "examples" / "grpcurl.sh"
+    script = ROOT / "client" / "examples" / "grpcurl.sh"
     path = f"{GRPCURL.parent}{os.pathsep}{os.environ['PATH']}"
     command = ["sh", str(script), suite.address()]
     environment = {**os.environ, "PATH": path}

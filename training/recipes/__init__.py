@@ -1,0 +1,1 @@
+"""The recipes: data, net, loss and manifest of each."""

@@ -1,0 +1,1 @@
+"""What may generate: the suite's own engine, or vLLM."""

@@ -1,0 +1,1 @@
+"""Language models in eight bits: quantise, pack, compute by C++ that is built once."""

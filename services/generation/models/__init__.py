@@ -1,0 +1,1 @@
+"""Llama and GPT-2 families as torch modules."""

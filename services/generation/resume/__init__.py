@@ -1,0 +1,1 @@
+"""Streams written down as they are told, so that any replica goes on with them."""

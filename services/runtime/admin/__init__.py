@@ -1,0 +1,1 @@
+"""What operators change of a running server: log levels."""

@@ -1,0 +1,1 @@
+"""Short calls that travel together, at the service's side."""

@@ -1,0 +1,1 @@
+"""Redis as it is asked: one server, behind sentinels, or a cluster."""

@@ -1,0 +1,1 @@
+"""What executes a net: torch, ONNX Runtime, eight bits; chosen by measuring."""

@@ -1,0 +1,1 @@
+"""Tokenizers and chat templates, whole and as a stream."""

@@ -1,0 +1,1 @@
+"""Certificates: what a process shows and trusts."""

@@ -1,0 +1,1 @@
+"""Spans and metrics to a collector, by OTLP."""

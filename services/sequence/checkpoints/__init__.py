@@ -1,0 +1,1 @@
+"""Sessions kept in Redis behind the streams' backs."""

@@ -1,0 +1,1 @@
+"""The nets that read sequences, and how rows become what they take."""

@@ -1,0 +1,1 @@
+"""Words encoded by C++, where that is proved to be what the library says."""

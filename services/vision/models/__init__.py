@@ -1,0 +1,1 @@
+"""The nets that look at pictures."""

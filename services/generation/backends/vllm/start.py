@@ -33,7 +33,7 @@ ENVIRONMENT = {
 async def start(manifest: Manifest, directory: Path, settings: GenerationSettings, observer: Observer) -> Started:
     """Starts the processes on a thread. PreconditionFailed if vLLM is not installed or cannot serve it."""
     if find_spec("vllm") is None:
-        raise PreconditionFailed("MAAS_BACKEND=vllm needs vLLM: README, the vllm backend, says how to install it")
+        raise PreconditionFailed("MAAS_BACKEND=vllm needs vLLM: docs/generation.md says how to install it")
     config = registry.describe(manifest)
     context = min(config.max_position_embeddings, settings.vllm_context or config.max_position_embeddings)
     launch = partial(_launch, manifest, directory, context, settings, observer)
