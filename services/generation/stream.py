@@ -72,6 +72,11 @@ class TokenStream:
             self._woken_at = now
             self._woken.set()
 
+    def break_off(self, error: Exception) -> None:
+        """No more news will come: the reader gets what is there, then `error`."""
+        self._held.append(Delta(self.sequences[0], error=error))
+        self._woken.set()
+
     def _observe(self, sequence: EngineSequence, count: int, now: float) -> bool:
         """Whether these are the sequence's first tokens."""
         if not self._last:

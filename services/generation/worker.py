@@ -1,7 +1,7 @@
 """The engine's own thread: inbox (add, abort, stop) → step() while there is work. Knows no protos.
 
-A step that fails ends the requests in it, not the thread; so does a request that is not taken. Deltas reach the
-event loop in one wake-up a step.
+A step that fails ends the requests in it, not the thread; so does a request that is not taken. Should the thread
+end all the same, everybody hears of it. Deltas reach the event loop in one wake-up a step.
 """
 
 import asyncio
@@ -39,6 +39,7 @@ class EngineWorker:
         self._observer = observer
         self._loop = asyncio.get_running_loop()
         self._seats = Seats(queue_limit + engine.scheduler.limits.max_sequences)
+        self._streams: set[TokenStream] = set()
         self._inbox: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
         self._thread = Thread(target=self._run, args=(threads,), name=name, daemon=True)
         self._thread.start()
@@ -55,10 +56,12 @@ class EngineWorker:
             stream = TokenStream(sequences, self._observer, never if whole else self._seats.gap)
             for sequence in sequences:
                 sequence.listener = stream.feed
+            self._streams.add(stream)
             self._inbox.put(partial(self._add, list(sequences)))
             try:
                 yield stream
             finally:
+                self._streams.discard(stream)
                 if not stream.finished:
                     self._inbox.put(partial(self.engine.abort, request))
 
@@ -71,10 +74,20 @@ class EngineWorker:
 
     def _run(self, threads: int) -> None:
         torch.set_num_threads(threads)
-        while self._obey():
-            began = time.monotonic()
-            self._deliver(self._step(), began)
-        self._deliver(self.engine.drain(Unavailable("the model was unloaded", retry_after_s=RETRY_AFTER_S)))
+        try:
+            while self._obey():
+                began = time.monotonic()
+                self._deliver(self._step(), began)
+            self._deliver(self.engine.drain(Unavailable("the model was unloaded", retry_after_s=RETRY_AFTER_S)))
+        except Exception:
+            log.critical("the engine broke down; its model must be loaded anew", exc_info=True)
+            self._loop.call_soon_threadsafe(self._break_off)
+
+    def _break_off(self) -> None:
+        """Nothing is computed any more, and what the engine knows of its sequences is in doubt."""
+        self._seats.closing = True
+        for stream in self._streams:
+            stream.break_off(Unavailable("the engine broke down; retry", retry_after_s=RETRY_AFTER_S))
 
     def _obey(self) -> bool:
         """Carry out the commands that wait; sleeps while the engine has nothing to do. False = stop."""

@@ -132,6 +132,24 @@ async def test_a_request_that_the_engine_does_not_take_ends_and_the_thread_lives
             assert len(await tokens(worker, sequence([1, 2]))) == 20
 
 
+async def test_an_engine_that_breaks_down_leaves_nobody_waiting() -> None:
+    """A step fails, and so does ending what was in it."""
+    async with working() as (worker, _):
+
+        def broken(*told: object) -> object:
+            raise RuntimeError("broken")
+
+        waiting = [asyncio.create_task(tokens(worker, sequence([1, 2], max_tokens=500))) for _ in range(3)]
+        async with asyncio.timeout(10):
+            while not worker.engine.steps:
+                await asyncio.sleep(0)
+            worker.engine.fail = worker.engine.runner.run = broken  # type: ignore[assignment, method-assign]
+            found = await asyncio.gather(*waiting, return_exceptions=True)
+        assert [type(one) for one in found] == [Unavailable] * 3
+        with pytest.raises(Unavailable), worker.open([sequence([1])]):
+            pass
+
+
 class BrokenText:
     """A sequence's own work that fails from its third token on."""
 
