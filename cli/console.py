@@ -15,8 +15,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.text import Text
 
-from cli import edge, ports, runfile
+from cli import edge, metrics_token, ports, runfile
+from cli.metrics_token import TokenFile
 from cli.options import HOME, Home, Json
 from cli.program import GATEWAY, METRICS_OFFSET, PORTS, reachable
 from cli.render import out, print_json
@@ -25,6 +27,7 @@ from services.runtime.errors import PreconditionFailed, Unavailable
 from services.runtime.tls.settings import TlsSettings, is_loopback
 
 STARTS_WITHIN_S, ENDS_WITHIN_S = 20.0, 10.0
+NOT_LENT = "metrics ask for a token, which is lent to nobody beyond this machine: some charts stay empty"
 
 Port = Annotated[int, typer.Option(envvar="MAAS_CONSOLE_PORT", min=1, max=65535, help="Port of the page.")]
 Host = Annotated[str, typer.Option(help="Address to listen on.")]
@@ -41,40 +44,47 @@ def console(
     host: Host = "127.0.0.1",
     address: Gateway = "",
     plaintext: Plaintext = False,
+    metrics_token_file: TokenFile = None,
     home: Home = HOME,
     as_json: Json = False,
 ) -> None:
     """Serve the web page: status, model cards, every task to try. Ctrl-C stops it."""
-    programs, tls = running(home, os.environ)
+    run = runfile.load(home)
+    programs, tls = running(run, os.environ)
     if not (is_loopback(host) or tls.tls or plaintext):
         text = f"{host} would be served in clear: set MAAS_TLS_CERTIFICATE and MAAS_TLS_KEY, or take --plaintext"
         raise PreconditionFailed(text)
     if not ports.is_free(host, port):
         text = f"{host}:{port} is in use: choose another with --port, or end what listens there"
         raise PreconditionFailed(text, reason="PORT_IN_USE")
+    token = metrics_token.chosen(metrics_token_file, run if programs and not address else None)
+    metrics_token.header(token)  # of no use: said now
     gateway = address or programs.get(GATEWAY, f"127.0.0.1:{PORTS[GATEWAY]}")
-    chosen = edge.configuration(host, port, gateway, metrics_of(programs if not address else {}, gateway), tls)
+    metrics = metrics_of(programs if not address else {}, gateway)
+    chosen = edge.configuration(host, port, gateway, metrics, tls, token)
     secure = tls.tls and not is_loopback(host)
     with envoy(home, chosen) as process:
         serving = await_page(process, reachable(host), port, secure, home)
+        refused = refusal(host, port, secure, token)
         url = f"http{'s' if secure else ''}://{'localhost' if is_loopback(host) else host}:{port}"
         if as_json:
-            print_json({"url": url, "gateway": gateway, "serving": serving})
+            print_json({"url": url, "gateway": gateway, "serving": serving, "refusal": refused})
         else:
-            tell(url, gateway, serving)
+            tell(url, gateway, serving, refused)
         wait(process, home)
 
 
-def tell(url: str, gateway: str, serving: bool) -> None:
+def tell(url: str, gateway: str, serving: bool, refused: str) -> None:
     """Where the page is, and what is missing behind it."""
     out().print(f"The console: [bold]{url}[/bold]   (gateway {gateway}; Ctrl-C stops it)", highlight=False)
     if not serving:
         out().print(f"The gateway at {gateway} does not serve yet: `maas up` starts one.", highlight=False)
+    if refused:
+        out().print(Text(refused))
 
 
-def running(home: Path, environ: Mapping[str, str]) -> tuple[dict[str, str], TlsSettings]:
-    """Addresses of the programs of the suite that runs from `home`, if one does, and how they speak TLS."""
-    run = runfile.load(home)
+def running(run: runfile.Run | None, environ: Mapping[str, str]) -> tuple[dict[str, str], TlsSettings]:
+    """Addresses of the programs of that suite, if it does run, and how they speak TLS."""
     if run is None or not run.supervisor.alive:
         return {}, tls_of(environ)
     programs = {name: found.address for name, found in run.programs.items() if name in PORTS}
@@ -136,14 +146,28 @@ def await_page(process: "subprocess.Popen[bytes]", host: str, port: int, secure:
 
 def healthy(host: str, port: int, secure: bool) -> bool:
     """What Envoy says of the gateway; OSError while it does not listen."""
+    return status_of("/healthz", host, port, secure) == http.HTTPStatus.OK
+
+
+def refusal(host: str, port: int, secure: bool, token: Path | None) -> str:
+    """What to say where the gateway tells its metrics to nobody without another token; else nothing."""
+    with suppress(OSError, http.client.HTTPException):
+        if status_of(f"/metrics/{GATEWAY}", reachable(host), port, secure) == http.HTTPStatus.UNAUTHORIZED:
+            lent = token is None or is_loopback(host)
+            return metrics_token.refusal([GATEWAY], token) if lent else NOT_LENT
+    return ""
+
+
+def status_of(path: str, host: str, port: int, secure: bool) -> int:
+    """How Envoy answers a GET."""
     link = (
         http.client.HTTPSConnection(host, port, timeout=5, context=ssl._create_unverified_context())  # nosec B323
         if secure
         else http.client.HTTPConnection(host, port, timeout=5)
     )
     try:
-        link.request("GET", "/healthz")
-        return link.getresponse().status == http.HTTPStatus.OK
+        link.request("GET", path)
+        return link.getresponse().status
     finally:
         link.close()
 

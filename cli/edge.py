@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from cli.edge_token import show_token
 from services.runtime.errors import PreconditionFailed
 from services.runtime.tls.settings import TlsSettings, is_loopback
 
@@ -32,12 +33,17 @@ NO_CALL = {TRANSCODER: {"@type": "type.googleapis.com/envoy.config.route.v3.Filt
 
 
 def configuration(
-    host: str, port: int, gateway: str, metrics: Mapping[str, str], upstream: TlsSettings
+    host: str,
+    port: int,
+    gateway: str,
+    metrics: Mapping[str, str],
+    upstream: TlsSettings,
+    token: Path | None = None,
 ) -> dict[str, Any]:
     """Envoy at `host`:`port`, with the page before `gateway`; `metrics`: program → host:port of its /metrics.
 
-    `upstream` says how the gateway and the metrics are reached, and what a listener beyond loopback shows.
-    Raises PreconditionFailed where the YAML reader is not installed.
+    `upstream` says how the gateway and the metrics are reached, and what a listener beyond loopback shows; `token`
+    is the file of what metrics ask for. Raises PreconditionFailed where the YAML reader is not installed.
     """
     found = committed()
     del found["admin"]
@@ -49,7 +55,11 @@ def configuration(
         chain["transport_socket"] = _downstream(upstream)
     _serve(chain["filters"][0]["typed_config"], metrics, LOCAL if is_loopback(host) else ["*"])
     cluster["load_assignment"] = assignment("gateway", gateway)
-    clusters = [cluster, *(_metrics_cluster(name, address) for name, address in metrics.items())]
+    told = [_metrics_cluster(name, address) for name, address in metrics.items()]
+    # Whoever is not on this machine has no token lent to them.
+    if token is not None and is_loopback(host):
+        resources["secrets"] = show_token(told, token)
+    clusters = [cluster, *told]
     if upstream.tls_authority:
         for each in clusters:
             each["transport_socket"] = _upstream(upstream, http2=each is cluster)

@@ -40,6 +40,8 @@ class Run:
     programs: dict[str, Process] = field(default_factory=dict)
     # The settings by which its ports speak TLS; paths alone.
     tls: dict[str, str] = field(default_factory=dict)
+    # The file of the token that its metrics ask for; empty: they ask for none.
+    metrics_token_file: str = ""
 
     def save(self, home: Path) -> None:
         """Replace the file; readers see the old or the new."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from cli import runfile
+from cli import metrics_token, runfile
 from cli.child import FAILED, Child
 from cli.program import Program
 from cli.runfile import Run
@@ -25,7 +25,9 @@ class Supervisor:
         self.home = home
         self.patience_s = patience_s
         told_to = {key: value for program in programs for key, value in program.environment.items()}
-        self.run_record = Run(runfile.myself(), tls=tls_variables(told_to))
+        self.run_record = Run(
+            runfile.myself(), tls=tls_variables(told_to), metrics_token_file=metrics_token.file_in(told_to)
+        )
         self._told = told
         self._stop = asyncio.Event()
         logs = home / "logs"

@@ -2,15 +2,17 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Mapping
-from dataclasses import asdict
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.console import RenderableType
 from rich.live import Live
 
-from cli import replicas, runfile
+from cli import metrics_token, replicas, runfile
+from cli.metrics_token import TokenFile
 from cli.options import HOME, Home, Json
 from cli.probe import grpc_health
 from cli.program import GATEWAY, PORTS
@@ -19,7 +21,7 @@ from cli.tls import tls_of
 from cli.top.figures import Figures, figures
 from cli.top.scrape import Scrape, scrapes
 from cli.top.view import frame
-from services.runtime.errors import Unavailable
+from services.runtime.errors import Unauthenticated, Unavailable
 from services.runtime.tls.settings import TlsSettings
 
 Every = Annotated[float, typer.Option("--every", min=0.2, max=60, help="Seconds between two looks.")]
@@ -27,60 +29,102 @@ Once = Annotated[bool, typer.Option("--once", help="Look twice, show the differe
 Frame = dict[str, tuple[str, str, Figures | None]]
 
 
-def top(every: Every = 2.0, once: Once = False, home: Home = HOME, json: Json = False) -> None:
+@dataclass(frozen=True, slots=True)
+class Look:
+    """Everything once; `refusal`: what to say where metrics were refused, or nothing."""
+
+    rows: Frame
+    refusal: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """Whom to ask, by address; how TLS is spoken, in which file the token for metrics is."""
+
+    known: Mapping[str, str]
+    tls: TlsSettings | None = None
+    token: Path | None = None
+
+
+def top(
+    every: Every = 2.0,
+    once: Once = False,
+    metrics_token_file: TokenFile = None,
+    home: Home = HOME,
+    json: Json = False,
+) -> None:
     """Live figures of every process: rates, latencies, queues, cache, tokens, memory. Ctrl-C ends it."""
-    asyncio.run(_top(every, once or json, home, json))
-
-
-async def _top(every_s: float, once: bool, home: Path, json: bool) -> None:
     run = runfile.load(home)
+    asyncio.run(_top(asking(run, metrics_token.chosen(metrics_token_file, run)), every, once or json, json))
+
+
+def asking(run: runfile.Run | None, token: Path | None) -> Asking:
+    """The suite that runs, or one where `maas up` would have it."""
     tls = tls_of({**os.environ, **(run.tls if run else {})})
     programs = run.programs if run else {}
     known = {name: programs[name].address if name in programs else f"127.0.0.1:{PORTS[name]}" for name in PORTS}
+    return Asking(known, tls, token)
+
+
+async def _top(asked: Asking, every_s: float, once: bool, json: bool) -> None:
     note = f"over the last {every_s:g} s · Ctrl-C ends"
-    frames = looks(known, tls, every_s)
+    found = looks(asked, every_s)
     if json:
-        print_json(as_json(await anext(frames), every_s))
+        print_json(as_json(await anext(found), every_s))
     elif once:
-        out().print(frame(await anext(frames), note, out().width))
+        out().print(_shown(await anext(found), note, out().width))
     else:
-        await _live(frames, note)
+        await _live(found, note)
 
 
-async def _live(frames: AsyncIterator[Frame], note: str) -> None:
+async def _live(looks: AsyncIterator[Look], note: str) -> None:
     with Live(console=out(), screen=out().is_terminal, auto_refresh=False) as live:
-        async for found in frames:
-            live.update(frame(found, note, live.console.width), refresh=True)
+        async for found in looks:
+            live.update(_shown(found, note, live.console.width), refresh=True)
 
 
-async def looks(known: Mapping[str, str], tls: TlsSettings | None, every_s: float) -> AsyncIterator[Frame]:
-    """One frame every `every_s` seconds. Raises Unavailable where nothing at all answers."""
-    before: dict[str, Scrape] = {}
-    first = True
+def _shown(found: Look, note: str, width: int) -> RenderableType:
+    return frame(found.rows, f"{found.refusal}\n{note}" if found.refusal else note, width)
+
+
+async def looks(asked: Asking, every_s: float) -> AsyncIterator[Look]:
+    """One every `every_s` seconds; the token is read anew for each. Raises Unavailable where nothing at all
+    answers, Unauthenticated where the first time nobody takes the token."""
+    before: dict[str, Scrape] | None = None
     while True:
-        members = await _members(known, tls)
-        told = await scrapes(members.values(), tls)
-        health = await asyncio.gather(*(grpc_health(address, tls) for address in members.values()))
+        members = await _members(asked.known, asked.tls)
+        told = await scrapes(members.values(), asked.tls, metrics_token.header(asked.token))
+        health = await asyncio.gather(*(grpc_health(address, asked.tls) for address in members.values()))
         now = {address: one for address, one in zip(members.values(), told, strict=True) if one is not None}
         if not now and not any(health):
-            asked = ", ".join(members.values())
-            raise Unavailable(f"nothing answers at {asked}; `maas up` starts a suite")
-        if not first:
-            yield {
-                name: (address, _word(states), _between(before.get(address), now.get(address)))
-                for (name, address), states in zip(members.items(), health, strict=True)
-            }
-        before, first = now, False
+            raise Unavailable(f"nothing answers at {', '.join(members.values())}; `maas up` starts a suite")
+        refused = [name for name, address in members.items() if address in now and now[address].refused]
+        refusal = metrics_token.refusal(refused, asked.token) if refused else ""
+        if before is None and refused and len(refused) == len(now):
+            raise Unauthenticated(refusal)
+        if before is not None:
+            yield Look(dict(_rows(members, health, before, now)), refusal)
+        before = now
         await asyncio.sleep(every_s)
 
 
-def as_json(found: Frame, seconds: float) -> dict[str, Any]:
+def _rows(
+    members: Mapping[str, str],
+    health: Iterable[Mapping[str, bool] | None],
+    before: Mapping[str, Scrape],
+    now: Mapping[str, Scrape],
+) -> Iterator[tuple[str, tuple[str, str, Figures | None]]]:
+    for (name, address), states in zip(members.items(), health, strict=True):
+        yield name, (address, _word(states), _between(before.get(address), now.get(address)))
+
+
+def as_json(found: Look, seconds: float) -> dict[str, Any]:
     """One document: by program its address, health and figures; null = nothing to tell."""
     rows = {
         name: {"address": address, "health": health, **(asdict(told) if told else {"reachable": False})}
-        for name, (address, health, told) in found.items()
+        for name, (address, health, told) in found.rows.items()
     }
-    return {"seconds": seconds, "programs": rows}
+    return {"seconds": seconds, "programs": rows, **({"refusal": found.refusal} if found.refusal else {})}
 
 
 async def _members(known: Mapping[str, str], tls: TlsSettings | None) -> dict[str, str]:
@@ -93,7 +137,9 @@ async def _members(known: Mapping[str, str], tls: TlsSettings | None) -> dict[st
 
 
 def _between(before: Scrape | None, now: Scrape | None) -> Figures | None:
-    return figures(before, now) if before is not None and now is not None else None
+    if before is None or now is None or before.refused or now.refused:
+        return None
+    return figures(before, now)
 
 
 def _word(states: Mapping[str, bool] | None) -> str:

@@ -1,8 +1,10 @@
 """What a process tells Prometheus, read once. Computes nothing from it."""
 
 import asyncio
+import http
 import ssl
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -18,10 +20,11 @@ Labels = Mapping[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Scrape:
-    """`at`: monotonic seconds. Samples by name."""
+    """`at`: monotonic seconds. Samples by name. `refused`: there are none to be had without another token."""
 
     at: float
     samples: Mapping[str, list[tuple[Labels, float]]] = field(default_factory=dict)
+    refused: bool = False
 
     def of(self, name: str, **labels: str) -> Iterator[tuple[Labels, float]]:
         """Samples with these labels, whatever others they have."""
@@ -48,18 +51,24 @@ def metrics_url(address: str, tls: bool) -> str:
     return f"http{'s' if tls else ''}://{host}:{int(port) + METRICS_OFFSET}/metrics"
 
 
-async def scrapes(addresses: Iterable[str], tls: TlsSettings | None) -> list[Scrape | None]:
-    """One each, at the same time; None for those that do not answer."""
-    return await asyncio.gather(*(asyncio.to_thread(_scrape, address, tls) for address in addresses))
+async def scrapes(
+    addresses: Iterable[str], tls: TlsSettings | None, header: Mapping[str, str]
+) -> list[Scrape | None]:
+    """One each, at the same time; None for those that do not answer. `header` goes with each request."""
+    return await asyncio.gather(*(asyncio.to_thread(_scrape, address, tls, header) for address in addresses))
 
 
-def _scrape(address: str, tls: TlsSettings | None) -> Scrape | None:
+def _scrape(address: str, tls: TlsSettings | None, header: Mapping[str, str]) -> Scrape | None:
     spoken = tls is not None and bool(tls.tls_paths)
     try:
-        url = metrics_url(address, spoken)
+        request = urllib.request.Request(metrics_url(address, spoken), headers=dict(header))  # nosec B310
         context = _context(tls) if spoken else None
-        with urllib.request.urlopen(url, timeout=TIMEOUT_S, context=context) as reply:  # nosec B310
+        with urllib.request.urlopen(request, timeout=TIMEOUT_S, context=context) as reply:  # nosec B310
             return parsed(reply.read().decode(), time.monotonic())
+    except urllib.error.HTTPError as error:
+        with error:
+            refused = error.code == http.HTTPStatus.UNAUTHORIZED
+            return Scrape(time.monotonic(), refused=True) if refused else None
     except (OSError, ValueError):
         return None
 

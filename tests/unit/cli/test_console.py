@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from cli import edge
 from cli.__main__ import app
 from cli.console import metrics_of
-from services.runtime.errors import PreconditionFailed
+from services.runtime.errors import InvalidInput, PreconditionFailed
 from services.runtime.tls.settings import TlsSettings
 
 METRICS = {"gateway": "127.0.0.1:5", "vision": "127.0.0.1:6"}
@@ -84,3 +84,22 @@ def test_the_page_makes_no_markup_of_text() -> None:
     for path in edge.PAGE.rglob("*.js"):
         assert not re.search(ways, path.read_text()), path
     assert not re.search(r"https?://|<script>|style=|\son\w+=", (edge.PAGE / "index.html").read_text())
+
+
+def test_the_metrics_token_is_lent_to_this_machine_alone_and_stays_in_its_file(tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    file.write_text("a token that is long enough")
+    inside, outside = (
+        edge.configuration(host, 8081, "localhost:50050", METRICS, TlsSettings.model_construct(), file)
+        for host in ("127.0.0.1", "0.0.0.0")
+    )
+    assert "long enough" not in json.dumps(inside) and str(file) in json.dumps(inside)
+    gateway, *told_by = inside["static_resources"]["clusters"]
+    assert all("credential_injector" in json.dumps(cluster) for cluster in told_by)
+    assert "credential_injector" not in json.dumps([gateway, outside])
+
+
+def test_a_token_file_of_no_use_is_refused_before_anything_starts(tmp_path: Path) -> None:
+    absent = tmp_path / "absent"
+    result = CliRunner().invoke(app, ["console", "--home", str(tmp_path), f"--metrics-token-file={absent}"])
+    assert isinstance(result.exception, InvalidInput) and f"{absent}: No such file" in result.exception.message

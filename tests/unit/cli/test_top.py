@@ -1,18 +1,25 @@
 """`maas top`: figures from two recorded looks, how they look, and what is said where nobody answers."""
 
 import json
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+from click.testing import Result
 from rich.console import Console
 from typer.testing import CliRunner
 
+from cli import metrics_token, runfile
 from cli.__main__ import app
+from cli.ports import any_free
+from cli.program import METRICS_OFFSET
 from cli.top import command
 from cli.top.figures import figures, quantile
 from cli.top.scrape import parsed
 from cli.top.view import frame
-from services.runtime.errors import Unavailable
+from services.runtime.errors import InvalidInput, Unauthenticated, Unavailable
 from services.runtime.metrics import Metrics
+from services.runtime.telemetry.port import opened
 
 CLASSIFY = 'grpc_method="maas.vision.v1.VisionService/Classify"'
 BEFORE = f"""
@@ -112,7 +119,8 @@ def test_the_table_has_a_line_for_each_and_a_dash_for_who_is_away() -> None:
 
 def test_json_has_the_same_and_says_who_does_not_answer() -> None:
     told = figures(parsed(BEFORE, 10.0), parsed(NOW, 14.0))
-    found = command.as_json({"a": ("x:1", "serving", told), "b": ("x:2", "away", None)}, 4.0)
+    look = command.Look({"a": ("x:1", "serving", told), "b": ("x:2", "away", None)})
+    found = command.as_json(look, 4.0)
     assert json.loads(json.dumps(found))["programs"]["a"]["calls_per_s"] == 25.0
     assert found["programs"]["b"] == {"address": "x:2", "health": "away", "reachable": False}
 
@@ -121,3 +129,53 @@ def test_where_nothing_answers_it_says_how_to_begin(tmp_path, monkeypatch: pytes
     monkeypatch.setattr(command, "PORTS", {"gateway": 1})
     result = CliRunner().invoke(app, ["top", "--once", "--home", str(tmp_path)])
     assert isinstance(result.exception, Unavailable) and "maas up" in str(result.exception)
+
+
+TOKEN = "a token that is long enough"
+
+
+@pytest.fixture
+def guarded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """One program whose metrics ask for the token of this file."""
+    file, port = tmp_path / "token", any_free("127.0.0.1")
+    file.write_text(f"{TOKEN}\n")
+    stop, _ = opened(Metrics(), ("127.0.0.1", port), secret=file)
+    monkeypatch.setattr(command, "PORTS", {"gateway": port - METRICS_OFFSET})
+    yield file
+    stop()
+
+
+def asked(home: Path, *arguments: str) -> Result:
+    return CliRunner().invoke(app, ["top", "--json", "--every", "0.2", "--home", str(home), *arguments])
+
+
+def test_metrics_behind_a_token_are_shown_to_who_has_its_file(guarded: Path, tmp_path: Path) -> None:
+    found = json.loads(asked(tmp_path, f"--metrics-token-file={guarded}").stdout)
+    assert found["programs"]["gateway"]["memory_bytes"] > 2**20
+    runfile.Run(
+        runfile.myself(), metrics_token_file=metrics_token.file_in({metrics_token.VARIABLE: str(guarded)})
+    ).save(tmp_path)
+    assert json.loads(asked(tmp_path).stdout)["programs"]["gateway"]["memory_bytes"] > 2**20, "the suite's own"
+
+
+def test_a_token_that_is_missing_or_wrong_is_told_with_the_fix(guarded: Path, tmp_path: Path) -> None:
+    error = asked(tmp_path).exception
+    assert isinstance(error, Unauthenticated)
+    assert "gateway ask for a token (401)" in error.message and "--metrics-token-file" in error.message
+    other = tmp_path / "other"
+    other.write_text("b" * 32)
+    error = asked(tmp_path, f"--metrics-token-file={other}").exception
+    assert isinstance(error, Unauthenticated) and f"refuse the token of {other} (401)" in error.message
+    assert "b" * 32 not in error.message
+
+
+@pytest.mark.parametrize(
+    "content, why", [(None, "No such file"), (b"short", "16 printable"), (b"\xff" * 20, "no text")]
+)
+def test_a_token_file_of_no_use_is_named(tmp_path: Path, content: bytes | None, why: str) -> None:
+    file = tmp_path / "token"
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(InvalidInput, match=why) as caught:
+        metrics_token.header(file)
+    assert str(file) in caught.value.message
