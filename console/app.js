@@ -46,8 +46,7 @@ function chooseTheme(theme) {
   document.documentElement.style.colorScheme = theme;
   localStorage.setItem("maas-theme", theme);
   const button = document.querySelector("#theme");
-  button.textContent = { light: "Light", dark: "Dark" }[theme] ?? "Auto";
-  button.setAttribute("aria-label", `Theme: ${button.textContent}`);
+  button.textContent = `Theme: ${THEMES[0] === theme ? "auto" : theme}`;
   button.onclick = () => chooseTheme(THEMES[(THEMES.indexOf(theme) + 1) % THEMES.length]);
 }
 

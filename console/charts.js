@@ -10,17 +10,19 @@ export function liveChart(title, unit, names, { points = 60, share = false } = {
   const now = h("span", { class: "now" }, "–");
   const figure = h("figure", { class: "chart" }, h("figcaption", {}, h("span", {}, title), now));
   const lines = names.map((_, i) => s("polyline", { class: `line c${i}`, points: "" }));
+  const ends = names.map((_, i) => s("circle", { class: `end c${i}`, r: 0 }));
   const top = s("text", { class: "tick", x: WIDTH - 2, y: 10, "text-anchor": "end" });
-  const drawing = s("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": title }, grid(), lines, top);
+  const drawing = s("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": title }, grid(), lines, ends, top);
   const legend = h("ul", { class: "legend" }, names.map((name, i) => h("li", { class: `c${i}` }, name)));
   figure.append(drawing, ...(names.length > 1 ? [legend] : []));
 
   function push(values) {
     names.forEach((name, i) => past[i].splice(0, Math.max(0, past[i].push(values[name]) - points)));
     const most = share ? 1 : rounded(Math.max(0, ...past.flat().filter(Number.isFinite)));
-    const x = (i) => WIDTH - (past[0].length - 1 - i) * (WIDTH / (points - 1));
+    const x = (i) => WIDTH - 3 - (past[0].length - 1 - i) * ((WIDTH - 3) / (points - 1));
     const y = (value) => HEIGHT - 4 - (value / most) * (HEIGHT - 18);
     lines.forEach((line, l) => line.setAttribute("points", places(past[l], x, y)));
+    ends.forEach((end, l) => mark(end, past[l].at(-1), y));
     top.textContent = share ? "100 %" : `${short(most)} ${unit}`;
     const said = names.map((name) => shown(values[name]));
     now.textContent = said.join(" · ");
@@ -45,7 +47,7 @@ export function plot(title, lines, { band = null, range = null, height = 260 } =
     class: "band",
     points: `${places(band.low, (i) => x(i + band.start), y)} ${places(band.high, (i) => x(i + band.start), y).split(" ").reverse().join(" ")}`,
   });
-  const ticks = [low, (low + high) / 2, high].map((value) => [
+  const ticks = scale(low, high).map((value) => [
     s("line", { class: "grid", x1: left, x2: wide - 8, y1: y(value), y2: y(value) }),
     s("text", { class: "tick", x: left - 6, y: y(value) + 3, "text-anchor": "end" }, short(value)),
   ]);
@@ -68,6 +70,21 @@ function spread(values) {
   const [low, high] = [Math.min(...values), Math.max(...values)];
   const room = (high - low) * 0.05 || 1;
   return [low - room, high + room];
+}
+
+/** Round numbers within these bounds, five at most. */
+function scale(low, high) {
+  const step = rounded((high - low) / 5);
+  const first = Math.ceil(low / step - 1e-9);
+  const last = Math.floor(high / step + 1e-9);
+  return Array.from({ length: last - first + 1 }, (_, i) => (first + i) * step);
+}
+
+/** A dot where a line is now, which alone shows a line of one point. */
+function mark(end, value, y) {
+  const known = Number.isFinite(value);
+  const place = known ? { cx: WIDTH - 3, cy: y(value).toFixed(1), r: 2.5 } : { r: 0 };
+  for (const [name, one] of Object.entries(place)) end.setAttribute(name, one);
 }
 
 function rounded(value) {

@@ -59,5 +59,7 @@ export function short(value) {
 
 /** Milliseconds as a person reads them. */
 export function took(ms) {
+  if (ms < 0.01) return "< 0.01 ms";
+  if (ms < 1) return `${ms.toFixed(2)} ms`;
   return ms < 10_000 ? `${short(ms)} ms` : `${(ms / 1000).toFixed(1)} s`;
 }

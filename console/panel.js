@@ -50,7 +50,7 @@ export function footer(told) {
     { class: "told" },
     item("model", by && `${by.model}/${by.version}`),
     item("cache", told.cache && badge(told.cache, told.cache.startsWith("hit") ? "good" : "")),
-    item("age", told.age && `${told.age} s`),
+    item("age", told.cache?.startsWith("hit") && `${told.age} s`),
     item("here", told.ms !== undefined && took(told.ms)),
     item("queue", timing && took(timing.queue_ms)),
     item("compute", timing && took(timing.compute_ms)),
@@ -60,8 +60,9 @@ export function footer(told) {
   );
 }
 
-/** A choice among the models that serve a task and, if said, whose first input is `reads`; `value()` goes into a request. */
-export function modelChoice(task, reads = "") {
+/** A choice among the models that serve a task and, if said, whose first input is `reads`; `wanted`, a name and a version,
+ * is chosen where it is among them; `value()` goes into a request. */
+export function modelChoice(task, { reads = "", wanted = [] } = {}) {
   const select = h("select", { name: "model" }, h("option", { value: "" }, "default"));
   const note = h("p", { class: "note", hidden: true });
   const fits = (model) => model.state === "MODEL_STATE_SERVING" && task.startsWith(model.service)
@@ -73,6 +74,8 @@ export function modelChoice(task, reads = "") {
     const first = standard && h("option", { value: "" }, `default: ${standard.name}`);
     const option = ({ name, version, precision }) => h("option", { value: `${name}\n${version}` }, `${name}/${version} · ${precision}`);
     select.replaceChildren(...(first ? [first] : []), ...models.map(option));
+    const chosen = models.find(({ name, version }) => name === wanted[0] && (!wanted[1] || version === wanted[1]));
+    if (chosen) select.value = `${chosen.name}\n${chosen.version}`;
     if (!models.length) select.append(h("option", { value: "" }, "none"));
     if (!models.length) say(`No model here serves ${task} of this kind: see “Training” in the README.`);
   }

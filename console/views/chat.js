@@ -4,8 +4,8 @@ import { Failure, stream } from "../api.js";
 import { badge, field, h, short } from "../dom.js";
 import { footer, modelChoice, problem } from "../panel.js";
 
-export function chat() {
-  const model = modelChoice("generation.generate");
+export function chat(wanted) {
+  const model = modelChoice("generation.generate", { wanted });
   const number = (name, value, attributes) => h("input", { type: "number", name, value, ...attributes });
   const temperature = number("temperature", 0, { min: 0, max: 2, step: 0.1 });
   const most = number("max_tokens", 256, { min: 1, step: 1 });

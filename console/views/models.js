@@ -23,12 +23,30 @@ export function models([name, version]) {
 
 async function list() {
   const { reply, told } = await get("model:listModels");
-  const cards = reply.models.map((model) =>
-    h("li", {},
-      h("a", { href: `#models/${encodeURIComponent(model.name)}/${encodeURIComponent(model.version)}` }, `${model.name}/${model.version}`),
+  const cards = [...versions(reply.models).values()].map((served) => {
+    const [model] = served;
+    return h("li", {},
+      h("a", { href: `#models/${placed(model)}` }, `${model.name}/${model.version}`),
       h("p", {}, model.description || model.architecture),
-      h("p", {}, badge(model.service), " ", model.tasks.map((task) => [badge(task), " "]))));
+      h("p", {}, served.map(state), model.tasks.map((task) => [badge(task), " "])));
+  });
   return [h("ul", { class: "cards" }, cards), footer(told)];
+}
+
+/** Each version once, with every service that has it. */
+function versions(models) {
+  const found = new Map();
+  for (const model of models) found.set(placed(model), [...(found.get(placed(model)) ?? []), model]);
+  return found;
+}
+
+const placed = ({ name, version }) => `${encodeURIComponent(name)}/${encodeURIComponent(version)}`;
+const KINDS = { MODEL_STATE_SERVING: "good", MODEL_STATE_AVAILABLE: "" };
+
+/** At which service, and how it is there unless it serves. */
+function state({ service, state }) {
+  const word = state === "MODEL_STATE_SERVING" ? service : `${service}: ${state.replace("MODEL_STATE_", "").toLowerCase()}`;
+  return [badge(word, KINDS[state] ?? "bad"), " "];
 }
 
 async function card(name, version) {
@@ -38,11 +56,11 @@ async function card(name, version) {
     h("p", {}, h("a", { href: "#models" }, "All models")),
     h("h3", {}, `${model.name}/${model.version}`),
     h("p", { class: "lead" }, model.description),
-    h("p", {}, pages.map((page) => [h("a", { class: "button", href: `#${page}` }, `Try it: ${page}`), " "])),
+    h("p", {}, pages.map((page) => [h("a", { class: "button", href: `#${page}/${placed(model)}` }, `Try it: ${page}`), " "])),
     facts(model),
     table("Inputs and outputs", ["side", "name", "type", "shape"], [
-      ...model.inputs.map((one) => ["in", one.name, one.datatype, one.shape.join(" × ")]),
-      ...model.outputs.map((one) => ["out", one.name, one.datatype, one.shape.join(" × ")]),
+      ...model.inputs.map((one) => ["in", one.name, one.datatype, shape(one)]),
+      ...model.outputs.map((one) => ["out", one.name, one.datatype, shape(one)]),
     ]),
     part("Card", model.card, true),
     part("Preprocessing", model.preprocessing),
@@ -53,9 +71,11 @@ async function card(name, version) {
   ].filter(Boolean);
 }
 
+const shape = (one) => one.shape.map((size) => (Number(size) < 0 ? "any" : size)).join(" × ");
+
 function facts(model) {
   const rows = {
-    state: badge(model.state.replace("MODEL_STATE_", ""), model.state === "MODEL_STATE_SERVING" ? "good" : "bad"),
+    state: badge(model.state.replace("MODEL_STATE_", ""), KINDS[model.state] ?? "bad"),
     service: model.service, tasks: model.tasks.join(", "), architecture: model.architecture,
     runner: [model.runner, model.precision].join(" "), labels: model.version_labels.join(", "),
     "default for": model.default_for.join(", "), licence: model.licence, source: model.source,

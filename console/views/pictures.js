@@ -7,8 +7,8 @@ import { dropZone } from "../files.js";
 
 const METHODS = { "": "integrated gradients", EXPLAIN_METHOD_GRAD_CAM: "Grad-CAM" };
 
-export function pictures() {
-  const model = modelChoice("vision.classify");
+export function pictures(wanted) {
+  const model = modelChoice("vision.classify", { wanted });
   const method = h("select", { name: "method" }, Object.entries(METHODS).map(([value, name]) => h("option", { value }, name)));
   const [labels, reasons] = [panel("Labels"), panel("What decided")];
   const preview = h("img", { class: "preview", alt: "the picture chosen", hidden: true });

@@ -5,8 +5,8 @@ import { plot } from "../charts.js";
 import { field, h, table } from "../dom.js";
 import { bars, footer, modelChoice, panel } from "../panel.js";
 
-export function series() {
-  const parts = [forecasts(), classes()];
+export function series(wanted) {
+  const parts = [forecasts(wanted), classes(wanted)];
   return { element: h("div", {}, parts.map(({ element }) => element)), stop: () => parts.forEach(({ stop }) => stop()) };
 }
 
@@ -26,8 +26,8 @@ function example() {
   return Array.from({ length: 66 }, (_, year) => value(year).toFixed(1)).join(" ");
 }
 
-function forecasts() {
-  const model = modelChoice("sequence.forecast");
+function forecasts(wanted) {
+  const model = modelChoice("sequence.forecast", { wanted });
   const area = h("textarea", { name: "series", class: "code", rows: 5 }, example());
   const horizon = h("input", { type: "number", name: "horizon", min: 1, value: 11 });
   const spread = h("select", { name: "band" }, h("option", { value: "0.1 0.5 0.9" }, "10 to 90 %"),
@@ -66,8 +66,8 @@ function told_numbers(features, { values, quantiles }) {
   return h("details", {}, h("summary", {}, "Numbers"), table("", heads, rows));
 }
 
-function classes() {
-  const model = modelChoice("sequence.classify", "series");
+function classes(wanted) {
+  const model = modelChoice("sequence.classify", { reads: "series", wanted });
   const area = h("textarea", { name: "whole", class: "code", rows: 5, placeholder: "0.1 0.2 0.3\n0.2 0.1 0.4\n…" });
   const shown = panel("Class of the series");
 

@@ -10,8 +10,8 @@ const [RATE, STEP] = [16000, 512];
 const REDRAWN_MS = 200;
 const SPEECH = 0.5;
 
-export function speech() {
-  const model = modelChoice("sequence.session");
+export function speech(wanted) {
+  const model = modelChoice("sequence.session", { wanted });
   const shown = panel("Speech");
   const speak = h("button", { type: "button", class: "first", onclick: () => run((signal) => spoken(signal)) }, "Speak");
   const stop = h("button", { type: "button", disabled: true, onclick: () => ending?.abort() }, "Stop");

@@ -1,6 +1,6 @@
 // How everything is, live: charts, replicas, load and models, asked for every two seconds while the page is seen.
 
-import { credential, get } from "../api.js";
+import { get } from "../api.js";
 import { liveChart } from "../charts.js";
 import { badge, h, short, table } from "../dom.js";
 import { durations, parsed, quantile, QUEUE, TOKENS, total } from "../metrics.js";
@@ -30,7 +30,7 @@ export function status() {
     if (stopped) return;
     if (before && now) draw(charts, before, now);
     before = now ?? before;
-    if (!told.contains(document.activeElement)) told.replaceChildren(...nodes);
+    if (!told.contains(document.activeElement)) told.replaceChildren(...nodes.filter(Boolean));
     timer = setTimeout(() => (document.hidden ? (timer = setTimeout(look, EVERY_MS)) : look()), EVERY_MS);
   }
 
@@ -41,24 +41,30 @@ export function status() {
 /** Counters as they are now, and what tells of the rest. */
 async function seen() {
   try {
-    const [{ reply, told }, { reply: list }, samples] = await Promise.all([
+    const [{ reply, told }, { reply: list }, { samples, refused }] = await Promise.all([
       get("gateway:getStatus"), get("model:listModels"), metrics(),
     ]);
     const now = { at: performance.now(), reply, samples, durations: durations(samples.gateway ?? []) };
-    return { now, nodes: [summary(reply), backends(reply), loads(reply), models(list), footer(told)] };
+    return { now, nodes: [refusal(refused), summary(reply), backends(reply), loads(reply), models(list), footer(told)] };
   } catch (error) {
     return { now: null, nodes: [problem(error)] };
   }
 }
 
-/** Program → its samples; a program whose metrics are not reached is left out. */
+/** {samples: program → its samples, without those that are not reached; refused: who asks for another token}. */
 async function metrics() {
-  const headers = credential.get() ? { authorization: `Bearer ${credential.get()}` } : {};
   const texts = await Promise.all(PROGRAMS.map(async (name) => {
-    const response = await fetch(`metrics/${name}`, { headers }).catch(() => null);
-    return [name, response?.ok ? parsed(await response.text()) : null];
+    const response = await fetch(`metrics/${name}`).catch(() => null);
+    return [name, response?.ok ? parsed(await response.text()) : null, response?.status === 401];
   }));
-  return Object.fromEntries(texts.filter(([, samples]) => samples));
+  const samples = Object.fromEntries(texts.filter(([, found]) => found));
+  return { samples, refused: texts.filter(([, , no]) => no).map(([name]) => name) };
+}
+
+function refusal(names) {
+  if (!names.length) return "";
+  return h("p", { class: "note" }, badge("401", "bad"), ` Metrics of ${names.join(", ")} ask for a token, so charts stay empty: `,
+    "start ", h("code", {}, "maas console --metrics-token-file FILE"), " with the file of their ", h("code", {}, "MAAS_METRICS_TOKEN_FILE"), ".");
 }
 
 function draw(charts, before, now) {

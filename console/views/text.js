@@ -4,8 +4,8 @@ import { post } from "../api.js";
 import { field, h, short, table } from "../dom.js";
 import { bars, footer, modelChoice, panel } from "../panel.js";
 
-export function text() {
-  const parts = [pronounced(), alike(), classified()];
+export function text(wanted) {
+  const parts = [pronounced(wanted), alike(wanted), classified(wanted)];
   return { element: h("div", { class: "columns" }, parts.map(({ element }) => element)), stop: () => parts.forEach(({ stop }) => stop()) };
 }
 
@@ -25,8 +25,8 @@ function lines(area) {
   return area.value.split("\n").map((line) => line.trim()).filter(Boolean);
 }
 
-function pronounced() {
-  const model = modelChoice("sequence.transduce");
+function pronounced(wanted) {
+  const model = modelChoice("sequence.transduce", { wanted });
   const words = h("textarea", { name: "transduce", rows: 3 }, "computer\nknowledge");
   const ask = async (signal) => {
     const texts = lines(words);
@@ -36,8 +36,8 @@ function pronounced() {
   return card("Pronounce", "Letters to phonemes, a word a line.", [field("Words", words), model.element], "Transduce", ask);
 }
 
-function alike() {
-  const model = modelChoice("sequence.embed", "input_ids");
+function alike(wanted) {
+  const model = modelChoice("sequence.embed", { reads: "input_ids", wanted });
   const words = h("textarea", { name: "embed", rows: 4 }, "A cat sleeps on the sofa.\nA kitten naps on the couch.\nShares fell sharply today.");
   const ask = async (signal) => {
     const values = lines(words);
@@ -57,8 +57,8 @@ function likeness(one, other) {
   return h("span", { class: "heatcell", style: { backgroundColor: `color-mix(in srgb, var(--warm) ${share * 0.5}%, transparent)` } }, cosine.toFixed(2));
 }
 
-function classified() {
-  const model = modelChoice("sequence.classify", "input_ids");
+function classified(wanted) {
+  const model = modelChoice("sequence.classify", { reads: "input_ids", wanted });
   const words = h("textarea", { name: "classify", rows: 4 }, "Dear winner, send your bank details now to claim the prize!");
   const reasons = h("input", { type: "checkbox", name: "reasons" });
   const ask = async (signal) => {
@@ -80,5 +80,6 @@ async function decided(model, text, signal) {
     const share = (45 * Math.abs(value)) / most;
     return h("span", { class: "word", title: short(value), style: { backgroundColor: `color-mix(in srgb, ${colour} ${share}%, transparent)` } }, token);
   });
-  return [h("h3", {}, `What spoke for “${reply.target.name || reply.target.index}”`), h("p", { class: "tokens" }, words), footer(told)];
+  return [h("h3", {}, `What spoke for “${reply.target.name || reply.target.index}”`), h("p", { class: "tokens" }, words),
+    h("p", { class: "note" }, "Red spoke for it, blue against; the stronger, the more."), footer(told)];
 }

@@ -7,8 +7,8 @@ import { footer, modelChoice, panel } from "../panel.js";
 const EXAMPLE = "Tokens are pieces of text: naïve café, 東京, 🦊 and unbelievable words.";
 const COLOURS = 6;
 
-export function tokens() {
-  const model = modelChoice("tokenization.tokenize");
+export function tokens(wanted) {
+  const model = modelChoice("tokenization.tokenize", { wanted });
   const text = h("textarea", { name: "text", rows: 4 }, EXAMPLE);
   const special = h("input", { type: "checkbox", name: "special", checked: true });
   const shown = panel("Tokens");

@@ -3,15 +3,18 @@
 import json
 import re
 import subprocess
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import yaml
 
+from cli.ports import any_free
 from cli.program import METRICS_OFFSET, PORTS
 from gateway.tenancy.tenant_metrics import TenantMetrics
 from services.runtime.metrics import Metrics
+from services.runtime.telemetry.port import opened
 from tests.deploy.promql import named, unknown
 from tests.needs import needs
 
@@ -76,6 +79,36 @@ def test_targets_are_the_ports_of_the_suite() -> None:
     jobs = yaml.safe_load((DEPLOY / "prometheus" / "prometheus.yml").read_text())["scrape_configs"]
     found = {job["job_name"]: job["static_configs"][0]["targets"] for job in jobs}
     assert found == {f"maas-{name}": [f"127.0.0.1:{port + METRICS_OFFSET}"] for name, port in PORTS.items()}
+
+
+def test_each_job_shows_the_token_of_metrics_once_it_is_told_to(tmp_path: Path) -> None:
+    file, port = tmp_path / "metrics.token", any_free("127.0.0.1")
+    file.write_text("a token that is long enough\n")
+    text = (DEPLOY / "prometheus" / "prometheus.yml").read_text()
+    jobs = yaml.safe_load(text.replace("# authorization:", "authorization:"))["scrape_configs"]
+    shown = [job["authorization"] for job in jobs]
+    # Prometheus: `type` is Bearer unless it is said; what the file holds, without the white space around it.
+    held = {(one.get("type", "Bearer"), (tmp_path / one["credentials_file"]).read_text().strip()) for one in shown}
+    (header,) = map(" ".join, held)
+    assert len(shown) == len(PORTS)
+    stop, _ = opened(Metrics(), ("127.0.0.1", port), secret=file)
+    try:
+        request = urllib.request.Request(f"http://127.0.0.1:{port}/metrics", headers={"Authorization": header})
+        with urllib.request.urlopen(request) as reply:
+            assert reply.status == 200
+    finally:
+        stop()
+
+
+def test_promtool_takes_the_jobs_that_show_a_token(tmp_path: Path) -> None:
+    needs("promtool")
+    text = (DEPLOY / "prometheus" / "prometheus.yml").read_text()
+    (tmp_path / "prometheus.yml").write_text(text.replace("# authorization:", "authorization:"))
+    (tmp_path / "rules.yml").write_text(RULES.read_text())
+    (tmp_path / "metrics.token").write_text("a token that is long enough")
+    command = ["promtool", "check", "config", "prometheus.yml"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_the_dashboard_asks_the_source_that_is_provisioned() -> None:

@@ -21,6 +21,9 @@ import numpy as np
 import pytest
 import skimage
 
+from cli.program import METRICS_OFFSET
+from services.runtime.metrics import Metrics
+from services.runtime.telemetry.port import opened
 from tests.needs import needs
 from tests.speech import RATE, say
 from tests.suite.browser import Page, chromium
@@ -61,6 +64,7 @@ class Console:
 
     process: "subprocess.Popen[str]"
     port: int
+    said: str = ""  # after its address, once it has ended
 
     @property
     def url(self) -> str:
@@ -75,23 +79,25 @@ class Console:
 
 
 @contextmanager
-def serving(suite: Suite) -> Iterator[Console]:
+def serving(home: Path, *arguments: str) -> Iterator[Console]:
     (port,) = free_ports(1)
-    command = [sys.executable, "-m", "cli", "console", "--home", str(suite.home), "--port", str(port)]
+    command = [sys.executable, "-m", "cli", "console", "--home", str(home), "--port", str(port), *arguments]
     process = subprocess.Popen(command, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     with process:
         assert process.stdout is not None
         line = process.stdout.readline()
         assert f"http://localhost:{port}" in line, line + process.stdout.read()
-        yield Console(process, port)
+        console = Console(process, port)
+        yield console
         process.send_signal(signal.SIGINT)
-        assert "Traceback" not in process.stdout.read()
+        console.said = process.stdout.read()
+        assert "Traceback" not in console.said
         assert process.wait(20) == 0
 
 
 @pytest.fixture(scope="module")
 def console(suite: Suite) -> Iterator[Console]:
-    with serving(suite) as found:
+    with serving(suite.home) as found:
         yield found
 
 
@@ -400,10 +406,10 @@ def test_a_key_goes_with_each_call(page: Page, console: Console) -> None:
     page.until("document.querySelector('#key').textContent === 'Key ✓'")
     page.run(
         "window.seen = []; const honest = fetch;"
-        "window.fetch = (url, init) => (seen.push(init.headers.authorization), honest(url, init))"
+        "window.fetch = (url, init) => (seen.push([url, init?.headers.authorization]), honest(url, init))"
     )
-    page.until("seen.length > 2")
-    assert page.run("seen.every((one) => one === 'Bearer maas_none')")
+    page.until("seen.length > 8")
+    assert page.run("seen.every(([url, key]) => (key === 'Bearer maas_none') === url.startsWith('/v1/'))")
     page.run("sessionStorage.clear()")
 
 
@@ -416,8 +422,52 @@ def test_foreign_pages_are_kept_out(console: Console) -> None:
     assert console.status_of("/../pyproject.toml", {}, "GET") == 404
 
 
+TOKEN = "a token that is long enough"
+
+
+@pytest.fixture
+def guarded(tmp_path: Path) -> Iterator[tuple[str, Path]]:
+    """Where a gateway would be whose metrics ask for a token, and the file of it."""
+    file, (port,) = tmp_path / "token", free_ports(1)
+    file.write_text(f"{TOKEN}\n")
+    stop, _ = opened(Metrics(), ("127.0.0.1", port + METRICS_OFFSET), secret=file)
+    yield f"127.0.0.1:{port}", file
+    stop()
+
+
+def test_metrics_behind_a_token_are_shown_with_its_file(guarded: tuple[str, Path], tmp_path: Path) -> None:
+    gateway, file = guarded
+    with serving(tmp_path, f"--address={gateway}", f"--metrics-token-file={file}") as console:
+        # A browser's own key does not stand in the way.
+        assert console.status_of("/metrics/gateway", {"authorization": "Bearer maas_other"}, "GET") == 200
+    assert TOKEN not in "".join(path.read_text() for path in (tmp_path / "console").iterdir())
+    assert "401" not in console.said
+
+
+def test_metrics_behind_a_token_without_it_say_what_to_do(guarded: tuple[str, Path], tmp_path: Path) -> None:
+    gateway, file = guarded
+    with serving(tmp_path, f"--address={gateway}") as console:
+        assert console.status_of("/metrics/gateway", {}, "GET") == 401
+    assert "metrics of gateway ask for a token (401)" in console.said
+    file.with_name("other").write_text("b" * 32)
+    with serving(tmp_path, f"--address={gateway}", f"--metrics-token-file={file.with_name('other')}") as console:
+        assert console.status_of("/metrics/gateway", {}, "GET") == 401
+    assert "metrics of gateway refuse the token of" in console.said
+
+
+def test_the_page_says_which_metrics_ask_for_a_token(page: Page, console: Console) -> None:
+    at(page, console, "chat")
+    page.run(
+        "const honest = fetch; window.fetch = (url, init) =>"
+        " url === 'metrics/vision' ? Promise.resolve(new Response('', {status: 401})) : honest(url, init);"
+        "location.hash = 'status'"
+    )
+    page.until("document.querySelector('.note .badge.bad')")
+    assert "Metrics of vision ask for a token" in page.text() and "--metrics-token-file" in page.text()
+
+
 def test_ctrl_c_takes_envoy_along(suite: Suite) -> None:
-    with serving(suite) as console:
+    with serving(suite.home) as console:
         pid = console.process.pid
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
         assert len(children) == 1
