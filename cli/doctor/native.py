@@ -18,8 +18,6 @@ COMPILER = "install g++ (Debian: `apt-get install g++`), then start again"
 
 def transport(around: Around) -> Findings:
     """Our own HTTP/2 or grpc.aio, and why."""
-    if around.tls.get("MAAS_TLS_CERTIFICATE"):
-        return [ok("transport", "grpc.aio, as with TLS always")]
     if around.environ.get("MAAS_TRANSPORT", "native") == "grpc":
         return [ok("transport", "grpc.aio, as MAAS_TRANSPORT asks for")]
     try:

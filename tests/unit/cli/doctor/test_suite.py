@@ -146,6 +146,8 @@ def test_a_transport_that_cannot_be_built(around: Around, monkeypatch: pytest.Mo
     assert found.state == "warn" and "no g++" in found.found and "nghttp2" in found.fix
     asked = Around({"MAAS_TRANSPORT": "grpc"}, around.home, around.root)
     assert only(native.transport(asked)).state == "ok"
+    secured = Around({"MAAS_TLS_CERTIFICATE": "server.pem"}, around.home, around.root)
+    assert only(native.transport(secured)).state == "warn", "TLS is served by the same transport"
 
 
 def test_kernels_that_cannot_be_built(around: Around, tmp_path: Path) -> None:
