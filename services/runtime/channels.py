@@ -11,6 +11,7 @@ ChannelOptions = tuple[tuple[str, int | str], ...]
 
 MIB = 1024 * 1024
 MOST_CALLS = 4096
+HANDSHAKE = "grpc.server_handshake_timeout_ms"
 
 
 class Keepalive(NamedTuple):
@@ -43,6 +44,7 @@ KNOWN = frozenset(
         "grpc.max_connection_age_grace_ms",
         "grpc.max_concurrent_streams",
         "grpc.max_allowed_incoming_connections",
+        HANDSHAKE,
         "grpc.so_reuseport",
         "grpc.service_config",
         "grpc.ssl_target_name_override",
@@ -86,7 +88,11 @@ def _pings(keepalive: Keepalive) -> dict[str, int | str]:
 
 
 def server_options(
-    max_message_bytes: int, max_connection_age_s: float = 0, reuse_port: bool = False, connections: int = 0
+    max_message_bytes: int,
+    max_connection_age_s: float = 0,
+    reuse_port: bool = False,
+    connections: int = 0,
+    handshake_s: float = 10,
 ) -> ChannelOptions:
     """Arguments of a listening server. 0 = unlimited; core adds ±10 % jitter of its own to connections' age."""
     table = (
@@ -98,6 +104,8 @@ def server_options(
             "grpc.so_reuseport": int(reuse_port),
             # One connection's: far over what a client of ours has in flight, far under what exhausts a server.
             "grpc.max_concurrent_streams": MOST_CALLS,
+            # Core itself gives who connects and says nothing two minutes.
+            HANDSHAKE: round(handshake_s * 1000),
         }
     )
     if connections:

@@ -63,7 +63,11 @@ class Floor(Generic[S]):
         self.server, joins = open_server(
             chosen.transport == "native",
             server_options(
-                chosen.max_message_bytes, chosen.max_connection_age_s, chosen.workers > 1, chosen.connections
+                chosen.max_message_bytes,
+                chosen.max_connection_age_s,
+                chosen.workers > 1,
+                chosen.connections,
+                chosen.handshake_s,
             ),
             chosen.stream_idle_s,
             Guests(chosen.connections, chosen.connections_of_one),

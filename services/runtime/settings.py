@@ -56,6 +56,7 @@ class ServerSettings(IdentitySettings, TlsSettings, TraceSettings):
     connections_of_one: int = Field(
         1024, ge=0, description="of them from one address, by the native transport; 0 = as many as come"
     )
+    handshake_s: float = Field(10, gt=0, description="who connects and does not say hello by then is cut off")
     max_connection_age_s: float = Field(0, ge=0, description="close connections after this; 0 = never")
     lame_duck_s: float = Field(3.0, ge=0, description="seconds of accepting after NOT_SERVING on shutdown")
     drain_s: float = Field(25.0, ge=0, description="seconds that calls in progress have to end on shutdown")

@@ -3,15 +3,19 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from cli.certs import ensure
+from cli.probe import grpc_serving, open_to
 from services.runtime.channels import open_channel
 from services.runtime.floor import Floor
 from services.runtime.h2.guests import Guests
 from services.runtime.settings import ServerSettings
+from services.runtime.tls.settings import TlsSettings
 from tests.service.test_h2 import built
 
 native = pytest.mark.skipif(not built(), reason="needs g++ and libnghttp2.so.14")
@@ -64,6 +68,46 @@ async def test_one_address_does_not_take_the_places_of_others() -> None:
             writer.close()
             with suppress(ConnectionError):
                 await writer.wait_closed()
+
+
+HELLOS = {
+    "nothing": b"",
+    "half a ClientHello": bytes.fromhex("16030102000100") + b"\x01\xfc\x03\x03",
+    "half a preface": b"PRI * HTTP/2.0\r\n",
+}
+
+
+@pytest.mark.parametrize("tls", [False, True], ids=["clear", "tls"])
+@pytest.mark.parametrize("transport", [pytest.param("native", marks=native), "grpc"])
+async def test_who_connects_and_does_not_say_hello_is_cut_off_and_others_are_served(
+    transport: str, tls: bool, tmp_path: Path
+) -> None:
+    certs = tmp_path / "certs"
+    more = {name.removeprefix("MAAS_").lower(): path for name, path in ensure(certs).items()} if tls else {}
+    shown = TlsSettings(**more)
+    async with serving(transport=transport, handshake_s=0.4, **more) as port:
+        address, lines = f"127.0.0.1:{port}", [await asyncio.open_connection("127.0.0.1", port) for _ in HELLOS]
+        async with open_to(address, shown) as standing:
+            assert await asked(standing)
+            for hello, (_, writer) in zip(HELLOS.values(), lines, strict=True):
+                writer.write(hello)
+            async with asyncio.timeout(5):
+                cut = [asyncio.create_task(_end(reader)) for reader, _ in lines]
+                while not all(one.done() for one in cut):
+                    assert await asked(standing)
+                    await asyncio.sleep(0.05)
+            assert await grpc_serving(address, shown) and await asked(standing)
+        for _, writer in lines:
+            writer.close()
+            with suppress(ConnectionError):
+                await writer.wait_closed()
+
+
+async def _end(reader: asyncio.StreamReader) -> None:
+    """Returns when the peer has closed."""
+    with suppress(ConnectionError):
+        while await reader.read(1024):
+            pass
 
 
 def test_places_are_given_back() -> None:

@@ -35,6 +35,8 @@ class Terms:
     most_message: int
     most_calls: int
     idle_s: float
+    # A peer that has not said by then that it speaks HTTP/2 is none.
+    greeting_s: float
     ping_s: float
     pong_s: float
     age_s: float
@@ -70,7 +72,8 @@ class Connection(asyncio.BufferedProtocol):
             return
         self._address = address
         self._connections.add(self)
-        self._after(self._terms.ping_s, self._ping)
+        self._session.ping()
+        self._after(min(self._terms.greeting_s, self._terms.ping_s + self._terms.pong_s), self._check)
         self._after(self._terms.idle_s, self._sweep)
         if self._terms.age_s:
             self._after(self._terms.age_s * random.uniform(1 - AGE_JITTER, 1 + AGE_JITTER), self.go_away)

@@ -12,16 +12,18 @@ from typing import Any
 
 import grpc
 
+from services.runtime.channels import HANDSHAKE
 from services.runtime.followed import Followed
 from services.runtime.h2.connection import Connection, Terms
 from services.runtime.h2.guests import Guests
 from services.runtime.h2.native import load
-from services.runtime.h2.tls import GOODBYE_S, HANDSHAKE_S, context_of
+from services.runtime.h2.tls import GOODBYE_S, context_of
 from services.runtime.tls.material import Material
 
 MOST_MESSAGE = 4 * 1024 * 1024  # gRPC's own
 MOST_CALLS = 4096
 IDLE_S = 900.0
+HANDSHAKE_S = 120.0  # gRPC's own
 BACKLOG = 1024
 ARRIVING = 256 * 1024
 # How long stopping waits for clients to have heard of it, where none has a call in progress.
@@ -97,7 +99,8 @@ class Server:
         loop, tls = asyncio.get_running_loop(), dict[str, Any]()
         async with self._turn:
             if self._tls is not None:
-                tls = {"ssl": self._tls(), "ssl_handshake_timeout": HANDSHAKE_S, "ssl_shutdown_timeout": GOODBYE_S}
+                tls = {"ssl": self._tls(), "ssl_handshake_timeout": self._handshake_s}
+                tls["ssl_shutdown_timeout"] = GOODBYE_S
             for listening in self._listening:
                 listening.close()
             copies = [one.dup() for one in self._sockets]
@@ -151,6 +154,11 @@ class Server:
             connection.abort()
         await asyncio.sleep(0.005)
 
+    @property
+    def _handshake_s(self) -> float:
+        seconds: float = self._options.get(HANDSHAKE, 1000 * HANDSHAKE_S) / 1000
+        return seconds
+
     def _terms(self) -> Terms:
         unary = tuple(path for path, handler in self._handlers.items() if handler.unary_unary)
         return Terms(
@@ -160,6 +168,7 @@ class Server:
             self._options.get("grpc.max_receive_message_length", MOST_MESSAGE),
             self._options.get("grpc.max_concurrent_streams", MOST_CALLS),
             self._idle_s,
+            self._handshake_s,
             self._options.get("grpc.keepalive_time_ms", 7_200_000) / 1000,
             self._options.get("grpc.keepalive_timeout_ms", 20_000) / 1000,
             self._options.get("grpc.max_connection_age_ms", 0) / 1000,

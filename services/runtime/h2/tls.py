@@ -8,8 +8,8 @@ from typing import Any
 
 from services.runtime.tls.material import Material
 
-# A peer that does not finish its handshake, or its goodbye.
-HANDSHAKE_S, GOODBYE_S = 10.0, 1.0
+# A peer that does not finish its goodbye.
+GOODBYE_S = 1.0
 # The kinds of alternative names that say who somebody is, in RFC 5280's words as Python has them.
 NAMES = frozenset({"DNS", "URI", "email", "IP Address"})
 

@@ -118,7 +118,7 @@ std::string_view Session::drain() {
 }
 
 void Session::ping() {
-    pinged_ = true;
+    ++pings_;
     nghttp2_submit_ping(session_, NGHTTP2_FLAG_NONE, nullptr);
 }
 
@@ -129,8 +129,9 @@ void Session::go_away() {
 }
 
 void Session::pong() {
-    pinged_ = false;
-    if (!leaving_ || left_) return;
+    if (pings_) --pings_;
+    // Answers come in the order of the questions: the last is that to the notice.
+    if (pings_ || !leaving_ || left_) return;
     left_ = true;
     // Whoever answered has read the notice before: what it sent until then is let in.
     const int32_t last = nghttp2_session_get_last_proc_stream_id(session_);

@@ -56,7 +56,7 @@ public:
 
     void ping();     // `unanswered` until the peer says so
     void go_away();  // asks for no more calls, and refuses them once the peer has heard of it
-    bool unanswered() const { return pinged_; }
+    bool unanswered() const { return pings_; }
 
     // A stream that is gone takes all of these without a word: its caller has left.
     void head(int32_t id, const Pairs& metadata);
@@ -95,5 +95,6 @@ private:
     nghttp2_session* session_ = nullptr;
     std::unordered_map<int32_t, std::unique_ptr<Stream>> streams_;
     std::string going_;
-    bool pinged_ = false, leaving_ = false, left_ = false;
+    size_t pings_ = 0;  // that the peer owes an answer to
+    bool leaving_ = false, left_ = false;
 };
