@@ -1,16 +1,38 @@
 """Safetensors file → module, through a rename table. Knows no architecture and refuses pickles by design."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from services.runtime.errors import PreconditionFailed
 
 NO_RENAMES: Mapping[str, str] = {}
+
+_DRAWS = frozenset({"normal_", "uniform_", "kaiming_uniform_"})
+
+
+class _Undrawn(TorchFunctionMode):
+    """Leaves out the draws of first weights: on the meta device they would load torch's compiler, for seconds."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        given = kwargs or {}
+        if getattr(func, "__name__", "") in _DRAWS:
+            return given.get("tensor", args[0] if args else None)
+        return func(*args, **given)
+
+
+@contextmanager
+def without_weights() -> Iterator[None]:
+    """Nets built in this block have shapes and no weights, until some are loaded."""
+    with torch.device("meta"), _Undrawn():
+        yield
 
 
 def load_weights(

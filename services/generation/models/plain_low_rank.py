@@ -14,6 +14,7 @@ from services.generation.models.causal_lm import CausalLM
 from services.generation.models.gpt2 import GPT2LMHeadModel
 from services.generation.models.low_rank import Changes, sizes
 from services.generation.models.plain import PRODUCTS, Affine, PlainLM
+from services.runtime.weights import without_weights
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +63,7 @@ def plain_changes(net: CausalLM, form: PlainLM, changes: Changes) -> Iterator[Ma
 
 def outline(net: CausalLM) -> CausalLM:
     """The net with its norms and biases alone, which is all that packing an adapter reads of it."""
-    with torch.device("meta"):
+    with without_weights():
         bare = type(net)(net.config)
     own = {name: value for name, value in net.state_dict().items() if value.dim() == 1}
     bare.load_state_dict(own, strict=False, assign=True)

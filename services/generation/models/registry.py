@@ -4,9 +4,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
-from torch.overrides import TorchFunctionMode
-
 from services.generation.models import gpt2, llama
 from services.generation.models.causal_lm import CausalLM
 from services.generation.models.config import ModelConfig, gpt2_config, llama_config, qwen2_config, qwen3_config
@@ -14,11 +11,10 @@ from services.generation.models.gpt2 import GPT2LMHeadModel
 from services.generation.models.llama import LlamaForCausalLM
 from services.runtime.errors import PreconditionFailed
 from services.runtime.store.manifest import Manifest
-from services.runtime.weights import load_weights
+from services.runtime.weights import load_weights, without_weights
 
 WEIGHTS_FILE = "model.safetensors"
 TIED_HEAD = r"^lm_head\."
-DRAWS = frozenset({"normal_", "uniform_", "kaiming_uniform_"})
 
 
 class Architecture(NamedTuple):
@@ -28,16 +24,6 @@ class Architecture(NamedTuple):
     build: Callable[[ModelConfig], CausalLM]
     rename: Mapping[str, str]
     ignore: Sequence[str] = ()
-
-
-class Undrawn(TorchFunctionMode):
-    """Leaves out the draws of first weights: on the meta device they would load torch's compiler, for seconds."""
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        given = kwargs or {}
-        if getattr(func, "__name__", "") in DRAWS:
-            return given.get("tensor", args[0] if args else None)
-        return func(*args, **given)
 
 
 ARCHITECTURES: Mapping[str, Architecture] = {
@@ -70,7 +56,7 @@ def describe(manifest: Manifest) -> ModelConfig:
 def load(manifest: Manifest, directory: Path) -> CausalLM:
     """The model of `manifest` with the (memory-mapped) weights in `directory`, in eval mode."""
     known = _known(manifest.architecture)
-    with torch.device("meta"), Undrawn():
+    with without_weights():
         model = build(manifest.architecture, manifest.config)
     ignore = (*known.ignore, TIED_HEAD) if model.config.tie_word_embeddings else known.ignore
     load_weights(model, directory / WEIGHTS_FILE, known.rename, ignore)

@@ -5,12 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from services.runtime.errors import PreconditionFailed
 from services.runtime.store.manifest import Manifest
-from services.runtime.weights import load_weights
+from services.runtime.weights import load_weights, without_weights
 from services.sequence.models import bert, g2p, lstm, rnn, silero_vad
 from services.sequence.models.samples import samples
 
@@ -44,7 +43,7 @@ def build(architecture: str, config: Mapping[str, Any]) -> nn.Module:
 def load(manifest: Manifest, directory: Path) -> nn.Module:
     """The net of `manifest` with the weights of `directory`/model.safetensors, in eval mode."""
     architecture = _find(manifest.architecture)
-    with torch.device("meta"):
+    with without_weights():
         module = architecture.build(manifest.config)
     load_weights(module, directory / "model.safetensors", architecture.rename, architecture.ignore)
     return module.eval()
