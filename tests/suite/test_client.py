@@ -177,9 +177,21 @@ async def test_a_session_that_was_left_is_gone_on_with_by_the_other_client(both:
     assert await asyncio.to_thread(gone_on) == 2
 
 
-async def test_the_readme_s_example(suite: Suite, capsys: pytest.CaptureFixture[str]) -> None:
-    section = README.read_text().partition("\n## The Python client\n")[2].partition("\n## ")[0]
+def example(head: str) -> str:
+    """The one block of Python under a heading of the README."""
+    section = README.read_text().partition(f"\n## {head}\n")[2].partition("\n## ")[0]
     (code,) = re.findall(r"```python\n(.*?)```", section, re.S)
+    return str(code)
+
+
+def test_the_readme_s_stubs(suite: Suite, capsys: pytest.CaptureFixture[str]) -> None:
+    code = example("The same four calls, three ways").replace("localhost:50050", suite.address())
+    exec(code.replace("cat.png", str(CAT)), {})
+    assert capsys.readouterr().out == "a cat having a striped coat\nThe capital of France is Paris."
+
+
+async def test_the_readme_s_example(suite: Suite, capsys: pytest.CaptureFixture[str]) -> None:
+    code = example("The Python client")
     code = code.replace("localhost:50050", suite.address()).replace("gateway:50050", suite.address())
     code = code.replace(', tls=Tls("authority.pem"), credential=key', "").replace('"cat.png"', "CAT")
     first, _, second = code.partition("# The same, with await.\n")
