@@ -42,7 +42,9 @@ class GenerationSettings(VLLMSettings, RedisSettings):
     )
     grammars: int = Field(64, ge=1, description="compiled constraints kept of each model")
     adapters_max: int = Field(8, ge=1, description="adapters that each model keeps in memory")
-    redis_url: RedisUrl = Field("", description="URL of the Redis where streams are recorded; empty = none are")
+    redis_url: RedisUrl = Field(
+        "", repr=False, description="URL of the Redis where streams are recorded; empty = none are"
+    )
     redis_operation_ms: int = Field(500, ge=1, description="longest wait for Redis, away from the streams")
     stream_ttl_s: float = Field(600, gt=0, description="life of a stream's record after its last message")
     stream_record_kib: int = Field(1024, ge=1, description="largest record of a stream, KiB")

@@ -35,6 +35,7 @@ class RedisSettings(ServerSettings):
 
     redis_url: RedisUrl = Field(
         "",
+        repr=False,
         description="URL of the Redis of the shared cache; empty = none",
     )
     cache_key: Keys | None = Field(

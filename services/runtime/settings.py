@@ -1,5 +1,6 @@
 """One typed, frozen settings object a process, read once from `MAAS_…` variables and flags."""
 
+import re
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -122,8 +123,8 @@ def load(cls: type[S], argv: Sequence[str], prog: str) -> S:
                 continue
             key = "_".join(str(part) for part in problem["loc"])
             value = repr(problem["input"])
-            # Not every form of a bad URL tells where its password is.
-            secret = problem["loc"][0] in hidden or (key.endswith("_url") and "@" in value)
+            # A bad URL does not tell where its password is; without a scheme it has none.
+            secret = problem["loc"][0] in hidden or (key.endswith("_url") and re.search("@|//", value) is not None)
             shown = "(hidden)" if secret else redaction.redact(value)
             print(f"{prog}: {_variable(key)}={shown}: {problem['msg']}", file=sys.stderr)
         raise SystemExit(2) from None

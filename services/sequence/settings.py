@@ -41,7 +41,9 @@ class SequenceSettings(RedisSettings):
     session_idle_s: float = Field(600, gt=0, description="a session unused for this long ends")
     session_checkpoint_steps: int = Field(16, ge=1, description="steps of a stream after which it is checkpointed")
     session_checkpoint_ms: int = Field(250, ge=1, description="longest time after a step until it is checkpointed")
-    redis_url: RedisUrl = Field("", description="URL of the Redis that keeps sessions; empty = none does")
+    redis_url: RedisUrl = Field(
+        "", repr=False, description="URL of the Redis that keeps sessions; empty = none does"
+    )
     redis_operation_ms: int = Field(200, ge=1, description="longest wait for Redis; streams do not wait")
 
     @property

@@ -47,6 +47,7 @@ def test_a_bad_value_names_its_key(flag: str, value: str, key: str, capsys: pyte
         "redis://me:hunter2@[::1",
         "redis://:hunter2@cache:port",
         "http://:hunter2@cache",
+        "redis://:hunter2",
     ],
 )
 def test_a_bad_url_of_redis_is_named_without_its_password(
