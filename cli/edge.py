@@ -1,5 +1,6 @@
 """The committed configuration of Envoy → one that also serves the console's page. Starts nothing."""
 
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,13 @@ from cli.edge_token import show_token
 from services.runtime.errors import PreconditionFailed
 from services.runtime.tls.settings import TlsSettings, is_loopback
 
-ROOT = Path(__file__).parent.parent
+
+def root(source: Path, environment: Path) -> Path:
+    """Where page and configuration are: in the repository, or beside the environment that maas is installed to."""
+    return source if (source / "console").is_dir() else environment / "share" / "maas"
+
+
+ROOT = root(Path(__file__).parent.parent, Path(sys.prefix))
 COMMITTED = ROOT / "deploy" / "envoy" / "envoy.yaml"
 PAGE = ROOT / "console"
 TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}

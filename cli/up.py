@@ -1,6 +1,7 @@
 """`maas up`: models, embedded Valkey and five processes, in the foreground or detached."""
 
 import asyncio
+import logging
 import os
 import secrets
 import subprocess
@@ -77,7 +78,9 @@ def up(
     if pull:
         pulling.pull(ModelStore(root), cache.expanduser(), list(catalogue.load()))
         make_ready(ModelStore(root))
-    # Once, here: five programs would each build it.
+    # Once, here, and told: five programs would each build it.
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    logging.getLogger("maas.build").setLevel(logging.INFO)
     with suppress(NoCompiler):
         native.load()
     if detach:

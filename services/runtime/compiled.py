@@ -1,6 +1,7 @@
 """C++ source → shared library, once for each change of it. Knows a compiler's command line."""
 
 import hashlib
+import logging
 import os
 import shutil
 import subprocess
@@ -9,6 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+
+log = logging.getLogger("maas.build")
 
 TIMEOUT_S = 300
 FOLDER = Path("~/.cache/maas/kernels")
@@ -34,6 +37,7 @@ class Project:
         if not path.is_file():
             if shutil.which(compiler) is None:
                 raise NoCompiler(f"no {compiler} is on the PATH")
+            log.info("building %s, once for each change of its source", self.name)
             folder.mkdir(parents=True, exist_ok=True)
             with TemporaryDirectory(dir=folder) as aside:
                 self._build(compiler, Path(aside)).replace(path)

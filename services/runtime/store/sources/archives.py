@@ -66,7 +66,8 @@ def _from_zip(archive: Path, member: str, target: Path) -> None:
 
 def _from_deb(archive: Path, member: str, target: Path) -> None:
     command = ["dpkg-deb", "--fsys-tarfile", str(archive)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE) as reader:
+    # It complains of who leaves in the middle; of a damaged archive, whose pipe is short, we do.
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as reader:
         assert reader.stdout is not None
         with tarfile.open(fileobj=reader.stdout, mode="r|") as tar:
             _from_tar(tar, member, target, skip=0, name=archive.name)
