@@ -88,6 +88,19 @@ async def test_the_deadline_ends_each_once() -> None:
     assert client.left == 2
 
 
+async def test_a_time_out_within_the_engine_is_no_deadline_of_the_caller(monkeypatch: pytest.MonkeyPatch) -> None:
+    client = open_gate()
+
+    async def hangs() -> None:
+        raise TimeoutError("a process of vLLM did not answer")
+
+    monkeypatch.setattr(client.gate, "wait", hangs)
+    backend = made(client)
+    for deadline in (None, time.monotonic() + 60):
+        with pytest.raises(TimeoutError, match="did not answer"):
+            await read(backend, *siblings(1, deadline=deadline))
+
+
 async def test_what_the_engine_gives_up_is_unavailable() -> None:
     with pytest.raises(Unavailable, match="gave a sequence up"):
         await read(made(open_gate(gives_up=2)), *siblings(2))

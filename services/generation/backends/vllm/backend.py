@@ -70,13 +70,14 @@ class VLLMBackend:
 
     async def _run(self, sequence: EngineSequence, scored: asyncio.Event) -> None:
         """Feeds the listener every delta, of which exactly one is the last."""
+        deadline = asyncio.timeout(_left(sequence.request.deadline))
         try:
-            async with asyncio.timeout(_left(sequence.request.deadline)):
+            async with deadline:
                 last = await self._generate(sequence, scored)
-        except TimeoutError:
-            last = Delta(sequence, error=DeadlinePassed("the deadline passed; the generation was stopped"))
         except Exception as error:
-            last = Delta(sequence, error=error)
+            passed = DeadlinePassed("the deadline passed; the generation was stopped")
+            # Else a TimeoutError is one of vLLM's own.
+            last = Delta(sequence, error=passed if deadline.expired() else error)
         sequence.listener(last)
 
     async def _generate(self, sequence: EngineSequence, scored: asyncio.Event) -> Delta:
