@@ -1,1 +1,1 @@
-"""The engine: plan a step, run the net, choose tokens; KV blocks, priorities, beams, drafts, adapters."""
+"""The engine: plan a step, run the net, choose tokens, share KV blocks."""
