@@ -46,16 +46,17 @@ def plan(
 ) -> None:
     """The fewest processes that answer --rps within --p99-ms, and what becomes of them with one less.
 
-    A replica is one core. Calls are taken to come at random (Poisson), each service to take all that wait whenever
-    it is free, as measured; `tests/bench/README.md` says how near that comes to a real run.
+    A replica is one core. The fleet is simulated with calls that come at random (Poisson), each process taking all
+    that wait whenever it is free, as measured; `tests/bench/README.md` says how near that comes to a real run.
     """
     if context.invoked_subcommand:
         return None
     from cli.plan.curves import load
-    from cli.plan.fleet import Fleet, Load
+    from cli.plan.fleet import Fleet
     from cli.plan.show import Price, show, told
     from cli.plan.size import Goal
     from cli.plan.size import plan as made_for
+    from cli.plan.stations import Load
 
     if rps <= 0:
         raise InvalidInput("rps", "say how many calls a second, such as --rps 200")
@@ -78,10 +79,11 @@ def measure(
     home: Home = HOME,
     json: Json = False,
 ) -> None:
-    """Measure what calls cost on this machine, by a suite of its own that goes afterwards: two minutes."""
+    """Measure what calls cost on this machine, by a suite of its own that goes afterwards: four minutes."""
     from cli.plan import measure as measuring
     from cli.plan.asks import ASKS
     from cli.plan.curves import FILE
+    from cli.plan.runs import precise
     from cli.plan.suite import running
 
     names = _known(methods.split(","))
@@ -93,7 +95,8 @@ def measure(
             async with running(root.absolute(), Path(folder), wanted) as suite:
                 return await measuring.curves(suite, names, seconds, lambda text: status.update(text))
 
-    found = asyncio.run(run())
+    with asyncio.Runner(loop_factory=precise) as runner:
+        found = runner.run(run())
     found.save(path)
     if json:
         return print_json({"file": str(path), **asdict(found)})

@@ -18,10 +18,12 @@ LARGEST = 32  # calls that are taken together; beyond what was measured, each co
 
 @dataclass(frozen=True, slots=True)
 class Points:
-    """CPU seconds that `sizes` calls cost when they are taken together."""
+    """CPU seconds that `sizes` calls cost taken together; `waking[i]` more after sleeping `gaps[i]`."""
 
     sizes: Sequence[float]
     seconds: Sequence[float]
+    gaps: Sequence[float] = (0.0,)
+    waking: Sequence[float] = (0.0,)
 
     def batches(self, most: int = LARGEST) -> Array:
         """S(1) … S(most), straight between what was measured."""
@@ -34,18 +36,35 @@ class Points:
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """Of one kind of call through the gateway, its answer computed; `idle_s` its latencies when nothing else runs.
+    """Of one kind of call through the gateway, its answer computed; `idle_s` its latencies when nothing else runs,
+    one after the other, and `lone_s` the mean after each of the gateway's gaps.
 
-    `shared`: the service takes up new calls while others run.
+    `most`: calls that its service takes together. `shared`: it takes up new ones while others run.
     """
 
     service: str
     gateway: Points
     points: Points
     idle_s: Sequence[float]
+    lone_s: Sequence[float]
     request_bytes: int
     reply_bytes: int
+    most: int = LARGEST
     shared: bool = False
+
+    @property
+    def spread(self) -> Array:
+        """Of the time of one call, as multiples of the mean."""
+        found: Array = np.asarray(self.idle_s) / np.mean(self.idle_s)
+        return found
+
+    def rest_s(self, slept: Array, aside: Points | None = None) -> Array:
+        """What a lone call takes beside the CPU seconds of those on its way, `aside` too; below zero where they
+        work on after its answer.
+        """
+        ways = [one for one in (self.gateway, self.points, aside) if one]
+        rests = np.asarray(self.lone_s) - sum(one.batches()[0] + np.asarray(one.waking) for one in ways)
+        return np.asarray(np.interp(slept, self.gateway.gaps, rests))
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,25 +1,14 @@
 """What a load meets in a fleet of so many processes: waiting, use, limits. Chooses nothing, measures nothing."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cache
 
 import numpy as np
 
-from cli.plan.curves import Curves
-from cli.plan.queueing import DRAWS, Array, Stay, batching, sharing, total
-
-GATEWAY, REDIS, NETWORK = "gateway", "redis", "network"
-FRONT = (GATEWAY, REDIS)
-
-
-@dataclass(frozen=True, slots=True)
-class Load:
-    """Calls a second by method; `hits`: share of them whose answers the gateway knows; a link carries `gbit`."""
-
-    rates: Mapping[str, float]
-    hits: float = 0.0
-    gbit: float = 10.0
+from cli.plan.curves import Curves, Points
+from cli.plan.queueing import FULL, Array, Stay
+from cli.plan.stations import GATEWAY, REDIS, Load, overfull, used
+from cli.plan.walked import Walked
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +35,12 @@ class Outlook:
 
 @dataclass(frozen=True)
 class Fleet:
-    """A gateway gives a service's least busy replica the next call, and knows of no other gateway's calls."""
+    """`aside` is what a caller needs whose core is the gateways' too."""
 
     curves: Curves
     load: Load
-    _stays: dict[tuple[str, int, int], Stay] = field(default_factory=dict, compare=False, repr=False)
+    aside: Points | None = None
+    _outlooks: dict[tuple[int, ...], Outlook] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def stations(self) -> list[str]:
@@ -58,76 +48,32 @@ class Fleet:
         services = dict.fromkeys(self.curves.methods[name].service for name in self.load.rates)
         return [*services, GATEWAY, REDIS]
 
-    def outlook(self, replicas: Mapping[str, int]) -> Outlook:
-        gateways = replicas[GATEWAY]
-        pools = {name: 1 if name in FRONT else max(1, replicas[name] // gateways) for name in self.stations}
-        stays = {name: self.stay(name, replicas[name], pool) for name, pool in pools.items()}
-        latencies = {name: self._latencies(name, stays) for name in self.load.rates}
-        return Outlook(stays, latencies, self._bits() / (replicas[GATEWAY] * self.load.gbit * 1e9))
+    def used(self, station: str, replicas: int = 1) -> float:
+        """Share of the most that so many could do."""
+        return used(self.curves, self.load, station) / replicas
 
-    def stay(self, station: str, replicas: int, pool: int = 1) -> Stay:
-        """At one of its replicas, of which a gateway chooses among `pool`."""
-        key = station, replicas, pool
-        if key not in self._stays:
-            self._stays[key] = self._worked_out(*key)
-        return self._stays[key]
-
-    def _worked_out(self, station: str, replicas: int, pool: int) -> Stay:
-        rates = self._rates(station)
-        rate = sum(rates.values()) / replicas
-        shares = {name: one / sum(rates.values()) for name, one in rates.items() if one}
-        mixed = np.sum([share * self._seconds(station, name) for name, share in shares.items()], axis=0)
-        if not np.any(mixed):
-            return Stay(np.zeros(DRAWS), 0.0, 0.0)
-        if station not in FRONT and any(self.curves.methods[name].shared for name in rates):
-            return sharing(rate, mixed)
-        return batching(rate, mixed, pool)
-
-    def _rates(self, station: str) -> dict[str, float]:
-        """Calls a second that reach it: what is known goes no further than the gateway."""
-        if station == GATEWAY:
-            return dict(self.load.rates)
-        missed = {name: rate * (1 - self.load.hits) for name, rate in self.load.rates.items()}
-        if station == REDIS:
-            return missed
-        return {name: rate for name, rate in missed.items() if self.curves.methods[name].service == station}
-
-    def _seconds(self, station: str, name: str) -> Array:
-        """S(1), S(2) … of the method there."""
-        method, hits = self.curves.methods[name], self.load.hits
-        each = np.arange(1, len(method.points.batches()) + 1)
-        if station == REDIS:
-            return np.asarray(each * self.curves.redis_s)
-        if station != GATEWAY:
-            return method.points.batches()
-        missed = method.gateway.batches() + each * self._keep_s
-        return np.asarray((1 - hits) * missed + each * hits * self.curves.hit_s)
-
-    @property
-    def _keep_s(self) -> float:
-        return self.curves.keep_s if self.load.hits else 0.0
-
-    def _latencies(self, name: str, stays: Mapping[str, Stay]) -> Array:
-        """Of calls whose answers are computed: what an idle suite needs, and the waiting at each station."""
-        method = self.curves.methods[name]
-        on_way = [method.service, GATEWAY, *([REDIS] if self.load.hits else [])]
-        if not all(stays[station].stable for station in on_way):
-            return np.empty(0)
-        parts = [_drawn(method.idle_s)]
-        parts += [stays[station].sojourns - self._seconds(station, name)[0] for station in on_way]
-        return np.maximum(0.0, total(parts))
-
-    def _bits(self) -> float:
-        """A second, into all gateways, and as many out: requests from clients and replies from services."""
+    def network(self, gateways: int) -> float:
+        """Share of a gateway's link: requests of clients and replies of services come in, and as much goes out."""
         methods = ((self.curves.methods[name], rate) for name, rate in self.load.rates.items())
-        return sum(8 * rate * (method.request_bytes + method.reply_bytes) for method, rate in methods)
+        bits = sum(8 * rate * (method.request_bytes + method.reply_bytes) for method, rate in methods)
+        return bits / (gateways * self.load.gbit * 1e9)
 
+    def least_ms(self, method: str, share: float) -> float:
+        """Where nothing else runs."""
+        return float(np.quantile(self.curves.methods[method].idle_s, share)) * 1e3
 
-@cache
-def _quantiles(count: int) -> Array:
-    return np.asarray((np.arange(count) + 0.5) / count)
+    def outlook(self, replicas: Mapping[str, int]) -> Outlook:
+        key = tuple(replicas[name] for name in self.stations)
+        if key not in self._outlooks:
+            self._outlooks[key] = self._outlook(replicas)
+        return self._outlooks[key]
 
-
-def _drawn(kept: Sequence[float]) -> Array:
-    """As many as the others, out of a few quantiles."""
-    return np.asarray(np.interp(_quantiles(DRAWS), _quantiles(len(kept)), np.sort(kept)))
+    def _outlook(self, replicas: Mapping[str, int]) -> Outlook:
+        used_ = {name: self.used(name, replicas[name]) for name in self.stations}
+        network = self.network(replicas[GATEWAY])
+        if max(used_.values()) >= FULL:
+            stays = {name: overfull(one) for name, one in used_.items()}
+            return Outlook(stays, dict.fromkeys(self.load.rates, np.empty(0)), network)
+        walked = Walked(self.curves, self.load, {name: replicas[name] for name in self.stations}, self.aside)
+        stays = {name: Stay(walked.stayed(name), walked.busy(name), one) for name, one in used_.items()}
+        return Outlook(stays, {name: walked.latencies(name) for name in self.load.rates}, network)

@@ -1,139 +1,93 @@
-"""Measures what a call costs each process, by how many are taken together. Starts nothing, keeps nothing."""
+"""Curves out of runs: what a call costs each process, by how many are taken together and how long it had slept.
+Starts nothing, keeps nothing.
+"""
 
-import asyncio
-import itertools
 import os
 import platform
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from grpc import aio
 
 from cli.embedded import NAME as VALKEY
-from cli.plan.asks import ASKS, Ask
-from cli.plan.curves import Curves, Method, Points
+from cli.plan.asks import ASKS
+from cli.plan.curves import LARGEST, Curves, Method, Points
+from cli.plan.runs import Caller, Run, closed, lone
 from cli.plan.suite import Suite
+from cli.plan.wire import Connection, connected
 from cli.program import GATEWAY
-from services.runtime.channels import open_channel
 
 AT_ONCE = (1, 2, 4, 8, 16)
 FEW = (1, 2, 4, 8)  # of calls that take long
+GAPS_S = (0.0003, 0.001, 0.004, 0.015)  # from a reply to the next call
 KEPT = 50  # quantiles of the idle latency
 COMPANY = 8
 KNOWN = 64
-TIMEOUT_S = 60.0
-NO_STORE = (("cache-control", "no-store"),)
 BATCHED = 1.05
 
 Tell = Callable[[str], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """`cpu_s` a call by program, `aside_s` of this process; `inverse` is the mean of 1 / batch size."""
-
-    latencies: Sequence[float]
-    cpu_s: Mapping[str, float]
-    aside_s: float
-    inverse: float
-    bytes: tuple[int, int]
-
-
-class Caller:
-    """Sends the calls of one kind, one after the other or several at once; counts bytes and batches."""
-
-    def __init__(self, channel: aio.Channel, ask: Ask, fresh: bool = True, known: int | None = None) -> None:
-        self._call, self._ask = channel.unary_unary(ask.path), ask
-        self._metadata = NO_STORE if fresh else ()
-        self._numbers = itertools.cycle(range(known)) if known else itertools.count()
-        self.bytes, self.inverses = (0, 0), list[float]()
-
-    async def __call__(self) -> None:
-        body = self._ask.body(next(self._numbers))
-        reply = await self._call(body, timeout=TIMEOUT_S, metadata=self._metadata)
-        self.bytes = len(body), len(reply)
-        told = self._ask.reply.FromString(reply)
-        self.inverses.append(1 / max(1, told.timing.batch_size))
-
-
-async def closed(suite: Suite, caller: Caller, at_once: int, seconds: float) -> Run:
-    """`at_once` calls kept going; a fifth of the time warms up."""
-    await _keep_going(caller, at_once, seconds / 5)
-    caller.inverses.clear()
-    before, mine = {name: suite.cpu_s(name) for name in suite.pids}, time.process_time()
-    latencies = await _keep_going(caller, at_once, seconds)
-    count = len(latencies)
-    used = {name: (suite.cpu_s(name) - before[name]) / count for name in suite.pids}
-    inverse = float(np.mean(caller.inverses))
-    return Run(latencies, used, (time.process_time() - mine) / count, inverse, caller.bytes)
-
-
-async def _keep_going(call: Caller, at_once: int, seconds: float) -> list[float]:
-    end, found = time.perf_counter() + seconds, list[float]()
-
-    async def one() -> None:
-        now = time.perf_counter()
-        while now < end:
-            await call()
-            began, now = now, time.perf_counter()
-            found.append(now - began)
-
-    await asyncio.gather(*(one() for _ in range(at_once)))
-    return found
+Cost = Callable[[Run], float]
 
 
 async def curves(suite: Suite, names: Iterable[str], seconds: float, tell: Tell) -> Curves:
     """Of these methods; `seconds` a point, twice that where calls take long."""
-    methods = {}
-    async with open_channel(suite.address, retry=False) as channel:
-        for name in names:
-            methods[name] = (await method(suite, channel, name, seconds, tell))[0]
-        tell("cache")
-        hit_s, keep_s, redis_s = await _remembering(suite, channel, methods, seconds)
+    methods, connection = {}, await connected(suite.address)
+    for name in names:
+        methods[name] = (await method(suite, connection, name, seconds, tell))[0]
+    tell("cache")
+    hit_s, keep_s, redis_s = await _remembering(suite, connection, methods, seconds)
+    connection.close()
     memory = {name: round(suite.memory_mib(name), 1) for name in suite.pids}
     return Curves(provenance(seconds), methods, memory, hit_s, keep_s, redis_s)
 
 
 async def method(
-    suite: Suite, channel: aio.Channel, name: str, seconds: float, tell: Tell
-) -> tuple[Method, list[Run]]:
-    """The curve of one, and the runs behind it."""
-    ask, runs = ASKS[name], list[Run]()
-    sizes = FEW if ask.shared else AT_ONCE
-    for at_once in sizes:
+    suite: Suite, connection: Connection, name: str, seconds: float, tell: Tell
+) -> tuple[Method, Points]:
+    """The curves of one, and that of the caller himself."""
+    ask, company, pauses = ASKS[name], dict[int, Run](), list[Run]()
+    caller, length = Caller(suite, connection, ask), seconds * (2 if ask.shared else 1)
+    tell(f"{name}, warming up")
+    await closed(suite, caller, 1, length)
+    for at_once in FEW if ask.shared else AT_ONCE:
         tell(f"{name}, {at_once} at once")
-        runs.append(await closed(suite, Caller(channel, ask), at_once, seconds * (2 if ask.shared else 1)))
-    gateway = _points(zip(sizes, (run.cpu_s[GATEWAY] for run in runs), strict=True))
-    served = _points(
-        (_company(run, at_once), run.cpu_s[ask.service]) for run, at_once in zip(runs, sizes, strict=True)
-    )
-    idle = np.quantile(runs[0].latencies, (np.arange(KEPT) + 0.5) / KEPT).round(7).tolist()
-    return Method(ask.service, gateway, served, idle, *runs[0].bytes, ask.shared), runs
+        company[at_once] = await closed(suite, caller, at_once, length)
+    for gap_s in GAPS_S:
+        tell(f"{name}, one after {gap_s * 1e3:g} ms")
+        pauses.append(await lone(suite, caller, gap_s, length))
+    alone = [float(np.mean(run.latencies)) for run in pauses]
+    gateway = _points(company, pauses, GAPS_S, lambda run: run.cpu_s[GATEWAY])
+    aside = _points(company, pauses, GAPS_S, lambda run: run.aside_s)
+    slept = [gap_s + rest - run.cpu_s[ask.service] for gap_s, rest, run in zip(GAPS_S, alone, pauses, strict=True)]
+    together = {_together(run, at_once): run for at_once, run in company.items()}
+    served = _points(together, pauses, slept, lambda run: run.cpu_s[ask.service])
+    idle = np.quantile(company[1].latencies, (np.arange(KEPT) + 0.5) / KEPT).round(7).tolist()
+    most = LARGEST if max(together) == max(company) else round(max(together))
+    told = np.round(alone, 7).tolist()
+    return Method(ask.service, gateway, served, idle, told, *company[1].bytes, most, ask.shared), aside
 
 
-def _company(run: Run, at_once: int) -> float:
+def _together(run: Run, at_once: int) -> float:
     """How many calls shared the cost of a batch; where none are made, all that were there shared the loop's."""
     return 1 / run.inverse if 1 / run.inverse > BATCHED else at_once
 
 
-def _points(costs: Iterable[tuple[float, float]]) -> Points:
-    """By size, each once, from the cost of one call among as many."""
-    found = dict(sorted((round(size, 2), round(size * each, 8)) for size, each in costs))
-    return Points(list(found), list(found.values()))
+def _points(company: Mapping[Any, Run], pauses: Sequence[Run], slept: Sequence[float], cost: Cost) -> Points:
+    """Of a process whose part of a run is `cost` a call."""
+    found = {round(size, 2): round(size * cost(run), 8) for size, run in sorted(company.items())}
+    waking = [round(max(0.0, cost(run) - cost(company[min(company)])), 8) for run in pauses]
+    return Points(list(found), list(found.values()), [round(one, 6) for one in slept], waking)
 
 
 async def _remembering(
-    suite: Suite, channel: aio.Channel, methods: Mapping[str, Method], seconds: float
+    suite: Suite, connection: Connection, methods: Mapping[str, Method], seconds: float
 ) -> tuple[float, float, float]:
     """Gateway seconds of a known answer, and of keeping a new one; Redis seconds of that. By the first method."""
     name = next(iter(methods))
-    new = await closed(suite, Caller(channel, ASKS[name], fresh=False), COMPANY, seconds)
-    known = await closed(suite, Caller(channel, ASKS[name], fresh=False, known=KNOWN), COMPANY, seconds)
+    new = await closed(suite, Caller(suite, connection, ASKS[name], fresh=False), COMPANY, seconds)
+    known = await closed(suite, Caller(suite, connection, ASKS[name], fresh=False, known=KNOWN), COMPANY, seconds)
     plain = float(methods[name].gateway.batches()[COMPANY - 1]) / COMPANY
     kept = max(0.0, new.cpu_s[GATEWAY] - plain)
     return round(known.cpu_s[GATEWAY], 8), round(kept, 8), round(new.cpu_s[VALKEY], 8)

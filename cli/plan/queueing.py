@@ -36,12 +36,8 @@ class Stay:
         return bool(self.sojourns.size)
 
 
-def batching(rate: float, batches: Array, pool: int = 1) -> Stay:
-    """Calls at `rate` a second; `batches[b - 1]` is S(b) in seconds, b up to B.
-
-    `pool` replicas, each with that rate, of which the least busy gets the next call: as many wait as Erlang's C
-    says of so many servers, and then as long as at a lone one, which is an upper bound.
-    """
+def batching(rate: float, batches: Array) -> Stay:
+    """Calls at `rate` a second; `batches[b - 1]` is S(b) in seconds, b up to B."""
     most = len(batches)
     load = rate * batches[-1] / most
     if load >= FULL:
@@ -57,18 +53,7 @@ def batching(rate: float, batches: Array, pool: int = 1) -> Stay:
     free = found == STATES
     state = np.where(free, 0, found)
     busy = float(working.sum() / cycle)
-    if pool > 1:
-        free = draw.random(DRAWS) >= busy * _waits(pool, rate * batches[0]) / _waits(1, rate * batches[0])
-        state = draw.choice(STATES, DRAWS, p=working / working.sum())
     return Stay(np.where(free, batches[0], _behind(rate, batches, state, draw)), busy, load)
-
-
-def _waits(servers: int, used: float) -> float:
-    """Erlang's C: how likely all `servers` are busy, each for a share `used`; 1 where they cannot keep up."""
-    blocked = 1.0
-    for number in range(1, servers + 1):
-        blocked = servers * used * blocked / (number + servers * used * blocked)
-    return blocked / (1 - used * (1 - blocked)) if used < 1 else 1.0
 
 
 def _ends(rate: float, batches: Array) -> Array:
@@ -137,10 +122,3 @@ def sharing(rate: float, together: Array) -> Stay:
     shares /= shares.sum()
     found = np.random.default_rng(SEED).choice(STATES - 1, DRAWS, p=shares[:-1] / shares[:-1].sum())
     return Stay((found + 1) / paces[found], float(1 - shares[0]), load)
-
-
-def total(parts: list[Array]) -> Array:
-    """The sum of independent times: each part in an order of its own."""
-    draw = np.random.default_rng(SEED)
-    found: Array = sum((draw.permutation(part) for part in parts[1:]), parts[0])
-    return found

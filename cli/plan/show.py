@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from cli.plan.fleet import NETWORK, Fleet, Outlook
+from cli.plan.fleet import Fleet, Outlook
 from cli.plan.size import Plan
+from cli.plan.stations import NETWORK
 from cli.render import fields, out, table
 from services.runtime.errors import InvalidInput
 

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cli.plan.fleet import GATEWAY, NETWORK, Fleet, Outlook
+from cli.plan.fleet import Fleet, Outlook
 from cli.plan.queueing import Stay
+from cli.plan.stations import GATEWAY, NETWORK
 from services.runtime.errors import InvalidInput
 
 MOST = 100
@@ -41,9 +42,7 @@ def plan(fleet: Fleet, goal: Goal) -> Plan:
     """InvalidInput where no fleet of at most MOST replicas a service reaches the goal."""
     _check_reachable(fleet, goal)
     replicas = {name: _fewest(fleet, name, goal.use) for name in fleet.stations}
-    replicas[GATEWAY] = max(
-        replicas[GATEWAY], math.ceil(fleet.outlook(replicas | {GATEWAY: 1}).network / goal.use)
-    )
+    replicas[GATEWAY] = max(replicas[GATEWAY], math.ceil(fleet.network(1) / goal.use))
     while late := _latest(fleet.outlook(replicas), goal):
         replicas = _one_more(fleet, replicas, late)
     lost = {name: fleet.outlook(replicas | {name: count - 1}) for name, count in replicas.items() if count > 1}
@@ -51,9 +50,8 @@ def plan(fleet: Fleet, goal: Goal) -> Plan:
 
 
 def _check_reachable(fleet: Fleet, goal: Goal) -> None:
-    idle = fleet.outlook(dict.fromkeys(fleet.stations, 10**6))
     for name, wanted_ms in goal.p99_ms.items():
-        least_ms = idle.quantile_ms(name, TAIL)
+        least_ms = fleet.least_ms(name, TAIL)
         if least_ms > wanted_ms:
             raise InvalidInput(
                 "p99-ms",
@@ -62,8 +60,7 @@ def _check_reachable(fleet: Fleet, goal: Goal) -> None:
 
 
 def _fewest(fleet: Fleet, station: str, use: float) -> int:
-    """Load falls as replicas grow: one division says how many."""
-    count = max(1, math.ceil(fleet.stay(station, 1).load / use))
+    count = max(1, math.ceil(fleet.used(station) / use))
     if count > MOST:
         raise InvalidInput(
             "rps", f"{station} would need {count} replicas, and {MOST} is the limit: plan several suites"

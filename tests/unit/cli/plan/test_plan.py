@@ -10,11 +10,16 @@ from typer.testing import CliRunner
 
 from cli.__main__ import app
 from cli.plan.curves import SHIPPED, Curves, Method, Points, load
-from cli.plan.fleet import GATEWAY, REDIS, Fleet, Load
+from cli.plan.fleet import Fleet
 from cli.plan.size import Goal, plan
+from cli.plan.stations import GATEWAY, REDIS, Load
 from services.runtime.errors import InvalidInput, NotFound
 
-ONE = Method("vision", Points([1, 2], [1e-3, 2e-3]), Points([1, 4], [10e-3, 28e-3]), [0.012], 1000, 100)
+GATEWAY_S, SERVICE_S = (
+    Points([1, 2], [1e-3, 2e-3], [0], [0]),
+    Points([1, 4], [10e-3, 28e-3], [0], [0]),
+)
+ONE = Method("vision", GATEWAY_S, SERVICE_S, [0.014], [0.014], 1000, 100)
 CURVES = Curves({}, {"classify": ONE}, {"vision": 100.0, "gateway": 50.0, "valkey": 10.0}, 1e-4, 2e-4, 1e-5)
 
 

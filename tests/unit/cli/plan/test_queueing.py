@@ -5,8 +5,8 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from cli.plan.queueing import Array, batching, sharing, total
-from tests.unit.cli.plan.simulation import arrivals, batched, pooled, shared
+from cli.plan.queueing import Array, batching, sharing
+from tests.unit.cli.plan.simulation import arrivals, batched, shared
 
 CALLS = 30_000
 SETTLED = 2_000
@@ -49,28 +49,6 @@ def test_a_shared_processor_has_the_mean_that_was_simulated(load: float) -> None
     leaves = shared(comes, lambda size: float(together[min(size, 32) - 1]) * max(1.0, size / 32), 3)
     told = sharing(rate, together)
     assert told.sojourns.mean() == pytest.approx(seen(comes, leaves).mean(), rel=0.05)
-
-
-def test_two_stations_in_a_row_add_up() -> None:
-    """The second is not met by a Poisson process, but by what the first lets go in batches."""
-    rate, first, second = 300.0, 0.2e-3 + 0.4e-3 * np.arange(1, 33), 1e-3 + 2e-3 * np.arange(1, 9)
-    comes = arrivals(rate, CALLS, 4)
-    between, _ = batched(comes, lambda size: float(first[size - 1]), 32)
-    leaves, _ = batched(between, lambda size: float(second[size - 1]), 8)
-    told = total([batching(rate, first).sojourns, batching(rate, second).sojourns])
-    assert told.mean() == pytest.approx(seen(comes, leaves).mean(), rel=0.1)
-    assert np.quantile(told, 0.99) == pytest.approx(np.quantile(seen(comes, leaves), 0.99), rel=0.15)
-
-
-def test_a_pool_is_no_better_than_told_and_not_much_worse() -> None:
-    """Four replicas, the least busy chosen: what is told lies above, and below the same four without a choice."""
-    batches, pool = 5e-3 + 1e-3 * np.arange(1, 9), 4
-    rate = 0.6 / batches[0]
-    comes = arrivals(rate * pool, CALLS, 5)
-    leaves = pooled(comes, lambda size: float(batches[size - 1]), len(batches), pool)
-    told, alone = batching(rate, batches, pool), batching(rate, batches)
-    assert seen(comes, leaves).mean() <= told.sojourns.mean() < alone.sojourns.mean()
-    assert told.sojourns.mean() == pytest.approx(seen(comes, leaves).mean(), rel=0.2)
 
 
 def test_beyond_its_most_nothing_is_promised() -> None:
