@@ -50,7 +50,11 @@ def open_sessions(floor: Floor[SequenceSettings], host: ModelHost[TensorModel]) 
     """The sessions of this server, and what keeps them."""
     settings = floor.settings
     table: SessionTable[Memory] = SessionTable(
-        time.monotonic, settings.session_idle_s, settings.session_limit, lambda: time.time_ns() // 1000
+        time.monotonic,
+        settings.session_idle_s,
+        settings.session_limit,
+        lambda: time.time_ns() // 1000,
+        settings.session_limit_of_one,
     )
     return Sessions(host, table, asyncio.Event(), open_keeper(floor, table))
 

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Generic, TypeVar
 
-from services.runtime.errors import InvalidInput, Overloaded, PreconditionFailed, SessionNotFound
+from services.runtime.errors import InvalidInput, PreconditionFailed, SessionNotFound
+from services.sequence.house import House
 
 S = TypeVar("S")
 Key = tuple[str, str]  # tenant, session id: one tenant's ids mean nothing to another
@@ -54,10 +55,18 @@ class SessionTable(Generic[S]):
     """Every live session of this process, least recently used first."""
 
     def __init__(
-        self, clock: Callable[[], float], idle_s: float, limit: int, epoch: Callable[[], int] = lambda: 0
+        self,
+        clock: Callable[[], float],
+        idle_s: float,
+        limit: int,
+        epoch: Callable[[], int] = lambda: 0,
+        limit_of_one: int = 0,
     ) -> None:
-        """`epoch`: generations are no lower than it; replicas that share sessions share it, more or less."""
-        self._clock, self.idle_s, self._limit = clock, idle_s, limit
+        """`epoch`: generations are no lower than it; replicas that share sessions share it, more or less.
+
+        `limit_of_one`: sessions of one tenant; 0 = as many as there may be.
+        """
+        self._clock, self.idle_s, self._house = clock, idle_s, House(limit, limit_of_one)
         self._live: OrderedDict[Key, Session[S]] = OrderedDict()
         self._generation, self._epoch = 0, epoch
 
@@ -154,13 +163,7 @@ class SessionTable(Generic[S]):
         self.expire()
         if (old := self._live.get(session.key)) is not None:
             self._finish(old, End.REPLACED)
-        if len(self._live) >= self._limit:
-            raise Overloaded(
-                f"{self._limit} sessions are open, the limit of this server; close some or retry later",
-                reason="SESSION_LIMIT",
-                metadata={"limit": str(self._limit)},
-                retry_after_s=self._soonest_expiry_s(),
-            )
+        self._house.enter(session.key[0], self._soonest_expiry_s)
         self._live[session.key] = session
         return session
 
@@ -180,6 +183,7 @@ class SessionTable(Generic[S]):
         if session.end is not None:
             return
         del self._live[session.key]
+        self._house.leave(session.key[0])
         session.state, session.end = None, end
         session.over.set()
 

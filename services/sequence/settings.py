@@ -38,6 +38,9 @@ class SequenceSettings(RedisSettings):
     batch_queue_limit: int = Field(512, ge=1, description="batches' parts waiting per model; more are refused")
     explain_limit: int = Field(4, ge=1, le=64, description="explanations at work at once per model")
     session_limit: int = Field(10_000, ge=1, description="sessions open at once")
+    session_limit_of_one: int = Field(
+        5_000, ge=0, description="of them of one tenant; 0 = all, as of callers of no tenant"
+    )
     session_idle_s: float = Field(600, gt=0, description="a session unused for this long ends")
     session_checkpoint_steps: int = Field(16, ge=1, description="steps of a stream after which it is checkpointed")
     session_checkpoint_ms: int = Field(250, ge=1, description="longest time after a step until it is checkpointed")

@@ -53,6 +53,24 @@ def test_resume_finds_the_state(table: SessionTable[str]) -> None:
     assert table.begin(table.resume(ALICE), 2) == "one"
 
 
+def test_a_tenant_cannot_have_the_places_of_others_and_gets_its_own_back(clock: Clock) -> None:
+    table: SessionTable[str] = SessionTable(clock, 600, limit=4, limit_of_one=2)
+    first = table.open(("acme", "1"), "vad", "1", "zero")
+    table.open(("acme", "2"), "vad", "1", "zero")
+    with pytest.raises(Overloaded, match="2 sessions are open, the limit of one tenant") as refused:
+        table.open(("acme", "3"), "vad", "1", "zero")
+    assert refused.value.retry_after_s and refused.value.metadata == {"limit": "2"}
+    table.open(("acme", "2"), "vad", "1", "anew")  # its own takes no second place
+    for name in ("1", "2"):
+        table.open(("", name), "vad", "1", "zero")
+    with pytest.raises(Overloaded, match="4 sessions are open, the limit of this server"):
+        table.open(("umbrella", "1"), "vad", "1", "zero")
+    table.close(first)
+    with pytest.raises(SessionNotFound):
+        table.begin(first, 1)
+    table.open(("acme", "3"), "vad", "1", "zero")
+
+
 def test_unknown_sessions_are_not_found_and_others_are_not_named(table: SessionTable[str]) -> None:
     table.open(BOB, "vad", "1", "zero")
     with pytest.raises(SessionNotFound) as refused:
