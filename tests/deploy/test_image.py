@@ -73,6 +73,10 @@ ANSWERS: Mapping[str, Callable[[grpc.Channel], None]] = {
 }
 
 
+BUILD = ("unshare", "-m", sys.executable, "-m", "tests.deploy.image")
+NOBODY = 10001
+
+
 def can_mount() -> bool:
     command = ["unshare", "-m", "sh", "-c", "mount -t tmpfs tmpfs /mnt"]
     return bool(shutil.which("unshare")) and subprocess.run(command, capture_output=True).returncode == 0
@@ -83,7 +87,7 @@ class Image:
 
     def __init__(self, service: str, store: Path, log: Path) -> None:
         self.service, self._log, self._began = service, log, datetime.now(UTC)
-        command = ["unshare", "-m", sys.executable, "-m", "tests.deploy.image", service, str(store)]
+        command = [*BUILD, service, str(store)]
         flags = ["--port=0", "--metrics-port=0", "--host=127.0.0.1", "--lame-duck-s=0"]
         with log.open("wb") as out:
             self.running = subprocess.Popen([*command, *flags], cwd=ROOT, stdout=out, stderr=out)
@@ -139,7 +143,7 @@ def test_it_serves_as_nobody_over_a_root_that_cannot_be_written_and_stops_in_ord
     image.await_log("serving")
     assert not [line for line in image.lines() if line["level"] in ("warning", "error") and "native" in str(line)]
     status = dict(line.split(":\t", 1) for line in Path(f"/proc/{image.first}/status").read_text().splitlines())
-    assert status["Uid"].split() == ["10001"] * 4
+    assert status["Uid"].split() == [str(NOBODY)] * 4
     assert status["NSpid"].split()[-1] == "1"
     assert int(status["CapEff"], 16) == 0
     assert status["NoNewPrivs"] == "1"
@@ -157,3 +161,20 @@ def test_it_serves_as_nobody_over_a_root_that_cannot_be_written_and_stops_in_ord
     os.kill(image.first, signal.SIGTERM)
     assert image.running.wait(30) == 0
     assert [line["message"] for line in image.lines()][-1] == "stopped"
+
+
+def test_the_command_in_its_image_fills_a_volume_that_is_its_own(model_store: ModelStore, tmp_path: Path) -> None:
+    """As a new volume is: what the image has there, and so the user's."""
+    if not can_mount():
+        pytest.skip("no namespaces to mount in")
+    shutil.copytree(
+        model_store.root / "mnist-cnn", tmp_path / "store" / "mnist-cnn", copy_function=shutil.copyfile
+    )
+    for path in (tmp_path / "store", *(tmp_path / "store").rglob("*")):
+        os.chown(path, NOBODY, NOBODY)
+    asked = ["models", "label", "mnist-cnn", "canary", "1"]
+    done = subprocess.run(
+        [*BUILD, "suite", str(tmp_path / "store"), *asked], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert ModelStore(tmp_path / "store").resolve("mnist-cnn", "canary").version == 1
