@@ -13,6 +13,9 @@ from tests.needs import needs
 CLIENTS = {"npm": ("npm",), "deb": ("apt-get", "dpkg-deb")}
 ROOT = Path(__file__).parent.parent
 
+# As services.runtime.runners has it, also where a test imports ONNX Runtime before that: no reports home.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+
 # How long an example takes is the machine's affair, not the code's.
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
