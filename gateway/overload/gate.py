@@ -73,7 +73,7 @@ class Gate:
         if way.rule is Rule.FREE:
             return Pass(self, way)
         priority = priority_of(context.metadata)
-        if lowered(priority, path, context):
+        if priority is Priority.CRITICAL and lowered(path, context):
             priority, self.lowered = Priority.DEFAULT, self.lowered + 1
         if way.rule is Rule.LONG:
             return self._enter_long(way, priority)

@@ -35,12 +35,12 @@ def priority_of(metadata: Mapping[str, str]) -> Priority:
         raise InvalidInput(HEADER, f"{given!r} is none of {', '.join(NAMES)}") from None
 
 
-def lowered(claimed: Priority, path: str, context: RequestContext) -> bool:
-    """Whether the policy does not grant `claimed` to a call of `path`: then it is one of DEFAULT, and told so.
+def lowered(path: str, context: RequestContext) -> bool:
+    """Whether the policy does not grant CRITICAL to a call of `path`: then it is one of DEFAULT, and told so.
 
     Not refused: a line that lacks in a policy would stop work that most needs to be done.
     """
-    if claimed is not Priority.CRITICAL or context.rights.grants(path, CRITICAL):
+    if context.rights.grants(path, CRITICAL):
         return False
     context.trailing.append((HEADER, Priority.DEFAULT.name.lower()))
     return True
