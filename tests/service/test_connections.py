@@ -103,6 +103,29 @@ async def test_who_connects_and_does_not_say_hello_is_cut_off_and_others_are_ser
                 await writer.wait_closed()
 
 
+@native
+async def test_handshakes_under_way_are_bounded_as_connections_are(tmp_path: Path) -> None:
+    more = {name.removeprefix("MAAS_").lower(): path for name, path in ensure(tmp_path / "certs").items()}
+    shown = TlsSettings(**more)
+    async with serving(connections=2, handshake_s=30, **more) as port:
+        address = f"127.0.0.1:{port}"
+        async with open_to(address, shown) as standing:
+            assert await asked(standing)
+            silent = [await asyncio.open_connection("127.0.0.1", port) for _ in range(3)]
+            async with asyncio.timeout(5):
+                await _end(silent[2][0])
+            assert not any(reader.at_eof() for reader, _ in silent[:2])
+            assert await asked(standing)
+            silent[0][1].close()
+            async with asyncio.timeout(10):
+                while not await grpc_serving(address, shown):
+                    await asyncio.sleep(0.01)
+        for _, writer in silent:
+            writer.close()
+            with suppress(ConnectionError):
+                await writer.wait_closed()
+
+
 async def _end(reader: asyncio.StreamReader) -> None:
     """Returns when the peer has closed."""
     with suppress(ConnectionError):

@@ -11,6 +11,10 @@ class Guests:
         self._of: Counter[str] = Counter()
         self._all = 0
 
+    def alike(self) -> "Guests":
+        """A house of its own with the same bounds."""
+        return Guests(self._most, self._most_of_one)
+
     def admit(self, address: str) -> bool:
         """Whether one more may stay; who may is to be told of when it leaves."""
         full = bool(self._most) and self._all >= self._most

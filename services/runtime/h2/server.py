@@ -14,6 +14,7 @@ import grpc
 
 from services.runtime.channels import HANDSHAKE
 from services.runtime.followed import Followed
+from services.runtime.h2.arrivals import Arrivals
 from services.runtime.h2.connection import Connection, Terms
 from services.runtime.h2.guests import Guests
 from services.runtime.h2.native import load
@@ -44,11 +45,9 @@ class Server:
         self._guests = guests or Guests()
         self._tls: Callable[[], ssl.SSLContext] | None = None
         self._accept: Callable[[], Connection] | None = None
-        self._renewing: asyncio.Task[None] | None = None
-        self._turn = asyncio.Lock()
         self._handlers: dict[str, grpc.RpcMethodHandler] = {}
         self._sockets: list[socket.socket] = []
-        self._listening: list[asyncio.Server] = []
+        self._listening: list[asyncio.Server | Arrivals] = []
         self._connections: set[Connection] = set()
         self._stopped = asyncio.Event()
 
@@ -94,26 +93,24 @@ class Server:
         await self._listen()
 
     async def _listen(self) -> None:
-        """On a copy of each socket: who comes while it is closed and made anew waits in the one that stays."""
+        """On a copy of each socket."""
         assert self._accept is not None
-        loop, tls = asyncio.get_running_loop(), dict[str, Any]()
-        async with self._turn:
-            if self._tls is not None:
-                tls = {"ssl": self._tls(), "ssl_handshake_timeout": self._handshake_s}
-                tls["ssl_shutdown_timeout"] = GOODBYE_S
-            for listening in self._listening:
-                listening.close()
-            copies = [one.dup() for one in self._sockets]
-            self._listening = [await loop.create_server(self._accept, sock=one, **tls) for one in copies]
+        loop, copies = asyncio.get_running_loop(), [one.dup() for one in self._sockets]
+        if self._tls is None:
+            self._listening = [await loop.create_server(self._accept, sock=one) for one in copies]
+            return
+        shown, times = self._tls(), (self._handshake_s, GOODBYE_S)
+        arriving = self._guests.alike()
+        self._listening = [Arrivals(one, self._accept, shown, arriving, *times) for one in copies]
 
     def _renew(self) -> None:
-        if self._sockets and self._accept is not None:
-            self._renewing = asyncio.create_task(self._listen())
+        assert self._tls is not None
+        for one in self._listening:
+            if isinstance(one, Arrivals):
+                one.tls = self._tls()
 
     async def stop(self, grace: float | None) -> None:
         """No new connections and calls; those in progress have `grace` seconds."""
-        if self._renewing is not None:
-            await asyncio.wait({self._renewing})
         for listening in self._listening:
             listening.close()
         self._close_sockets()
