@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.text import Text
+from rich.markup import escape
 
 from cli import edge, metrics_token, ports, runfile
 from cli.metrics_token import TokenFile
@@ -76,11 +76,12 @@ def console(
 
 def tell(url: str, gateway: str, serving: bool, refused: str) -> None:
     """Where the page is, and what is missing behind it."""
-    out().print(f"The console: [bold]{url}[/bold]   (gateway {gateway}; Ctrl-C stops it)", highlight=False)
+    lines = [f"The console: [bold]{url}[/bold]   (gateway {gateway}; Ctrl-C stops it)"]
     if not serving:
-        out().print(f"The gateway at {gateway} does not serve yet: `maas up` starts one.", highlight=False)
+        lines.append(f"The gateway at {gateway} does not serve yet: `maas up` starts one.")
     if refused:
-        out().print(Text(refused))
+        lines.append(escape(refused))
+    out().print("\n".join(lines), highlight=False)
 
 
 def running(run: runfile.Run | None, environ: Mapping[str, str]) -> tuple[dict[str, str], TlsSettings]:

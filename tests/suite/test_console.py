@@ -173,14 +173,17 @@ def test_status_is_live(page: Page, console: Console, suite: Suite) -> None:
     assert states == ["SERVING"] * 4
     assert {"efficientnet-lite0/1", "smollm2-135m-instruct/1"} <= set(re.findall(r"\S+/\d+", page.text()))
     page.run(  # some work while it looks on
-        "(async () => { for (let i = 0; i < 30; i++) await fetch('/v1/generation:generate', {method: 'POST', "
-        "body: JSON.stringify({text: `${i}`, stopping: {max_tokens: 4}})}) })()"
+        "window.over = false; window.work = (async () => { for (let i = 0; !over; i++) "
+        "await fetch('/v1/generation:generate', {method: 'POST', "
+        "body: JSON.stringify({text: `${i % 40}`, stopping: {max_tokens: 4 + (i % 5)}})}) })(); 1"
     )
     seen = "[...document.querySelectorAll('.chart svg')].map((one) => one.ariaLabel)"
     number = "/[1-9]/.test(one.replace(/p[59][09]/g, ''))"
     for title in ("Calls: calls", "Latency: p50", "Tokens generated: tokens"):
         page.until(f"{seen}.some((one) => one.startsWith({json.dumps(title)}) && {number})")
+    page.until("document.querySelector('.line').points.length > 4")
     page.picture(PICTURES / "status.png")
+    page.run("over = true, work")
 
 
 def test_a_models_card(page: Page, console: Console) -> None:
@@ -194,6 +197,9 @@ def test_a_models_card(page: Page, console: Console) -> None:
     assert "mnist-cnn/1" in shown and "vision.classify" in shown and "sha256:" in shown
     assert page.run("document.querySelectorAll('.classes li').length") == 10
     page.picture(PICTURES / "model.png")
+    page.click("main a.button")
+    page.until("document.querySelector('select[name=model]')?.value.startsWith('mnist-cnn')")
+    assert page.text("h2") == "Pictures"
 
 
 def test_chat_streams_and_stops(page: Page, console: Console, suite: Suite) -> None:
