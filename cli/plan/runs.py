@@ -18,12 +18,14 @@ NO_STORE = (("cache-control", "no-store"),)
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """`cpu_s` a call by program, `aside_s` of this thread; `inverse` is the mean of 1 / batch size."""
+    """`cpu_s` a call by program, `aside_s` of this thread; `inverse` is the mean of 1 / batch size.
+    `compute_s`: on the device, the whole batch."""
 
     latencies: Sequence[float]
     cpu_s: Mapping[str, float]
     aside_s: float
     inverse: float
+    compute_s: float
     bytes: tuple[int, int]
 
 
@@ -36,7 +38,7 @@ class Caller:
         self._connection, self._ask = connection, ask
         self._headers = headers(suite.address, ask.path, NO_STORE if fresh else ())
         self._numbers = itertools.cycle(range(known)) if known else itertools.count()
-        self.bytes, self.inverses = (0, 0), list[float]()
+        self.bytes, self.inverses, self.computes = (0, 0), list[float](), list[float]()
 
     async def __call__(self) -> None:
         body = self._ask.body(next(self._numbers))
@@ -44,6 +46,7 @@ class Caller:
         self.bytes = len(body), len(reply)
         told = self._ask.reply.FromString(reply)
         self.inverses.append(1 / max(1, told.timing.batch_size))
+        self.computes.append(told.timing.compute_ms / 1e3)
 
 
 async def closed(suite: Suite, caller: Caller, at_once: int, seconds: float) -> Run:
@@ -66,12 +69,13 @@ async def _run(
 ) -> Run:
     await work(seconds / 5)
     caller.inverses.clear()
+    caller.computes.clear()
     before, mine = {name: suite.cpu_s(name) for name in suite.pids}, time.thread_time()
     latencies = await work(seconds)
     count = len(latencies)
     used = {name: (suite.cpu_s(name) - before[name]) / count for name in suite.pids}
-    inverse = float(np.mean(caller.inverses))
-    return Run(latencies, used, (time.thread_time() - mine) / count, inverse, caller.bytes)
+    inverse, compute_s = float(np.mean(caller.inverses)), float(np.mean(caller.computes))
+    return Run(latencies, used, (time.thread_time() - mine) / count, inverse, compute_s, caller.bytes)
 
 
 async def _keep_going(call: Caller, at_once: int, seconds: float) -> list[float]:

@@ -1,6 +1,7 @@
 """Calls on their way through a fleet in simulated time, event by event. Knows neither files nor services by name.
 
-A process takes all that waits for it at once, up to its most, whenever it and its core are free, and lets them go
+All that is at work on a core shares it evenly: an event loop takes its calls a step each in turn, the kernel its
+threads. A process that makes batches takes all that waits whenever it is free, up to its most, and lets them go
 together. What that costs was measured: by how many they are, by how long it had slept, and by how much one call's
 time differs from another's.
 """
@@ -21,31 +22,75 @@ Pool = tuple[int, ...]
 class Cost:
     """Of one kind of call at a process, which it comes to `visits` times and pays a part each.
 
-    `batches[b - 1]` are seconds for b of them; `waking[i]` more if it had slept for `gaps[i]`.
+    `batches[b - 1]` are seconds for b of them: in a batch, or else (not `batched`) on their way through it at the
+    same time. `alone` of it each has by itself, before it joins a batch. `waking[i]` more after sleeping `gaps[i]`.
     """
 
     batches: Array
     gaps: Sequence[float] = (0.0,)
     waking: Sequence[float] = (0.0,)
     visits: int = 1
+    batched: bool = True
+    alone: float = 0.0
 
     def woken(self, slept: float) -> float:
-        return float(np.interp(slept, self.gaps, self.waking)) if slept > self.gaps[0] else self.waking[0]
+        """Seconds of a visit."""
+        found = np.interp(slept, self.gaps, self.waking) if slept > self.gaps[0] else self.waking[0]
+        return float(found) / self.visits
+
+    def each(self, together: int, about: int) -> float:
+        """Seconds of a visit, of one of so many in a batch and so many on their way."""
+        count = min(together if self.batched else about, len(self.batches))
+        return max(0.0, float(self.batches[count - 1]) / count - self.alone) / self.visits
+
+
+@dataclass(slots=True)
+class Core:
+    """Shared evenly by the jobs on it: `pace` is what each has had, were it there from the beginning."""
+
+    jobs: list[tuple[float, int, int, list[int]]] = field(default_factory=list)
+    pace: float = 0.0
+    since: float = 0.0
+    changes: int = 0
+
+    def add(self, now: float, seconds: float, place: int, batch: list[int]) -> None:
+        self.go_on(now)
+        self.changes += 1
+        heapq.heappush(self.jobs, (self.pace + seconds, self.changes, place, batch))
+
+    def first(self, now: float) -> tuple[int, list[int]]:
+        """Ends the job that ends next: whose it was, and its calls."""
+        self.go_on(now)
+        self.changes += 1
+        _, _, place, batch = heapq.heappop(self.jobs)
+        return place, batch
+
+    def go_on(self, now: float) -> None:
+        self.pace += (now - self.since) / max(1, len(self.jobs))
+        self.since = now
+
+    @property
+    def next_end(self) -> float:
+        return self.since + max(0.0, self.jobs[0][0] - self.pace) * len(self.jobs)
 
 
 @dataclass(slots=True)
 class Process:
-    """`costs` by kind of call. Processes with the same `core` take turns on it. With `delays` it holds nobody up:
-    each stays for one of them.
-    """
+    """`costs` by kind of call. With `delays` it holds nobody up: each stays for one of them."""
 
     core: int
     costs: Mapping[int, Cost]
     delays: Array | None = None
     waiting: deque[int] = field(default_factory=deque)
     present: int = 0
+    about: int = 0
+    batching: bool = False
     ended: float = 0.0
     worked: float = 0.0
+
+    @property
+    def batched(self) -> bool:
+        return any(one.batched for one in self.costs.values())
 
     @property
     def most(self) -> int:
@@ -56,7 +101,7 @@ class Process:
 class Call:
     """`way`: where it goes, in order; of several processes, that with the fewest calls from where it is.
 
-    `spread` multiplies what it costs those that it wakes or leads. `slept` and `stayed`: seconds by process.
+    `spread` multiplies its part of what a batch costs. `slept` and `stayed`: seconds by process.
     """
 
     came: float
@@ -67,7 +112,8 @@ class Call:
     place: int = -1
     since: float = 0.0
     left: float = 0.0
-    chosen: dict[Pool, tuple[int, int]] = field(default_factory=dict)
+    ready: bool = False
+    chosen: dict[Pool, int] = field(default_factory=dict)
     slept: dict[int, float] = field(default_factory=dict)
     stayed: dict[int, float] = field(default_factory=dict)
 
@@ -77,10 +123,9 @@ class Walk:
 
     def __init__(self, processes: Sequence[Process], calls: Sequence[Call]) -> None:
         self._processes, self._calls = processes, calls
-        self._turns: dict[int, deque[int]] = {one.core: deque() for one in processes}
-        self._running: set[int] = set()
-        self._ends: list[tuple[float, int, list[int]]] = []
-        self._sent: Counter[tuple[int, int]] = Counter()
+        self._cores = {one.core: Core() for one in processes}
+        self._ends: list[tuple[float, int, int]] = []  # of a core in such a state, or (-1) of a call's delay
+        self._sent: Counter[tuple[int, int]] = Counter()  # by whom, to whom
 
     def run(self) -> float:
         """Sets when each call leaves and what each process worked; when the last left, in seconds."""
@@ -88,73 +133,101 @@ class Walk:
         for number, call in enumerate(self._calls):
             while self._ends and self._ends[0][0] <= call.came:
                 self._end()
+            self._choose(call)
             self._arrive(number, call.came)
         while self._ends:
             now = self._end()
         return now
 
     def _end(self) -> float:
-        now, place, batch = heapq.heappop(self._ends)
-        process = self._processes[place]
-        process.ended = now
-        process.present -= len(batch)
-        for number in batch:
-            self._onward(self._calls[number], number, now)
-        if process.delays is None:
-            self._running.discard(process.core)
-            self._begin(process.core, now)
+        now, core, state = heapq.heappop(self._ends)
+        if core < 0:
+            self._leave(self._calls[state].place, [state], now)
+        elif state == self._cores[core].changes:
+            place, batch = self._cores[core].first(now)
+            if self._to_prepare(place, batch[0]):
+                self._calls[batch[0]].ready = True
+                self._processes[place].waiting.append(batch[0])
+            else:
+                self._processes[place].batching = False
+                self._leave(place, batch, now)
+            self._begin(place, now)
+            self._expect(core)
         return now
 
-    def _onward(self, call: Call, number: int, now: float) -> None:
-        call.stayed[call.place] = call.stayed.get(call.place, 0.0) + now - call.since
-        self._sent[call.chosen[call.way[call.step]]] -= 1
-        call.step += 1
-        if call.step < len(call.way):
-            self._arrive(number, now)
-        else:
-            call.left = now
+    def _leave(self, place: int, batch: list[int], now: float) -> None:
+        self._processes[place].ended = now
+        self._processes[place].present -= len(batch)
+        for number in batch:
+            call = self._calls[number]
+            call.stayed[place] = call.stayed.get(place, 0.0) + now - call.since
+            call.step += 1
+            if call.step < len(call.way):
+                self._arrive(number, now)
+            else:
+                call.left = now
+                self._count(call, -1)
 
     def _arrive(self, number: int, now: float) -> None:
         call = self._calls[number]
-        place = self._choose(call)
+        place = call.chosen[call.way[call.step]]
         process = self._processes[place]
         call.slept.setdefault(place, 0.0 if process.present else now - process.ended)
         call.place, call.since = place, now
         process.present += 1
         if process.delays is not None:
-            wait = process.delays[number % len(process.delays)]
-            return heapq.heappush(self._ends, (now + wait, place, [number]))
-        if not process.waiting:
-            self._turns[process.core].append(place)
-        process.waiting.append(number)
-        return self._begin(process.core, now)
+            heapq.heappush(self._ends, (now + process.delays[number % len(process.delays)], -1, number))
+        elif self._to_prepare(place, number):
+            cost = process.costs[call.kind]
+            self._put(place, now, (cost.alone + cost.woken(call.slept[place])) * call.spread, [number])
+        else:
+            process.waiting.append(number)
+            self._begin(place, now)
 
-    def _choose(self, call: Call) -> int:
-        """Of a pool, the one with the fewest calls from where this one is. A call comes back to where it was."""
-        pool = call.way[call.step]
-        if pool not in call.chosen:
-            call.chosen[pool] = min(((call.place, one) for one in pool), key=lambda link: self._sent[link])
-        self._sent[call.chosen[pool]] += 1
-        return call.chosen[pool][1]
+    def _to_prepare(self, place: int, number: int) -> bool:
+        call = self._calls[number]
+        return self._processes[place].costs[call.kind].alone > 0 and not call.ready
 
-    def _begin(self, core: int, now: float) -> None:
-        turns = self._turns[core]
-        if core in self._running or not turns:
-            return
-        place = turns.popleft()
+    def _choose(self, call: Call) -> None:
+        """Of each pool on its way, the one with the fewest calls from where it was before."""
+        before = -1
+        for pool in dict.fromkeys(call.way):
+            links = [(before, one) for one in pool]
+            before = call.chosen[pool] = min(links, key=self._sent.__getitem__)[1]
+        self._count(call, 1)
+
+    def _count(self, call: Call, more: int) -> None:
+        before = -1
+        for place in call.chosen.values():
+            self._processes[place].about += more
+            self._sent[before, place] += more
+            before = place
+
+    def _begin(self, place: int, now: float) -> None:
+        """Puts on its core what can begin."""
         process = self._processes[place]
+        if process.batching or not process.waiting:
+            return
         batch = [process.waiting.popleft() for _ in range(min(len(process.waiting), process.most))]
-        if process.waiting:
-            turns.append(place)
+        process.batching = process.batched
         length = self._length(process, place, [self._calls[number] for number in batch])
-        process.worked += length
-        self._running.add(core)
-        heapq.heappush(self._ends, (now + length, place, batch))
+        self._put(place, now, length, batch)
+
+    def _put(self, place: int, now: float, seconds: float, batch: list[int]) -> None:
+        process = self._processes[place]
+        process.worked += seconds
+        self._cores[process.core].add(now, seconds, place, batch)
+        self._expect(process.core)
+
+    def _expect(self, core: int) -> None:
+        found = self._cores[core]
+        if found.jobs:
+            heapq.heappush(self._ends, (found.next_end, core, found.changes))
 
     @staticmethod
     def _length(process: Process, place: int, batch: Sequence[Call]) -> float:
-        """A batch of several kinds costs the mean of what as many of each would; the first wakes the process."""
-        count, first = len(batch), batch[0]
-        costs = [process.costs[call.kind] for call in batch]
-        seconds = sum(one.batches[count - 1] / one.visits for one in costs) / count
-        return float((seconds + costs[0].woken(first.slept[place]) / costs[0].visits) * first.spread)
+        """Each costs as if all were of its kind; the first wakes the process."""
+        costs = [(process.costs[call.kind], call.spread) for call in batch]
+        seconds = sum(one.each(len(batch), process.about) * spread for one, spread in costs)
+        woke = 0.0 if batch[0].ready else costs[0][0].woken(batch[0].slept[place])
+        return seconds + woke * batch[0].spread

@@ -46,17 +46,20 @@ def cost(curves: Curves, load: Load, station: str, kind: Kind) -> Cost | None:
         return Cost(np.asarray(each * curves.hit_s))
     if station == GATEWAY:
         kept = each * (curves.keep_s if load.hits else 0.0)
-        return _cost(method.gateway, method.gateway.batches() + kept, VISITS)
+        return _front(method.gateway, method.gateway.batches() + kept)
     if kind.known or station not in (REDIS, method.service):
         return None
     if station == REDIS:
         return Cost(np.asarray(each * curves.redis_s))
-    return _cost(method.points, method.points.batches(method.most))
+    batched = method.most < LARGEST
+    return Cost(
+        method.points.batches(method.most), method.points.gaps, method.points.waking, 1, batched, method.alone_s
+    )
 
 
 def aside(points: Points) -> Cost:
     """A caller's: it sends, and reads the answer."""
-    return _cost(points, points.batches(), VISITS)
+    return _front(points, points.batches())
 
 
 def used(curves: Curves, load: Load, station: str) -> float:
@@ -79,8 +82,8 @@ def delay(curves: Curves, load: Load, station: str, replicas: int) -> Stay | Non
     return law(total / replicas, np.asarray(mixed))
 
 
-def _cost(points: Points, batches: Array, visits: int = 1) -> Cost:
-    return Cost(batches, points.gaps, points.waking, visits)
+def _front(points: Points, batches: Array) -> Cost:
+    return Cost(batches, points.gaps, points.waking, VISITS, batched=False)
 
 
 def overfull(used_: float) -> Stay:

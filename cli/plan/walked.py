@@ -26,7 +26,7 @@ class Walked:
         self._laws = {name: delay(curves, load, name, count) for name, count in replicas.items()}
         self._processes: list[Process] = []
         self._pools = {name: self._made(name, count) for name, count in replicas.items() if name != REDIS}
-        self._caller = self._add(0, dict.fromkeys(range(len(self._kinds)), aside(beside))) if beside else None
+        self._caller = self._beside_gateway(beside) if beside else None
         self._calls = self._coming()
         self._seconds = Walk(self._processes, self._calls).run()
 
@@ -68,6 +68,10 @@ class Walked:
         }
         law = self._laws[station]
         return tuple(self._add(len(self._processes), costs, law.sojourns if law else None) for _ in range(count))
+
+    def _beside_gateway(self, caller: Points) -> int:
+        core = self._processes[self._pools[GATEWAY][0]].core
+        return self._add(core, dict.fromkeys(range(len(self._kinds)), aside(caller)))
 
     def _add(self, core: int, costs: Mapping[int, Cost], delays: Array | None = None) -> int:
         self._processes.append(Process(core, costs, delays))

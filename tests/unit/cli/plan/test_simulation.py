@@ -58,14 +58,19 @@ def test_who_slept_longer_takes_longer_and_who_is_at_work_does_not_wake() -> Non
     assert lone(Process(0, {0: cost}), 2.0, 2.5, 10.0) == pytest.approx([1.25, 1.75, 1.5])
 
 
-def test_two_on_one_core_take_turns_and_a_second_visit_pays_the_other_half() -> None:
+def test_two_share_a_core_evenly_and_a_second_visit_pays_the_other_half() -> None:
     front, caller = Process(0, {0: Cost(np.array([1.0, 1.5]), visits=2)}), Process(0, {0: Cost(np.array([2.0]))})
     calls = [Call(came, 0, [(0,), (1,), (0,)], 1.0) for came in (1.0, 1.1)]
     Walk([front, caller], calls).run()
-    # front 1.0 to 1.5 and to 2.0, the caller to 4.0 and to 6.0, and front both at once
-    assert [call.left for call in calls] == pytest.approx([6.75, 6.75])
+    # the first alone to 1.5, its caller beside the second to 2.5, alone to 4.0, and so on
+    assert [call.left for call in calls] == pytest.approx([5.0, 7.0])
 
 
 def test_spread_multiplies_what_a_call_costs() -> None:
     calls = walked(1e-3, [Process(0, {0: Cost(BATCHES)})], [(0,)], spread=3.0)
     assert np.median(stays(calls)) == pytest.approx(3 * BATCHES[0])
+
+
+def test_what_a_call_has_by_itself_shares_the_core_with_the_batch_before() -> None:
+    """The first prepares to 1, computes beside the second's preparing to 3 and ends; then the second, to 4."""
+    assert lone(Process(0, {0: Cost(np.array([2.0, 3.0]), alone=1.0)}), 0.0, 1.0) == pytest.approx([3.0, 3.0])
