@@ -39,8 +39,8 @@ class Method:
     """Of one kind of call through the gateway, its answer computed; `idle_s` its latencies when nothing else runs,
     one after the other, and `lone_s` the mean after each of the gateway's gaps.
 
-    `most`: calls that its service takes together, after `alone_s` of each by itself. `shared`: it takes up new ones
-    while others run.
+    `most`: calls that its service takes together, after `alone_s` of each by itself. `shared`: it takes up new
+    ones while others run.
     """
 
     service: str

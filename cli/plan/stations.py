@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from cli.plan.curves import LARGEST, Curves, Points
+from cli.plan.processes import Cost
 from cli.plan.queueing import FULL, Array, Stay, batching, sharing
-from cli.plan.simulation import Cost
 
 GATEWAY, REDIS, NETWORK = "gateway", "redis", "network"
 VISITS = 2  # of a gateway: with the request, with the reply

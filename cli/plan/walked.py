@@ -5,8 +5,9 @@ from collections.abc import Mapping
 import numpy as np
 
 from cli.plan.curves import Curves, Points
+from cli.plan.processes import Call, Cost, Pool, Process
 from cli.plan.queueing import SEED, Array
-from cli.plan.simulation import Call, Cost, Pool, Process, Walk
+from cli.plan.simulation import Walk
 from cli.plan.stations import GATEWAY, REDIS, Kind, Load, aside, cost, delay, kinds
 
 CALLS = 12_000

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
+from cli.plan.processes import Call, Cost, Process
 from cli.plan.queueing import SEED, Array, batching
-from cli.plan.simulation import Call, Cost, Process, Walk
+from cli.plan.simulation import Walk
 from tests.unit.cli.plan.simulation import arrivals, pooled
 
 CALLS = 20_000
