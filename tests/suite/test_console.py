@@ -88,8 +88,10 @@ def serving(home: Path, *arguments: str) -> Iterator[Console]:
         line = process.stdout.readline()
         assert f"http://localhost:{port}" in line, line + process.stdout.read()
         console = Console(process, port)
-        yield console
-        process.send_signal(signal.SIGINT)
+        try:
+            yield console
+        finally:
+            process.send_signal(signal.SIGINT)
         console.said = process.stdout.read()
         assert "Traceback" not in console.said
         assert process.wait(20) == 0
