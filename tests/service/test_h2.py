@@ -220,7 +220,11 @@ async def test_stopping_ends_what_takes_too_long() -> None:
 
 
 async def test_an_old_connection_is_replaced_without_a_failed_call() -> None:
-    async with serving(**{"grpc.max_connection_age_ms": 200}) as (channel, _, server, _):
+    """A call that the client has not sent yet when it hears of the end is its own to send anew, as clients do."""
+    async with (
+        serving(**{"grpc.max_connection_age_ms": 200}) as (_, _, server, port),
+        aio.insecure_channel(f"127.0.0.1:{port}") as channel,
+    ):
         seen = set()
         for number in range(100):
             assert await channel.unary_unary("/t/echo")(b"%d" % number) == b"%d" % number
