@@ -64,7 +64,7 @@ async def method(
     together = {_together(run, at_once): run for at_once, run in company.items()}
     served = _points(together, pauses, slept, lambda run: run.cpu_s[ask.service])
     idle = np.quantile(company[1].latencies, (np.arange(KEPT) + 0.5) / KEPT).round(7).tolist()
-    most = LARGEST if max(together) == max(company) else round(max(together))
+    most = LARGEST if ask.shared or max(together) == max(company) else round(max(together))
     before_s = round(company[1].cpu_s[ask.service] - company[1].compute_s, 7)
     alone_s = 0.0 if most == LARGEST else max(0.0, before_s)
     told = np.round(alone, 7).tolist()

@@ -108,7 +108,7 @@ async def _offered(
     suite: Suite, connection: Connection, name: str, rate: float, seconds: float, seed: int
 ) -> Found:
     """`seconds` of arrivals at `rate` after a warm-up of the same; a call that fails ends the benchmark."""
-    caller, found, tasks = Caller(suite, connection, ASKS[name]), list[float](), list[asyncio.Task[None]]()
+    caller, found, tasks = Caller(suite, connection, ASKS[name]), list[float](), set[asyncio.Task[None]]()
 
     async def one(due: float) -> None:
         await caller()
@@ -117,7 +117,8 @@ async def _offered(
     async def arrive(length: float, seed: int) -> None:
         for due in _moments(rate, length, seed):
             await asyncio.sleep(max(0.0, due - time.perf_counter()))
-            tasks.append(asyncio.create_task(one(due)))
+            tasks.add(task := asyncio.create_task(one(due)))
+            task.add_done_callback(tasks.discard)
 
     await arrive(WARM_UP_S, seed + 1000)
     await asyncio.gather(*tasks)
