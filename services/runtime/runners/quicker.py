@@ -3,26 +3,37 @@
 from collections import deque
 from statistics import median
 
-REMEMBERED, AT_FIRST, AGAIN = 5, 3, 32
+# Calls of the better way between two tries of the other: few after a change, twice as many after each try in vain.
+SOON, SELDOM = 4, 32
+REMEMBERED = 3
 
 
 class Quicker:
-    """Compares the medians of each way's last times; one call in `AGAIN` goes the other way, as that may change
-    with what else the machine does."""
+    """Compares the medians of each way's last times. A try that went well is repeated at once, and two decide."""
 
     def __init__(self) -> None:
         self._took: tuple[deque[float], deque[float]] = (deque(maxlen=REMEMBERED), deque(maxlen=REMEMBERED))
-        self._best, self._calls = 0, 0
+        self._best, self._pause, self._left = 0, SOON, 1
 
     def way(self) -> int:
         """0 or 1: how the next call should go."""
-        self._calls += 1
-        seldom = min((0, 1), key=lambda way: len(self._took[way]))
-        if len(self._took[seldom]) < AT_FIRST:
-            return seldom
-        return self._best if self._calls % AGAIN else 1 - self._best
+        if not self._left:
+            return 1 - self._best
+        self._left -= 1
+        return self._best
 
     def took(self, way: int, seconds: float) -> None:
+        """How long a call took that went `way`."""
         self._took[way].append(seconds)
-        if all(self._took):
-            self._best = int(median(self._took[1]) < median(self._took[0]))
+        other, usual = self._median(1 - self._best), self._median(self._best)
+        if other < usual:
+            self._best, self._pause, self._left = 1 - self._best, SOON, SOON
+        elif way != self._best:
+            self._tried(seconds < usual)
+
+    def _tried(self, well: bool) -> None:
+        self._pause = self._pause if well else min(2 * self._pause, SELDOM)
+        self._left = 0 if well else self._pause
+
+    def _median(self, way: int) -> float:
+        return median(self._took[way]) if self._took[way] else float("inf")
