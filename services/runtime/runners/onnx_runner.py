@@ -9,7 +9,7 @@ import onnxruntime as ort
 
 from services.runtime.errors import PreconditionFailed
 from services.runtime.runners.base import Array, Arrays
-from services.runtime.runners.quicker import Quicker
+from services.runtime.runners.quicker import WIDE, Quicker
 from services.runtime.store.manifest import Manifest
 
 
@@ -41,7 +41,7 @@ class OnnxRunner:
     def _alone(self, feed: Arrays) -> list[Array]:
         quicker = self._quicker[sum(array.size for array in feed.values()).bit_length()]
         way, began = quicker.way(), perf_counter()
-        found = self._compute((self._narrow, self._wide)[way], feed)
+        found = self._compute(self._wide if way == WIDE else self._narrow, feed)
         quicker.took(way, perf_counter() - began)
         return found
 
