@@ -1,6 +1,7 @@
 """A control plane for tests: aggregated discovery (xDS v3) in Envoy's own messages, told what to say."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -27,10 +28,15 @@ class ControlPlane:
     """`requests` are those that came, first to last; `says` sends to every stream there is and will be."""
 
     port: int = 0
+    # Keeps the port while nobody listens on it.
+    held: socket.socket = field(default_factory=socket.socket)
     requests: list[DiscoveryRequest] = field(default_factory=list)
     _reply: DiscoveryResponse | None = None
     _news: asyncio.Condition = field(default_factory=asyncio.Condition)
     _count: int = 0
+
+    def __del__(self) -> None:
+        self.held.close()
 
     async def says(self, *resources: tuple[str, bytes]) -> str:
         """Its version. `resources`: type and bytes of each."""
@@ -79,11 +85,15 @@ def assignment(cluster: str, priorities: Sequence[Places]) -> ClusterLoadAssignm
 
 @asynccontextmanager
 async def serving(plane: ControlPlane) -> AsyncIterator[ControlPlane]:
-    """On the port that it has, or on a free one, which it has from then on."""
+    """On the port that it has, or on a free one, which it has from then on: nobody gets it meanwhile."""
+    if not plane.port:
+        plane.held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        plane.held.bind(("127.0.0.1", 0))
+        plane.port = plane.held.getsockname()[1]
     server = aio.server()
     handlers = {"StreamAggregatedResources": grpc.stream_stream_rpc_method_handler(plane.stream)}
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
-    plane.port = server.add_insecure_port(f"127.0.0.1:{plane.port}")
+    server.add_insecure_port(f"127.0.0.1:{plane.port}")
     await server.start()
     try:
         yield plane
