@@ -86,10 +86,10 @@ class Lesson:
     @property
     def tolerance(self) -> float:
         """How far a served number may be from training's: nearly not, unless another runner or precision was
-        measured."""
+        measured. The worst of one text does not bound that of another: in eight bits, twice as much."""
         card = ModelStore(self.suite.store).card(self.manifest)
         if self.precision == "int8":
-            return float(card["precisions"]["int8"]["max_logprob_error"])
+            return 2 * float(card["precisions"]["int8"]["max_logprob_error"])
         return TOLERANCE.get(self.manifest.runner) or float(card["runner"]["tolerance"])
 
     @cached_property
