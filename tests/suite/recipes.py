@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 
 from maas.model.v1 import model_pb2, model_service_pb2
 from maas.model.v1.model_service_pb2_grpc import ModelServiceStub
+from services.generation.appraisal import appraise
 from services.runtime.store.manifest import Manifest
 from services.runtime.store.sources.fetcher import Fetcher
 from services.runtime.store.store import ModelStore
@@ -86,11 +87,20 @@ class Lesson:
     @property
     def tolerance(self) -> float:
         """How far a served number may be from training's: nearly not, unless another runner or precision was
-        measured. The worst of one text does not bound that of another: in eight bits, twice as much."""
+        measured."""
         card = ModelStore(self.suite.store).card(self.manifest)
         if self.precision == "int8":
-            return 2 * float(card["precisions"]["int8"]["max_logprob_error"])
+            return float(card["precisions"]["int8"]["max_logprob_error"])
         return TOLERANCE.get(self.manifest.runner) or float(card["runner"]["tolerance"])
+
+    def worst_of(self, ids: Sequence[int]) -> float:
+        """How far a served log-probability of this very text may be from training's. In eight bits: the kernels'
+        own worst on it, as this process computes them (the card's is of another text)."""
+        if self.precision != "int8":
+            return self.tolerance
+        directory = ModelStore(self.suite.store).directory(self.manifest)
+        costs = appraise(self.manifest, directory, ids, len(ids) - 1)
+        return float(costs["int8"]["max_logprob_error"]) + TOLERANCE["engine"]
 
     @cached_property
     def served(self) -> model_pb2.Model:
