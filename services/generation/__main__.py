@@ -1,6 +1,7 @@
 """`python -m services.generation`: settings → models → service → serve."""
 
 from collections.abc import Collection
+from functools import partial
 from pathlib import Path
 
 from maas.generation.v1.generation_service_pb2_grpc import add_GenerationServiceServicer_to_server
@@ -27,9 +28,14 @@ def open_host(floor: Floor[GenerationSettings]) -> ModelHost[Hosted]:
     async def load(manifest: Manifest, directory: Path) -> Hosted:
         if ADAPTER_TASK in manifest.tasks:
             return StoredAdapter.read(manifest, directory)
-        return await model.load(manifest, directory, settings, GenerationMetrics(floor.metrics, manifest.name))
+        observer = GenerationMetrics(floor.metrics, manifest.name, partial(broke, manifest))
+        return await model.load(manifest, directory, settings, observer)
 
-    return floor.host("generation", load, settings.defaults, files_at_start)
+    def broke(manifest: Manifest) -> None:
+        host.give_up(manifest, "the engine broke down; it is loaded anew")
+
+    host = floor.host("generation", load, settings.defaults, files_at_start)
+    return host
 
 
 def files_at_start(manifest: Manifest) -> Collection[str]:

@@ -1,5 +1,7 @@
 """What an engine tells of itself → the metrics table. Knows no tokens, only times and counts."""
 
+from collections.abc import Callable
+
 from services.generation.engine.load import Load
 from services.runtime.metrics import Metrics
 from services.runtime.tracing.span import Span
@@ -8,7 +10,8 @@ from services.runtime.tracing.span import Span
 class GenerationMetrics:
     """The observer of one model's engine; called on the event loop's thread."""
 
-    def __init__(self, metrics: Metrics, model: str) -> None:
+    def __init__(self, metrics: Metrics, model: str, broke: Callable[[], None] = lambda: None) -> None:
+        self.broke = broke
         self._blocks = {state: metrics.kv_blocks.labels(model, state) for state in ("held", "cached", "blank")}
         self._waiting = {rank: metrics.waiting.labels(model, rank) for rank in ("high", "normal", "low")}
         self._depth = metrics.queue_depth.labels(model)

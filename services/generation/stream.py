@@ -24,6 +24,9 @@ class Observer(Protocol):
 
     def started(self, queue_s: float, prompt_tokens: int, cached_tokens: int) -> None: ...
 
+    def broke(self) -> None:
+        """It computes nothing any more; its model must be loaded anew."""
+
 
 class TokenStream:
     """The deltas of one request in the order they happened; bounded by the request's own max_tokens.

@@ -80,7 +80,7 @@ class EngineWorker:
                 self._deliver(self._step(), began)
             self._deliver(self.engine.drain(Unavailable("the model was unloaded", retry_after_s=RETRY_AFTER_S)))
         except Exception:
-            log.critical("the engine broke down; its model must be loaded anew", exc_info=True)
+            log.critical("the engine broke down; its model is loaded anew", exc_info=True)
             self._loop.call_soon_threadsafe(self._break_off)
 
     def _break_off(self) -> None:
@@ -88,6 +88,7 @@ class EngineWorker:
         self._seats.closing = True
         for stream in self._streams:
             stream.break_off(Unavailable("the engine broke down; retry", retry_after_s=RETRY_AFTER_S))
+        self._observer.broke()
 
     def _obey(self) -> bool:
         """Carry out the commands that wait; sleeps while the engine has nothing to do. False = stop."""

@@ -117,6 +117,15 @@ class ModelHost(Generic[M]):
             if version not in {*versions, route.unversioned, *route.labels.values()}:
                 self._retire((name, version), State.AVAILABLE)
 
+    def give_up(self, manifest: Manifest, reason: str) -> None:
+        """A loaded version that broke answers no more: calls end Unavailable until who follows the store has
+        loaded it anew."""
+        if (key := (manifest.name, manifest.version)) in self._slots:
+            self._retire(key, State.UNLOADED)
+            if not self.versions(manifest.name):
+                self._routes.drop(manifest.name)
+            self._states.set(Status(manifest, State.LOADING, reason))
+
     async def unload(self, name: str) -> None:
         """Stops serving a model once its calls end. Raises ModelNotFound if it is not loaded."""
         async with self._lock:

@@ -19,7 +19,7 @@ class Counts:
     """An observer that remembers."""
 
     def __init__(self) -> None:
-        self.first = self.later = self.steps = self.prompts = 0
+        self.first = self.later = self.steps = self.prompts = self.breakdowns = 0
         self.load: Load | None = None
 
     def stepped(self, sequences: int, waiting: int) -> None:
@@ -35,6 +35,9 @@ class Counts:
 
     def started(self, queue_s: float, prompt_tokens: int, cached_tokens: int) -> None:
         self.prompts += prompt_tokens
+
+    def broke(self) -> None:
+        self.breakdowns += 1
 
 
 @asynccontextmanager
@@ -134,7 +137,7 @@ async def test_a_request_that_the_engine_does_not_take_ends_and_the_thread_lives
 
 async def test_an_engine_that_breaks_down_leaves_nobody_waiting() -> None:
     """A step fails, and so does ending what was in it."""
-    async with working() as (worker, _):
+    async with working() as (worker, counts):
 
         def broken(*told: object) -> object:
             raise RuntimeError("broken")
@@ -145,7 +148,7 @@ async def test_an_engine_that_breaks_down_leaves_nobody_waiting() -> None:
                 await asyncio.sleep(0)
             worker.engine.fail = worker.engine.runner.run = broken  # type: ignore[assignment, method-assign]
             found = await asyncio.gather(*waiting, return_exceptions=True)
-        assert [type(one) for one in found] == [Unavailable] * 3
+        assert [type(one) for one in found] == [Unavailable] * 3 and counts.breakdowns == 1
         with pytest.raises(Unavailable), worker.open([sequence([1])]):
             pass
 

@@ -63,7 +63,7 @@ async def served(store: ModelStore, overrides: dict[str, Any]) -> AsyncIterator[
         channel,
         _,
     ):
-        yield Served(Stub(channel), hosts[0])
+        yield Served(channel, hosts[0])
 
 
 @pytest.fixture(scope="session")

@@ -76,8 +76,12 @@ def publish(
 class Served:
     """A running service and what lies behind it."""
 
-    stub: Stub
+    channel: aio.Channel
     host: ModelHost[GenerationModel]
+
+    @property
+    def stub(self) -> Stub:
+        return Stub(self.channel)
 
     @property
     def model(self) -> GenerationModel:

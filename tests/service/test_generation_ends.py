@@ -5,6 +5,7 @@ import asyncio
 import grpc
 import pytest
 from grpc import aio
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from maas.generation.v1 import generation_pb2 as pb
 from services.runtime.status import status_of
@@ -48,6 +49,23 @@ async def test_a_failed_step_is_internal_and_the_next_request_works(served: Serv
     code, _, text = await refusal(served.stub.Generate(Ask(text=TEXT)))
     served.engine.runner = runner
     assert code is grpc.StatusCode.INTERNAL and "runner" not in text and "NoneType" not in text
+    assert (await served.stub.Generate(Ask(text=TEXT, stopping=free(3)))).usage.completion_tokens == 3
+
+
+@pytest.mark.parametrize("overrides", [{"store_poll_s": 0.2}])
+async def test_an_engine_that_broke_down_is_told_by_health_and_made_anew(served: Served) -> None:
+    def broken(*told: object) -> object:
+        raise RuntimeError("broken")
+
+    health, serving = health_pb2_grpc.HealthStub(served.channel), health_pb2.HealthCheckResponse.SERVING
+    watch = health.Watch(health_pb2.HealthCheckRequest(service="maas.model/tiny"))
+    assert (await watch.read()).status == serving
+    before, engine = served.model, served.engine
+    engine.fail = engine.runner.run = broken  # type: ignore[assignment, method-assign]
+    code, _, text = await refusal(served.stub.Generate(Ask(text=TEXT)))
+    assert code is grpc.StatusCode.UNAVAILABLE and "broke down" in text
+    assert [(await watch.read()).status == serving for _ in range(2)] == [False, True]
+    assert served.model is not before
     assert (await served.stub.Generate(Ask(text=TEXT, stopping=free(3)))).usage.completion_tokens == 3
 
 

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-from services.runtime.errors import InvalidInput, ModelNotFound, PreconditionFailed
+from services.runtime.errors import InvalidInput, ModelNotFound, PreconditionFailed, Unavailable
 from services.runtime.follow import Follower
 from services.runtime.host import ModelHost
 from services.runtime.states import State
@@ -108,6 +108,45 @@ async def test_a_failed_load_leaves_the_old_one_serving_and_says_why(store: Mode
     assert "not finite" in failed.reason
     with pytest.raises(PreconditionFailed, match="not finite"):
         await host.load("net", "2")
+
+
+async def test_a_version_that_broke_is_loaded_anew_and_nobody_gets_the_broken_one(store: ModelStore) -> None:
+    publish(store, "net")
+    store.set_label("net", "stable", 1)
+    host = host_of(store)
+    follower = Follower(host)
+    await follower.sync()
+    with host.lease("net", "", TASK) as broken:
+        host.give_up(broken.manifest, "broke down")
+        host.give_up(broken.manifest, "broke down")
+        assert host.loaded() == [] and not broken.closed
+        assert [(one.state, one.reason) for one in host.statuses()] == [(State.LOADING, "broke down")]
+        for version in ("", "1", "stable"):
+            with pytest.raises(Unavailable) as refused:
+                host.lease("net", version, TASK)
+            assert refused.value.reason == "MODEL_LOADING"
+        await follower.sync()
+        with host.lease("net", "stable", TASK) as anew:
+            assert anew is not broken and not anew.closed
+    await asyncio.sleep(0)
+    assert broken.closed and [one.state for one in host.statuses()] == [State.SERVING]
+
+
+async def test_a_version_that_broke_leaves_the_others_alone(store: ModelStore) -> None:
+    host = host_of(store)
+    follower = Follower(host)
+    for number in (1, 2):
+        publish(store, "net", a=number)
+    store.set_label("net", "old", 1)
+    await follower.sync()
+    with host.lease("net", "2", TASK) as broken:
+        host.give_up(broken.manifest, "broke down")
+    with pytest.raises(Unavailable):
+        host.lease("net", "", TASK)
+    with host.lease("net", "old", TASK) as other:
+        assert other.manifest.version == 1
+    await follower.sync()
+    assert host.serving_version("net") == 2 and host.versions("net") == [1, 2]
 
 
 async def test_a_failed_warm_up_closes_what_was_built(store: ModelStore) -> None:
