@@ -52,8 +52,10 @@ log = logging.getLogger("maas.server")
 class Floor(Generic[S]):
     """What a service's `build` gets: add servicers, open a model host, say what must be closed."""
 
-    def __init__(self, chosen: S) -> None:
+    def __init__(self, chosen: S, changed: Callable[[], None] = lambda: None) -> None:
+        """`changed` hears that all is loaded, and of each model that comes or goes after."""
         self.settings = chosen
+        self._changed = changed
         self.metrics = Metrics()
         self._models = ModelMetrics(self.metrics)
         self.metrics.calls_limit.set(chosen.queue_limit)
@@ -229,3 +231,4 @@ class Floor(Generic[S]):
         ready = all(follower.host.loaded() for follower in self._hosts)
         for name in (OVERALL, *self.services):
             self.readiness.set(name, ready)
+        self._changed()

@@ -16,6 +16,7 @@ import uvloop
 
 from services.runtime import logs, settings, workers
 from services.runtime.floor import Floor, S
+from services.runtime.garbage import Settling
 from services.runtime.telemetry.port import expose
 
 log = logging.getLogger("maas.server")
@@ -26,7 +27,7 @@ Build = Callable[[Floor[S]], Awaitable[None]]
 async def serve(chosen: S, build: Build[S]) -> None:
     """Runs one server until a signal, then stops it in order. Raises RuntimeError if it cannot start."""
     stopping = asyncio.create_task(_stop_on_signals().wait())
-    floor: Floor[S] = Floor(chosen)
+    floor: Floor[S] = Floor(chosen, Settling().again)
     await build(floor)
     stop_metrics = expose(floor.metrics, chosen, floor.certificates)
     starting = asyncio.create_task(floor.start())
