@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 from enum import IntEnum
 
-from services.runtime.context import RequestContext
+from services.runtime.context import PRIORITY, USUAL, RequestContext
 from services.runtime.errors import InvalidInput
 from services.runtime.identity.policy import CRITICAL
 
-HEADER = "x-maas-priority"
+HEADER = PRIORITY
 
 
 class Priority(IntEnum):
@@ -42,7 +42,7 @@ def lowered(path: str, context: RequestContext) -> bool:
     """
     if context.rights.grants(path, CRITICAL):
         return False
-    context.trailing.append((HEADER, Priority.DEFAULT.name.lower()))
+    context.trailing.append((HEADER, USUAL))
     return True
 
 

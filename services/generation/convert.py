@@ -56,7 +56,7 @@ def job(
             seed=_seed(request.sampling),
             logprobs=_given(output).get("logprobs"),
             prompt_logprobs=_given(output).get("prompt_logprobs"),
-            priority=request.priority,
+            priority=call.rank(request.priority),
             tenant=call.tenant,
             deadline=call.deadline,
             salt=_salt(call.tenant, request.cache_salt),

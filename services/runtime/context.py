@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from services.runtime.errors import DeadlinePassed
 from services.runtime.identity.caller import ANYBODY, Caller
-from services.runtime.identity.policy import UNLIMITED, Rights
+from services.runtime.identity.policy import CRITICAL, UNLIMITED, Rights
 from services.runtime.toll import Bill
 
 if TYPE_CHECKING:
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 REQUEST_ID = "x-request-id"
 TRACEPARENT = "traceparent"
 TRACESTATE = "tracestate"
+# The class of a call; of one that says the usual, or of which the gateway says so, nothing goes before others.
+PRIORITY, USUAL = "x-maas-priority", "default"
 MAX_ID_LENGTH = 128
 
 # W3C Trace Context, version 00: trace id, parent span id, flags; ids of zeros alone are invalid.
@@ -108,6 +110,17 @@ class RequestContext:
         """Seconds the caller still waits; None without a deadline, never negative."""
         return None if self.deadline is None else max(0.0, self.deadline - time.monotonic())
 
+    def rank(self, wanted: int) -> int:
+        """Its priority among others of its kind: above 0 only where the policy grants it `critical`, here and
+        where it was let in. One that is lowered is told so."""
+        if wanted <= 0 or self._may_rise():
+            return wanted
+        self.trailing.append((PRIORITY, USUAL))
+        return 0
+
+    def _may_rise(self) -> bool:
+        return self.metadata.get(PRIORITY) != USUAL and self.rights.grants(self.method, CRITICAL)
+
     def elapsed_ms(self) -> float:
         return (time.monotonic() - self.started) * 1000
 
@@ -117,12 +130,14 @@ class RequestContext:
             raise DeadlinePassed("the deadline passed before the work began")
 
     def outgoing(self, span_id: str = "") -> tuple[tuple[str, str], ...]:
-        """Metadata that travels on to the next service: request id, W3C trace context, whose call it is.
+        """Metadata that travels on to the next service: request id, W3C trace context, whose call it is, and that
+        it may not rise above others.
 
         `span_id`: that of the call to it, where that is told.
         """
         carried = [(REQUEST_ID, self.request_id)] if self.request_id else []
-        return (*carried, *(self.trace.headers(span_id) if self.trace else ()), *self.caller.vouching)
+        held = () if self._may_rise() else ((PRIORITY, USUAL),)
+        return (*carried, *(self.trace.headers(span_id) if self.trace else ()), *self.caller.vouching, *held)
 
 
 _current: ContextVar[RequestContext | None] = ContextVar("maas_request", default=None)

@@ -50,6 +50,23 @@ async def test_streams_and_scores_of_another_tenant_share_none_either(served: Se
         assert (messages[-1].usage.cached_prompt_tokens > 0) == found
 
 
+@pytest.mark.parametrize(("held", "wanted", "counts"), [(False, 7, 7), (True, 7, 0), (True, -5, -5)])
+async def test_what_the_policy_does_not_grant_goes_before_nobody(
+    served: Served, monkeypatch: pytest.MonkeyPatch, held: bool, wanted: int, counts: int
+) -> None:
+    """As a gateway passes it on that has a policy."""
+    seen: list[int] = []
+    add = served.engine.add
+    monkeypatch.setattr(served.engine, "add", lambda new: (seen.append(new[0].request.priority), add(new))[1])
+    passed_on = (*Mesh([MESH_KEY]).vouch(Caller(tenant="acme")).vouching, *[("x-maas-priority", "default")] * held)
+    asked = service_pb.GenerateRequest(text=PROMPT, priority=wanted, stopping=pb.Stopping(max_tokens=1))
+    call = served.stub.Generate(asked, metadata=passed_on)
+    await call
+    assert seen == [counts]
+    told = dict(await call.trailing_metadata()).get("x-maas-priority")
+    assert told == ("default" if wanted > counts else None)
+
+
 async def test_the_tenants_turn_is_told_to_the_engine(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     """Fairness there goes by tenant."""
     shares = served.engine.scheduler.shares

@@ -157,7 +157,8 @@ async def test_a_call_inside_a_fan_out_is_judged_by_itself(tmp_path: Path) -> No
 
 
 async def test_a_claimed_class_is_lowered_unless_a_role_gives_it(tmp_path: Path) -> None:
-    async with guarded(tmp_path, behind("vision")) as at:
+    vision = behind("vision")
+    async with guarded(tmp_path, vision) as at:
         gate = at.floor.metrics.backend_lowered.labels("vision")
         classify, told = vision_grpc.VisionServiceStub(at.channel).Classify, {}
         request = vision_pb.ClassifyRequest(model="lite", images=[{"encoded": b"12345"}])
@@ -167,6 +168,8 @@ async def test_a_claimed_class_is_lowered_unless_a_role_gives_it(tmp_path: Path)
             assert (await call).results
             told[name] = dict(await call.trailing_metadata()).get("x-maas-priority")
         assert told == {"reader": "default", "oncall": None}
+        passed_on = [one.get("x-maas-priority") for one in vision.metadata]
+        assert passed_on == ["default", None], "what the service computes next goes by the policy too"
         async with asyncio.timeout(5):
             while not gate._value.get():
                 await asyncio.sleep(0.05)

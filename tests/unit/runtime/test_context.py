@@ -4,8 +4,11 @@ import time
 
 import pytest
 
-from services.runtime.context import RequestContext, Trace, request_id_from
+from services.runtime.context import PRIORITY, RequestContext, Trace, request_id_from
 from services.runtime.errors import DeadlinePassed
+from services.runtime.identity import policy
+from services.runtime.identity.caller import Caller
+from services.runtime.identity.policy import UNLIMITED, Rights
 
 PARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 
@@ -41,3 +44,32 @@ def test_a_passed_deadline_is_told() -> None:
     RequestContext().check_deadline()
     with pytest.raises(DeadlinePassed):
         RequestContext(deadline=time.monotonic() - 1).check_deadline()
+
+
+def rights(text: str) -> Rights:
+    return policy.parse(text).of(Caller(roles=frozenset({"oncall"})))
+
+
+GRANT = '[[allow]]\nroles = ["oncall"]\nmethods = ["maas.generation.*"]\npriorities = ["critical"]\n'
+
+
+@pytest.mark.parametrize(
+    ("allowed", "claim", "rises"),
+    [
+        (UNLIMITED, {}, True),
+        (UNLIMITED, {PRIORITY: "critical"}, True),
+        (UNLIMITED, {PRIORITY: "default"}, False),
+        (rights(GRANT), {}, True),
+        (rights(GRANT), {PRIORITY: "default"}, False),
+        (rights("[[allow]]\n"), {PRIORITY: "critical"}, False),
+    ],
+)
+def test_a_call_goes_before_others_where_it_is_granted_on_every_server(
+    allowed: Rights, claim: dict[str, str], rises: bool
+) -> None:
+    call = RequestContext("/maas.generation.v1.GenerationService/Generate", metadata=claim, rights=allowed)
+    assert (call.rank(-3), call.trailing) == (-3, [])
+    assert call.rank(100) == (100 if rises else 0)
+    assert call.trailing == ([] if rises else [(PRIORITY, "default")])
+    beyond = RequestContext(call.method, metadata=dict(call.outgoing()))
+    assert beyond.rank(100) == call.rank(100)
