@@ -45,15 +45,15 @@ class Connection(asyncio.Protocol):
         transport.write(PREFACE + frame(SETTINGS, 0, 0, settings) + frame(WINDOW, 0, 0, struct.pack(">I", WIDE)))
 
     def call(self, headers: bytes, message: bytes) -> "asyncio.Future[bytes]":
-        """The reply's message; `headers` as `block` makes them."""
+        """The reply's message; `headers` as `block` makes them. Unavailable once the connection is gone."""
         stream, self._next = self._next, self._next + 2
-        future: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
-        self._streams[stream] = future, bytearray()
         body = struct.pack(">BI", 0, len(message)) + message
         parts = [body[at : at + MOST_BYTES] for at in range(0, len(body), MOST_BYTES)]
         frames = [frame(HEADERS, END_HEADERS, stream, headers)]
         frames += [frame(DATA, END_STREAM * (part is parts[-1]), stream, part) for part in parts]
         self._write(b"".join(frames))
+        future: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        self._streams[stream] = future, bytearray()
         return future
 
     def data_received(self, data: bytes) -> None:
@@ -88,6 +88,7 @@ class Connection(asyncio.Protocol):
             future.set_result(bytes(found[PREFIX:]))
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self._transport = None
         for stream in list(self._streams):
             self._end(stream)
 
@@ -96,7 +97,8 @@ class Connection(asyncio.Protocol):
             self._transport.close()
 
     def _write(self, data: bytes) -> None:
-        assert self._transport
+        if self._transport is None:
+            raise Unavailable("the connection is gone: the server closed it, or its pings went unanswered")
         self._transport.write(data)
 
 

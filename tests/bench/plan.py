@@ -72,10 +72,10 @@ async def _one(options: Options, name: str, table: Table) -> None:
 
 
 async def _compared(options: Options, suite: Suite, name: str, table: Table) -> None:
-    connection = await connected(suite.address)
-    measured, aside = await method(suite, connection, name, options.seconds, options.tell)
+    measured, aside = await method(suite, await connected(suite.address), name, options.seconds, options.tell)
     curves = Curves({}, {name: measured}, {}, 0.0, 0.0, 0.0)
     rates = {share: _rate(curves, aside, name, share) for share in LOADS}
+    connection = await connected(suite.address)  # nobody answered pings while the rates were found
     points: dict[float, list[Found]] = {share: [] for share in LOADS}
     for turn, share in ((turn, share) for turn in range(options.repeat) for share in LOADS):
         options.tell(f"{name}, round {turn + 1}, {rates[share]:.0f}/s")

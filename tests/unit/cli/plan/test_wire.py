@@ -59,3 +59,5 @@ async def test_a_lost_connection_ends_its_calls_and_a_ping_is_answered() -> None
     connection.connection_lost(None)
     with pytest.raises(Unavailable):
         await call
+    with pytest.raises(Unavailable, match="connection is gone"):
+        connection.call(HEAD, b"")
