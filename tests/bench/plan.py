@@ -21,6 +21,7 @@ from cli.plan.runs import Caller, precise
 from cli.plan.stations import GATEWAY, Load
 from cli.plan.suite import Suite, running
 from cli.plan.wire import Connection, connected
+from services.runtime.garbage import settle
 from tests.bench.load import Sample, quantile
 from tests.bench.options import Options
 from tests.bench.table import Table
@@ -41,7 +42,7 @@ COLUMNS = ("method", "load", "calls/s", "what", "measured", "planned", "x measur
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """Of a load that was offered: CPU seconds a second of service and gateway."""
+    """Of a load, offered or planned: CPU seconds a second of service and gateway."""
 
     mean_ms: float
     p50_ms: float
@@ -49,6 +50,10 @@ class Found:
     service: float
     gateway: float
     rate: float
+
+
+# What was measured, and what was planned.
+Pair = tuple[Found, Found]
 
 
 async def run(options: Options) -> list[Table]:
@@ -72,19 +77,29 @@ async def _one(options: Options, name: str, table: Table) -> None:
 
 
 async def _compared(options: Options, suite: Suite, name: str, table: Table) -> None:
-    measured, aside = await method(suite, await connected(suite.address), name, options.seconds, options.tell)
-    curves = Curves({}, {name: measured}, {}, 0.0, 0.0, 0.0)
-    rates = {share: _rate(curves, aside, name, share) for share in LOADS}
-    connection = await connected(suite.address)  # nobody answered pings while the rates were found
-    points: dict[float, list[Found]] = {share: [] for share in LOADS}
-    for turn, share in ((turn, share) for turn in range(options.repeat) for share in LOADS):
-        options.tell(f"{name}, round {turn + 1}, {rates[share]:.0f}/s")
-        seconds = max(options.seconds, FEWEST / rates[share] / options.repeat)
-        points[share].append(await _offered(suite, connection, name, rates[share], seconds, turn))
-    connection.close()
-    for share, found in points.items():
-        _row(table, name, share, found, curves, aside)
+    """Each round draws its own curves: a shared machine is a tenth faster in one minute than in another."""
+    rates: dict[float, float] = {}
+    pairs: dict[float, list[Pair]] = {share: [] for share in LOADS}
+    for turn in range(options.repeat):
+        curves, aside = await _drawn(options, suite, name)
+        rates = rates or {share: _rate(curves, aside, name, share) for share in LOADS}
+        connection = await connected(suite.address)  # nobody answered pings while the rates were found
+        for share, rate in rates.items():
+            options.tell(f"{name}, round {turn + 1}, {rate:.0f}/s")
+            seconds = max(options.seconds, FEWEST / rate / options.repeat)
+            found = await _offered(suite, connection, name, rate, seconds, turn)
+            pairs[share].append((found, _planned(curves, aside, name, found.rate)))
+        connection.close()
+    for share, those in pairs.items():
+        _rows(table, name, share, those)
     table.rule()
+
+
+async def _drawn(options: Options, suite: Suite, name: str) -> tuple[Curves, Points]:
+    connection = await connected(suite.address)
+    measured, aside = await method(suite, connection, name, options.seconds, options.tell)
+    connection.close()
+    return Curves({}, {name: measured}, {}, 0.0, 0.0, 0.0), aside
 
 
 def _at(curves: Curves, aside: Points, name: str, rate: float) -> Outlook:
@@ -120,6 +135,7 @@ async def _offered(
             tasks.add(task := asyncio.create_task(one(due)))
             task.add_done_callback(tasks.discard)
 
+    settle()  # a full collection of the caller's own would hold every call up
     await arrive(WARM_UP_S, seed + 1000)
     await asyncio.gather(*tasks)
     found.clear()
@@ -143,18 +159,21 @@ def _moments(rate: float, seconds: float, seed: int) -> Iterator[float]:
         yield moment
 
 
-def _row(table: Table, name: str, share: float, found: Sequence[Found], curves: Curves, aside: Points) -> None:
-    """Medians over the rounds beside what the model says of the rate that really came."""
-    rate = median(one.rate for one in found)
+def _planned(curves: Curves, aside: Points, name: str, rate: float) -> Found:
+    """What the model says of the rate that really came."""
     told = _at(curves, aside, name, rate)
-    planned = {
-        "service": told.stays[ASKS[name].service].busy,
-        "gateway": told.stays[GATEWAY].busy,
-        "mean_ms": told.mean_ms(name),
-        "p50_ms": told.quantile_ms(name, 0.5),
-        "p99_ms": told.quantile_ms(name, 0.99),
-    }
-    samples = [Sample(one.rate, one.p50_ms, one.p99_ms) for one in found]
-    for what, said in planned.items():
-        seen = median(getattr(one, what) for one in found)
-        table.add(samples, name, share, rate, WHAT[what], seen, said, said / seen)
+    service, gateway = told.stays[ASKS[name].service].busy, told.stays[GATEWAY].busy
+    p50_ms, p99_ms = (told.quantile_ms(name, share) for share in (0.5, 0.99))
+    return Found(told.mean_ms(name), p50_ms, p99_ms, service, gateway, rate)
+
+
+def _rows(table: Table, name: str, share: float, pairs: Sequence[Pair]) -> None:
+    """Medians over the rounds, of the ratios too."""
+    rate = median(found.rate for found, _ in pairs)
+    samples = [Sample(found.rate, found.p50_ms, found.p99_ms) for found, _ in pairs]
+    for what, told in WHAT.items():
+        both = [(getattr(found, what), getattr(planned, what)) for found, planned in pairs]
+        ratio = median(said / seen for seen, said in both)
+        table.add(
+            samples, name, share, rate, told, median(one for one, _ in both), median(one for _, one in both), ratio
+        )
