@@ -13,6 +13,7 @@ DATA, HEADERS, RESET, SETTINGS, PING, GOAWAY, WINDOW = 0, 1, 3, 4, 6, 7, 8
 END_STREAM, ACK, END_HEADERS = 1, 1, 4
 MOST_BYTES = 16_384  # of a frame, if nobody says otherwise
 HEAD, PREFIX = 9, 5  # bytes before a frame's payload, and before a message in DATA
+GREETING_S = 10.0
 WIDE = 2**31 - 1 - 65_535  # added to what a connection may hold back
 
 Fields = Sequence[tuple[str, str]]
@@ -34,6 +35,8 @@ class Connection(asyncio.Protocol):
     def __init__(self) -> None:
         self._streams: dict[int, tuple[asyncio.Future[bytes], bytearray]] = {}
         self._next, self._buffer = 1, bytearray()
+        # Set by the server's settings: before them, a long message would be more than it takes (RFC 9113, 6.9.2).
+        self.greeted = asyncio.Event()
         self._transport: asyncio.WriteTransport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -73,6 +76,7 @@ class Connection(asyncio.Protocol):
             self._streams[stream][1].extend(payload)
         if kind == SETTINGS and not flags & ACK:
             self._write(frame(SETTINGS, ACK, 0))
+            self.greeted.set()
         if kind == PING and not flags & ACK:
             self._write(frame(PING, ACK, 0, payload))
         if kind == RESET or (kind in (DATA, HEADERS) and flags & END_STREAM):
@@ -110,7 +114,9 @@ def headers(address: str, path: str, metadata: Fields = ()) -> bytes:
 
 
 async def connected(address: str) -> Connection:
-    """To `host:port`."""
+    """To `host:port`, once the server has said what it takes."""
     host, _, port = address.rpartition(":")
     _, connection = await asyncio.get_running_loop().create_connection(Connection, host, int(port))
+    async with asyncio.timeout(GREETING_S):
+        await connection.greeted.wait()
     return connection

@@ -28,7 +28,7 @@ from tests.bench.table import Table
 
 METHODS = ("tokenize", "classify", "embed")
 LOADS = (0.3, 0.6, 0.8)
-FEWEST = 2000  # calls of a load, over all rounds
+LEAST_S = 20.0  # of a load, in each round: the busier a queue, the longer it remembers
 WARM_UP_S = 1.0
 WHAT = {
     "service": "service busy",
@@ -86,7 +86,7 @@ async def _compared(options: Options, suite: Suite, name: str, table: Table) -> 
         connection = await connected(suite.address)  # nobody answered pings while the rates were found
         for share, rate in rates.items():
             options.tell(f"{name}, round {turn + 1}, {rate:.0f}/s")
-            seconds = max(options.seconds, FEWEST / rate / options.repeat)
+            seconds = max(options.seconds, LEAST_S)
             found = await _offered(suite, connection, name, rate, seconds, turn)
             pairs[share].append((found, _planned(curves, aside, name, found.rate)))
         connection.close()

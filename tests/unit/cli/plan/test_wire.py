@@ -6,7 +6,20 @@ from unittest.mock import Mock
 
 import pytest
 
-from cli.plan.wire import ACK, DATA, END_STREAM, HEADERS, MOST_BYTES, PING, RESET, Connection, frame, headers
+from cli.plan.wire import (
+    ACK,
+    DATA,
+    END_STREAM,
+    HEADERS,
+    MOST_BYTES,
+    PING,
+    RESET,
+    SETTINGS,
+    Connection,
+    connected,
+    frame,
+    headers,
+)
 from services.runtime.errors import Unavailable
 
 HEAD = headers("localhost:1", "/a.B/C", [("x", "y")])
@@ -31,6 +44,24 @@ async def test_answers_find_their_calls_however_the_bytes_arrive() -> None:
     for byte in answer(3, b"two") + answer(1, b"one"):
         connection.data_received(bytes([byte]))
     assert (await first, await second) == (b"one", b"two")
+
+
+async def test_nothing_is_sent_before_the_server_has_said_what_it_takes() -> None:
+    async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        assert (await reader.readexactly(24)).startswith(b"PRI")
+        assert not told.done()
+        writer.write(frame(SETTINGS, 0, 0))
+        while frame(SETTINGS, ACK, 0) not in bytes(got):
+            got.extend(await reader.read(100))
+        writer.close()
+
+    got = bytearray()
+    async with await asyncio.start_server(greet, "127.0.0.1", 0) as server, asyncio.timeout(10):
+        port = server.sockets[0].getsockname()[1]
+        told = asyncio.create_task(connected(f"127.0.0.1:{port}"))
+        connection = await told
+        assert connection.greeted.is_set()
+        connection.close()
 
 
 async def test_a_long_message_goes_in_frames_of_which_the_last_ends_the_stream() -> None:
