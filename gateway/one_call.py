@@ -55,7 +55,7 @@ class Caller:
         method = self._method(request)
         current().rights.check_method(method.path, "")
         authorise(method.path, request)
-        context = _context_of(call)
+        context = _context_of(call, method.path)
         # This task has a context of its own: nobody else sees the shorter deadline.
         enter(context)
         try:
@@ -75,10 +75,10 @@ def ended(index: int, call: gateway_pb2.Call, problem: ServiceError, started: fl
     return Finished(index, failed(call.id, problem, started), None if call.best_effort else problem)
 
 
-def _context_of(call: gateway_pb2.Call) -> RequestContext:
-    """The caller's context with the call's own timeout, never longer than the caller waits."""
-    outer = current()
+def _context_of(call: gateway_pb2.Call, path: str) -> RequestContext:
+    """The caller's context with the call's own method and timeout, never longer than the caller waits."""
+    inner = replace(current(), method=path, trailing=[])
     if not call.HasField("timeout_ms"):
-        return replace(outer, trailing=[])
+        return inner
     own = time.monotonic() + call.timeout_ms / 1000
-    return replace(outer, trailing=[], deadline=own if outer.deadline is None else min(own, outer.deadline))
+    return replace(inner, deadline=own if inner.deadline is None else min(own, inner.deadline))

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 REQUEST_ID = "x-request-id"
 TRACEPARENT = "traceparent"
 TRACESTATE = "tracestate"
-# The class of a call; of one that says the usual, or of which the gateway says so, nothing goes before others.
+# The class of a call. One of the highest, or of none, may go before others, unless the gateway says it is usual.
 PRIORITY, USUAL = "x-maas-priority", "default"
 MAX_ID_LENGTH = 128
 
@@ -119,7 +119,8 @@ class RequestContext:
         return 0
 
     def _may_rise(self) -> bool:
-        return self.metadata.get(PRIORITY) != USUAL and self.rights.grants(self.method, CRITICAL)
+        claim = self.metadata.get(PRIORITY, CRITICAL)
+        return claim == CRITICAL and self.rights.grants(self.method, CRITICAL)
 
     def elapsed_ms(self) -> float:
         return (time.monotonic() - self.started) * 1000

@@ -22,6 +22,8 @@ from maas.vision.v1 import vision_service_pb2 as vision_pb
 from maas.vision.v1 import vision_service_pb2_grpc as vision_grpc
 from services.runtime.floor import Floor
 from services.runtime.identity import keys
+from services.runtime.identity.caller import Caller
+from services.runtime.identity.mesh import Mesh
 from services.runtime.identity.policy import ADMINISTRATIVE
 from tests.harness import running
 from tests.suite.gateway_fakes import Behind, Running, behind, settings, started
@@ -74,8 +76,6 @@ async def guarded(folder: Path, *services: Behind) -> AsyncIterator[Guarded]:
 
 def believe(service: Running) -> None:
     """Has a fake service take the gateway's word."""
-    from services.runtime.identity.mesh import Mesh
-
     service.floor.doorkeeper._mesh = Mesh([bytes.fromhex("ab" * 32)])
 
 
@@ -168,8 +168,13 @@ async def test_a_claimed_class_is_lowered_unless_a_role_gives_it(tmp_path: Path)
             assert (await call).results
             told[name] = dict(await call.trailing_metadata()).get("x-maas-priority")
         assert told == {"reader": "default", "oncall": None}
+        inside = gateway_pb.FanOutRequest(calls=[{"id": "one", "classify_image": request}])
+        fan_out = gateway_grpc.GatewayServiceStub(at.channel).FanOut
+        for name in ("reader", "oncall"):
+            reply = await fan_out(inside, metadata=(("cache-control", "no-store"), *at.given[name]))
+            assert reply.results[0].status.code == 0
         passed_on = [one.get("x-maas-priority") for one in vision.metadata]
-        assert passed_on == ["default", None], "what the service computes next goes by the policy too"
+        assert passed_on == ["default", None] * 2, "what the service computes next goes by the policy too"
         async with asyncio.timeout(5):
             while not gate._value.get():
                 await asyncio.sleep(0.05)
@@ -210,19 +215,37 @@ async def test_who_was_turned_away_and_who_administered_is_noted(
     assert not any(key in caplog.text for metadata in at.given.values() for _, key in metadata)
 
 
-async def test_without_a_policy_other_machines_administer_nothing() -> None:
+@asynccontextmanager
+async def seen_from_elsewhere(**more: Any) -> AsyncIterator[aio.Channel]:
+    """A channel to a server without a policy that sees another address than loopback."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
             probe.connect(("192.0.2.1", 9))  # sends nothing: it only chooses the address to send from
         except OSError:
             pytest.skip("this machine has no address but loopback")
         own = probe.getsockname()[0]
-    floor = Floor(settings({}).model_copy(update={"host": "0.0.0.0", "plaintext": True}))
+    floor = Floor(settings({}, **more).model_copy(update={"host": "0.0.0.0", "plaintext": True}))
     await build(floor)
     port = await floor.start()
     try:
         async with aio.insecure_channel(f"{own}:{port}") as channel:
-            for path in ADMINISTRATIVE:
-                assert await code_of(channel, path, None, ()) == "PERMISSION_DENIED", path
+            yield channel
     finally:
         await floor.close()
+
+
+async def test_without_a_policy_other_machines_administer_nothing() -> None:
+    async with seen_from_elsewhere() as channel:
+        for path in ADMINISTRATIVE:
+            assert await code_of(channel, path, None, ()) == "PERMISSION_DENIED", path
+
+
+async def test_what_the_gateway_let_in_administers_a_service_on_another_machine() -> None:
+    key = "ab" * 32
+    vouched = Mesh([bytes.fromhex(key)]).vouch(Caller(tenant="acme")).vouching
+    async with seen_from_elsewhere(mesh_key=key) as channel:
+        for path in ADMINISTRATIVE:
+            assert await code_of(channel, path, None, ()) == "PERMISSION_DENIED", path
+            assert await code_of(channel, path, None, vouched) not in ("PERMISSION_DENIED", "UNAUTHENTICATED"), (
+                path
+            )

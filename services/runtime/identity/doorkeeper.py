@@ -10,7 +10,7 @@ from services.runtime.followed import Followed
 from services.runtime.identity import keys, mesh, policy, tokens
 from services.runtime.identity.caller import ANYBODY, Caller
 from services.runtime.identity.mesh import Mesh
-from services.runtime.identity.policy import UNLIMITED, Policy, Rights
+from services.runtime.identity.policy import TRUSTED, UNLIMITED, Policy, Rights
 from services.runtime.identity.settings import IdentitySettings
 from services.runtime.sealing import keys_of
 
@@ -75,8 +75,10 @@ class Doorkeeper:
         return self._by_credential(credential) if credential else self._by_certificate(certificate())
 
     def rights(self, caller: Caller) -> Rights:
-        """What the policy of now lets `caller` do."""
-        return self._rules.value.of(caller) if self._rules is not None else UNLIMITED
+        """What the policy of now lets `caller` do; without one, whom another server of ours let in may all."""
+        if self._rules is not None:
+            return self._rules.value.of(caller)
+        return TRUSTED if caller.vouched else UNLIMITED
 
     def _by_credential(self, credential: str) -> Caller:
         if self._listed is not None and (credential.startswith(keys.PREFIX) or self._issued is None):

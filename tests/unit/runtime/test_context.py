@@ -8,7 +8,7 @@ from services.runtime.context import PRIORITY, RequestContext, Trace, request_id
 from services.runtime.errors import DeadlinePassed
 from services.runtime.identity import policy
 from services.runtime.identity.caller import Caller
-from services.runtime.identity.policy import UNLIMITED, Rights
+from services.runtime.identity.policy import TRUSTED, UNLIMITED, Rights
 
 PARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 
@@ -59,6 +59,8 @@ GRANT = '[[allow]]\nroles = ["oncall"]\nmethods = ["maas.generation.*"]\npriorit
         (UNLIMITED, {}, True),
         (UNLIMITED, {PRIORITY: "critical"}, True),
         (UNLIMITED, {PRIORITY: "default"}, False),
+        (UNLIMITED, {PRIORITY: "batch"}, False),
+        (TRUSTED, {}, True),
         (rights(GRANT), {}, True),
         (rights(GRANT), {PRIORITY: "default"}, False),
         (rights("[[allow]]\n"), {PRIORITY: "critical"}, False),
