@@ -93,6 +93,7 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
+        self.greeted.set()
         for stream in list(self._streams):
             self._end(stream)
 
@@ -100,10 +101,14 @@ class Connection(asyncio.Protocol):
         if self._transport:
             self._transport.close()
 
-    def _write(self, data: bytes) -> None:
+    def check(self) -> asyncio.WriteTransport:
+        """What writes. Unavailable once the connection is gone."""
         if self._transport is None:
             raise Unavailable("the connection is gone: the server closed it, or its pings went unanswered")
-        self._transport.write(data)
+        return self._transport
+
+    def _write(self, data: bytes) -> None:
+        self.check().write(data)
 
 
 def headers(address: str, path: str, metadata: Fields = ()) -> bytes:
@@ -119,4 +124,5 @@ async def connected(address: str) -> Connection:
     _, connection = await asyncio.get_running_loop().create_connection(Connection, host, int(port))
     async with asyncio.timeout(GREETING_S):
         await connection.greeted.wait()
+    connection.check()
     return connection

@@ -14,6 +14,8 @@ from grpc import aio
 
 from cli.authority import Authority
 from cli.ports import any_free
+from cli.program import METRICS_OFFSET
+from cli.top.scrape import scrapes
 from gateway.__main__ import build as build_gateway
 from gateway.settings import GatewaySettings
 from maas.admin.v1 import admin_service_pb2 as admin
@@ -25,8 +27,9 @@ from services.runtime import settings as reading
 from services.runtime.channels import open_channel
 from services.runtime.floor import Floor
 from services.runtime.health import PROCESS
+from services.runtime.metrics import Metrics
 from services.runtime.settings import ServerSettings
-from services.runtime.telemetry.port import opened
+from services.runtime.telemetry.port import expose, opened
 from services.runtime.tls import material
 from services.runtime.tls.credentials import of_client
 from services.runtime.tls.settings import TlsSettings
@@ -261,6 +264,19 @@ async def test_metrics_are_served_by_tls_too(files: Files) -> None:
         assert await serial(f"127.0.0.1:{port}") != before
     finally:
         await asyncio.to_thread(stop)
+
+
+async def test_metrics_ask_for_a_certificate_where_told_to(files: Files) -> None:
+    flags = [f"--{name.replace('_', '-')}={path}" for name, path in files.settings.items()]
+    port = any_free("127.0.0.1")
+    chosen = reading.load(ServerSettings, [*flags, "--tls-metrics-clients", f"--metrics-port={port}"], "test")
+    stop, address = expose(Metrics(), chosen, None), f"127.0.0.1:{port - METRICS_OFFSET}"
+    try:
+        (shown,) = await scrapes([address], chosen, {})
+        (hidden,) = await scrapes([address], TlsSettings(tls_authority=chosen.tls_authority), {})
+    finally:
+        await asyncio.to_thread(stop)
+    assert shown is not None and hidden is None
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.1.2.3", "example.org"])

@@ -25,8 +25,14 @@ def expose(metrics: Metrics, chosen: ServerSettings, certificates: Followed[Mate
     if chosen.metrics_address is None:
         return lambda: None
     _tell_end(metrics, certificates)
+    authority = chosen.tls_authority if chosen.tls_metrics_clients else None
     stop, renew = opened(
-        metrics, chosen.metrics_address, chosen.tls_certificate, chosen.tls_key, chosen.metrics_token_file
+        metrics,
+        chosen.metrics_address,
+        chosen.tls_certificate,
+        chosen.tls_key,
+        chosen.metrics_token_file,
+        authority,
     )
     if certificates is not None:
         certificates.listeners += [renew, lambda: _tell_end(metrics, certificates)]
@@ -44,10 +50,10 @@ def opened(
     certificate: Path | None = None,
     key: Path | None = None,
     secret: Path | None = None,
+    authority: Path | None = None,
 ) -> tuple[Callable[[], None], Callable[[], None]]:
-    """Returns what stops it, and what has it read its certificate again; `secret`: a file of the token to show.
-
-    Raises RuntimeError.
+    """Returns what stops it, and what has it read its certificate again; `secret`: a file of the token to show,
+    `authority`: of the certificates that must be shown. Raises RuntimeError.
     """
     registry: CollectorRegistry = metrics.registry
     if MARK in os.environ:
@@ -55,8 +61,12 @@ def opened(
         multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
     host, port = address
     try:
-        files = (None, None) if certificate is None or key is None else (str(certificate), str(key))
-        server, thread = start_http_server(port, host, registry, *files)
+        chain, secret_key, clients = (
+            None if file is None else str(file) for file in (certificate, key, authority)
+        )
+        server, thread = start_http_server(
+            port, host, registry, chain, secret_key, clients, client_auth_required=authority is not None
+        )
     except OSError as error:
         raise RuntimeError(f"metrics cannot listen on {host}:{port}: {error.strerror}") from error
 
@@ -77,5 +87,7 @@ def opened(
     def renew() -> None:
         if certificate is not None:
             server.socket.context.load_cert_chain(certificate, key)  # type: ignore[attr-defined]
+        if authority is not None:
+            server.socket.context.load_verify_locations(authority)  # type: ignore[attr-defined]
 
     return stop, renew

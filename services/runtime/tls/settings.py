@@ -20,6 +20,9 @@ class TlsSettings(BaseSettings):
     tls_key: Path | None = Field(None, description="PEM key of that certificate")
     tls_authority: Path | None = Field(None, description="PEM authority by which others are known")
     tls_clients: bool = Field(False, description="callers must show a certificate of the authority (mutual TLS)")
+    tls_metrics_clients: bool = Field(
+        False, description="who asks for metrics must show a certificate of the authority too"
+    )
     tls_server_name: str = Field(
         "", description="name that certificates of called servers must have; unset = as addressed"
     )
@@ -48,8 +51,9 @@ class TlsSettings(BaseSettings):
     def _tls_is_whole(self) -> Self:
         if (self.tls_certificate is None) != (self.tls_key is None):
             raise ValueError("set both MAAS_TLS_CERTIFICATE and MAAS_TLS_KEY, or neither")
-        if self.tls_clients and not (self.tls and self.tls_authority):
-            raise ValueError("MAAS_TLS_CLIENTS needs MAAS_TLS_CERTIFICATE, MAAS_TLS_KEY and MAAS_TLS_AUTHORITY")
+        if (self.tls_clients or self.tls_metrics_clients) and not (self.tls and self.tls_authority):
+            name = "MAAS_TLS_CLIENTS" if self.tls_clients else "MAAS_TLS_METRICS_CLIENTS"
+            raise ValueError(f"{name} needs MAAS_TLS_CERTIFICATE, MAAS_TLS_KEY and MAAS_TLS_AUTHORITY")
         try:
             self.read_tls()
         except (InvalidInput, OSError) as error:

@@ -92,3 +92,4 @@ async def test_a_lost_connection_ends_its_calls_and_a_ping_is_answered() -> None
         await call
     with pytest.raises(Unavailable, match="connection is gone"):
         connection.call(HEAD, b"")
+    assert connection.greeted.is_set(), "who waits for its greeting hears of it at once"
