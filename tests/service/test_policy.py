@@ -40,7 +40,11 @@ administration = true
 
 [[allow]]
 roles = ["oncall"]
-methods = ["maas.vision.*", "*/FanOut"]
+methods = ["*/FanOut"]
+
+[[allow]]
+roles = ["oncall"]
+methods = ["maas.vision.*"]
 priorities = ["critical"]
 """
 OPEN = ("/grpc.health.v1.Health/", "/grpc.reflection.", "/grpc.channelz.")
