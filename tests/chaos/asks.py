@@ -87,6 +87,7 @@ def _tokens(draw: random.Random) -> Iterator[Message]:
     yield tokenization.TokenizeRequest(texts=[text], include={"offsets": True})
     yield tokenization.DetokenizeRequest(sequences=[{"values": [draw.randrange(5000) for _ in range(9)]}])
     yield tokenization.CountTokensRequest(texts=[text, "two"])
+    yield tokenization.GetTokenizerRequest()
 
 
 def _pictures(draw: random.Random) -> Iterator[Message]:
