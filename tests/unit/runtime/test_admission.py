@@ -109,6 +109,32 @@ def test_a_flood_leaves_the_others_their_part(seed: int) -> None:
     assert len(waits) > 500 and sum(waits) / len(waits) < 2
 
 
+def with_classes() -> Admission:
+    """Of eight places `a` holds five, all but one of the six that some calls may fill. The clock stands still."""
+    admission = Admission(8, clock=lambda: 0.0)
+    admission.hold("a", 5)
+    return admission
+
+
+def test_who_may_fill_less_leaves_the_rest_and_holds_nobody_above_to_a_part() -> None:
+    admission = with_classes()
+    assert admission.full("a", 1, 6) is None
+    with admission.admit("a"):
+        full = admission.full("b", 1, 6)
+        assert full is not None and full.reason == "QUEUE_FULL"
+        assert admission.full("a", 1, 8) is None
+    full = admission.full("a", 1, 6)
+    assert full is not None and full.reason == "TENANT_PART_FULL" and "part is 3" in full.why
+    assert admission.full("b", 1, 6) is None
+
+
+def test_who_may_fill_more_holds_those_below_to_a_part_as_well() -> None:
+    admission = with_classes()
+    with admission.admit("a", 3):
+        assert admission.full("b", 1, 8) is not None
+    assert admission.full("a", 1, 6) is not None and admission.full("a", 1, 8) is not None
+
+
 def test_a_failing_call_gives_its_places_back() -> None:
     admission = Admission(2)
     with pytest.raises(ValueError), ExitStack() as stack:
