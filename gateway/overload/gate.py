@@ -1,7 +1,8 @@
 """What a call passes on its way to a service: a place in flight, a short wait for one, or a refusal at once.
 
 Short calls share a limit that follows the service's latency. Long ones (streams, generations, explanations) say
-nothing of the load by what they take, and their services queue them well: of these there is a fixed number.
+nothing of the load by what they take, and their services queue them well: of these there is a fixed number, which
+tenants share as they do a full server.
 """
 
 import asyncio
@@ -16,6 +17,7 @@ from gateway.overload.line import Line
 from gateway.overload.priority import Priority, lowered, places, priority_of
 from gateway.overload.refusals import MOST_RETRY_S, Refusals
 from gateway.overload.rules import Rule, Way, way_of
+from services.runtime.admission import Admission
 from services.runtime.context import RequestContext
 
 # Of what a caller waits for, at most this much is spent in the queue: the rest is for the answer.
@@ -28,12 +30,15 @@ Turn = asyncio.Future[None]
 
 
 class Pass:
-    """A call that is inside until the block ends. `kind`: what calls like it take; of short calls alone."""
+    """A call that is inside until the block ends.
 
-    __slots__ = ("_gate", "kind", "way")
+    `kind`: what calls like it take, of short calls alone; `tenant`: whose it is, of long ones alone.
+    """
 
-    def __init__(self, gate: "Gate", way: Way, kind: Recent | None = None) -> None:
-        self._gate, self.way, self.kind = gate, way, kind
+    __slots__ = ("_gate", "kind", "tenant", "way")
+
+    def __init__(self, gate: "Gate", way: Way, kind: Recent | None = None, tenant: str = "") -> None:
+        self._gate, self.way, self.kind, self.tenant = gate, way, kind, tenant
 
     def __enter__(self) -> "Pass":
         return self
@@ -50,19 +55,24 @@ class Gate:
     ) -> None:
         self.bounds, self._clock = bounds or Bounds(), clock
         self.limit = Limit(self.bounds.floor, self.bounds.ceiling)
-        self.in_flight = self.long = 0
+        self.in_flight = 0
         self.refusals = Refusals(service)
         self.hedges = self.hedges_won = self.lowered = 0
         self._line: Line[Turn] = Line()
         self._latencies = Latencies()
         self._ways: dict[str, Way] = {}
         self._turn_at = clock() + AGE_S
+        self._long = Admission(self.bounds.most_long, "long calls are under way", clock)
         self._long_places = places(self.bounds.most_long)
         self._places = places(self.limit.calls)
 
     @property
     def queued(self) -> int:
         return len(self._line)
+
+    @property
+    def long(self) -> int:
+        return self._long.inside
 
     async def enter(self, path: str, size: int, context: RequestContext) -> Pass:
         """A place for a call of `size` bytes.
@@ -76,7 +86,7 @@ class Gate:
         if priority is Priority.CRITICAL and lowered(path, context):
             priority, self.lowered = Priority.DEFAULT, self.lowered + 1
         if way.rule is Rule.LONG:
-            return self._enter_long(way, priority)
+            return self._enter_long(way, priority, context.tenant)
         kind = self.kind(path, size)
         if not self.bounds.shed:
             self.in_flight += 1
@@ -101,7 +111,7 @@ class Gate:
             self.in_flight -= 1
             self._admit()
         elif one.way.rule is Rule.LONG:
-            self.long -= 1
+            self._long.give_back(one.tenant, 1)
 
     @property
     def spare(self) -> bool:
@@ -134,11 +144,11 @@ class Gate:
         if one.kind is not None:
             self.limit.shed()
 
-    def _enter_long(self, way: Way, priority: Priority) -> Pass:
-        if self.bounds.shed and self.long >= self._long_places[priority]:
-            raise self.refusals.overloaded(priority, f"{self.long} long calls are under way", LONG_RETRY_S)
-        self.long += 1
-        return Pass(self, way)
+    def _enter_long(self, way: Way, priority: Priority, tenant: str) -> Pass:
+        if self.bounds.shed and (full := self._long.full(tenant, 1, self._long_places[priority])) is not None:
+            raise self.refusals.overloaded(priority, full.why, LONG_RETRY_S)
+        self._long.hold(tenant, 1)
+        return Pass(self, way, tenant=tenant)
 
     async def _wait(self, context: RequestContext, priority: Priority, kind: Recent) -> None:
         now = self._clock()
