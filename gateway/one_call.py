@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from gateway.answer import Answer
 from gateway.convert import failed, replied, request_of
 from gateway.methods import Method
 from gateway.pipeline import Pipeline
@@ -14,6 +15,7 @@ from gateway.traced import inside
 from maas.gateway.v1 import gateway_pb2
 from services.runtime.context import RequestContext, current, enter
 from services.runtime.door import authorise
+from services.runtime.endings import audited
 from services.runtime.errors import DeadlinePassed, ServiceError
 from services.runtime.validate import validate
 
@@ -53,6 +55,15 @@ class Caller:
         # Deferred by the door, so that a malformed call costs no other its answer.
         validate(request)
         method = self._method(request)
+        try:
+            answer = await self._answer(method, request, call)
+        except ServiceError as error:
+            # Of the RPC, which may end well, the door notes nothing.
+            audited(replace(current(), method=method.path), error.code.name)
+            raise
+        return replied(call.id, kind, answer, started)
+
+    async def _answer(self, method: Method, request: Any, call: gateway_pb2.Call) -> Answer:
         current().rights.check_method(method.path, "")
         authorise(method.path, request)
         context = _context_of(call, method.path)
@@ -61,10 +72,9 @@ class Caller:
         try:
             with inside(context, call.id):
                 async with asyncio.timeout(context.remaining_s()):
-                    answer = await self._pipeline.answer(method, request)
+                    return await self._pipeline.answer(method, request)
         except TimeoutError:
             raise DeadlinePassed(f"call {call.id!r} did not finish in its time") from None
-        return replied(call.id, kind, answer, started)
 
     def _method(self, request: Any) -> Method:
         return self._methods[request.DESCRIPTOR.full_name]

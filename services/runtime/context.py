@@ -82,6 +82,8 @@ class RequestContext:
     # Bytes of its messages so far.
     received: int = 0
     sent: int = 0
+    # Where it comes from, as gRPC writes it.
+    peer: str = ""
 
     @property
     def tenant(self) -> str:
@@ -104,7 +106,7 @@ class RequestContext:
         asked = (self.method, self.request_id, self.deadline, self.metadata)
         whose = (self.caller, self.rights, self.bill, self.remembered)
         told = (self.initial, self.trailing, self._trace, self.span)
-        return RequestContext(*asked, *whose, time.monotonic(), *told)
+        return RequestContext(*asked, *whose, time.monotonic(), *told, peer=self.peer)
 
     def remaining_s(self) -> float | None:
         """Seconds the caller still waits; None without a deadline, never negative."""

@@ -16,13 +16,13 @@ audit = logging.getLogger("maas.audit")
 REFUSED = frozenset({Code.PERMISSION_DENIED.name, Code.UNAUTHENTICATED.name})
 
 
-def audited(request: calls.RequestContext, status: str, context: aio.ServicerContext) -> None:
+def audited(request: calls.RequestContext, status: str) -> None:
     """Who wanted what: of calls that change what is served, and of those that were turned away."""
     if request.method not in ADMINISTRATIVE and status not in REFUSED:
         return
     who = {"caller": request.caller.name, "tenant": request.caller.tenant, "roles": sorted(request.caller.roles)}
     audit.info(
-        status, extra={"method": request.method, "peer": context.peer(), "vouched": request.caller.vouched, **who}
+        status, extra={"method": request.method, "peer": request.peer, "vouched": request.caller.vouched, **who}
     )
 
 

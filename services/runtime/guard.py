@@ -132,7 +132,7 @@ class _Guard:
         try:
             request.caller = self._door.doorkeeper.identify(request.metadata, context.auth_context)
             request.rights = self._door.doorkeeper.rights(request.caller)
-            request.rights.check_method(self._method, context.peer())
+            request.rights.check_method(self._method, request.peer)
             place = self._door.admission.admit(request.tenant) if self._admitted else FREE
             with place:
                 if self._door.toll is not None:
@@ -177,7 +177,7 @@ class _Guard:
             self._calls.end(status, time.monotonic() - request.started, request.sent, request.received, told)
             if request.span is not None:
                 served(request.span, status)
-            audited(request, status, context)
+            audited(request, status)
 
     def _tell_load(self, request: calls.RequestContext) -> None:
         """Ours, in place of that of a service behind us."""
@@ -198,6 +198,7 @@ def _context_of(method: str, context: aio.ServicerContext) -> calls.RequestConte
         request_id=calls.request_id_from(metadata),
         deadline=None if remaining is None else time.monotonic() + remaining,
         metadata=metadata,
+        peer=context.peer(),
     )
 
 

@@ -46,6 +46,16 @@ methods = ["*/FanOut"]
 roles = ["oncall"]
 methods = ["maas.vision.*"]
 priorities = ["critical"]
+
+[[allow]]
+roles = ["teller"]
+methods = ["maas.generation.*", "maas.vision.*", "maas.tokenization.*", "inference.*"]
+models = ["base", "pirate", "lite"]
+
+[[allow]]
+roles = ["caller"]
+methods = ["maas.gateway.*", "maas.vision.*"]
+models = ["lite"]
 """
 OPEN = ("/grpc.health.v1.Health/", "/grpc.reflection.", "/grpc.channelz.")
 Metadata = tuple[tuple[str, str], ...]
@@ -88,6 +98,8 @@ ROLES: dict[str, list[str]] = {
     "other": ["stranger"],
     "operator": ["operator"],
     "oncall": ["oncall"],
+    "teller": ["teller"],
+    "caller": ["caller"],
 }
 
 
@@ -217,6 +229,36 @@ async def test_who_was_turned_away_and_who_administered_is_noted(
         ("OK", flush, "operator", ["operator"]),
     ]
     assert not any(key in caplog.text for metadata in at.given.values() for _, key in metadata)
+
+
+async def test_who_is_turned_away_inside_a_call_of_many_is_noted_part_by_part(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, logger="maas.audit")
+    image, tokenize = [{"encoded": b"123"}], {"tokenize": {"texts": ["a"]}}
+    parts = {"yes": {"classify_image": {"model": "lite", "images": image}}, "method": tokenize}
+    parts["model"] = {"classify_image": {"model": "mnist", "images": image}}
+    calls = [{"id": name, **part} for name, part in parts.items()]
+    steps = {"values": [{"name": name, "request": part} for name, part in parts.items()]}
+    async with guarded(tmp_path, behind("vision"), behind("tokenization")) as at:
+        asked = {
+            "FanOut": gateway_pb.FanOutRequest(calls=calls),
+            "FanOutStream": gateway_pb.FanOutStreamRequest(calls=calls),
+            "RunPipeline": gateway_pb.RunPipelineRequest(steps=steps),
+            "RunPipelineStream": gateway_pb.RunPipelineStreamRequest(steps=steps),
+        }
+        stub = gateway_grpc.GatewayServiceStub(at.channel)
+        for name, request in asked.items():
+            caplog.clear()
+            call = getattr(stub, name)(request, metadata=at.given["caller"])
+            assert [one async for one in call] if name.endswith("Stream") else await call
+            told = [record.__dict__ for record in caplog.records if record.name == "maas.audit"]
+            who = [(one["msg"], one["caller"], one["tenant"], one["roles"], one["peer"][:9]) for one in told]
+            assert who == [("PERMISSION_DENIED", "caller", "acme", ["caller"], "ipv4:127.")] * 2, name
+            assert {one["method"] for one in told} == {
+                "/maas.tokenization.v1.TokenizationService/Tokenize",
+                "/maas.vision.v1.VisionService/Classify",
+            }
 
 
 @asynccontextmanager
