@@ -1,6 +1,6 @@
 """The services' own contracts at the gateway: handlers made from their descriptors. Knows no message by name."""
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import aclosing
 from functools import partial
 from typing import Any
@@ -19,6 +19,7 @@ from gateway.relay import Metadata
 from gateway.streams.streams import STREAM, Announce, Streams
 from services.runtime.context import current
 from services.runtime.envelope.methods import METHODS
+from services.runtime.errors import ServiceError
 from services.runtime.unread import Unread
 
 OUTCOME, AGE = "x-maas-cache", "x-maas-cache-age-s"
@@ -87,12 +88,43 @@ class Forwarder:
             backend = self._backends[method.area]
             held = method.name == "RunSession"
             requests, key = await homes.of_stream(requests) if held else (requests, None)
-            replies = upstream.bidi_stream(backend, method.path, requests, _announcer(context), key=key)
-            async with aclosing(replies):
-                async for reply in replies:
+            taken = _Taken(requests)
+            replies = upstream.bidi_stream(backend, method.path, taken.bodies(), _announcer(context), key=key)
+            async with aclosing(taken.answered(replies)) as answers:
+                async for reply in answers:
                     yield reply
 
         return handle
+
+
+class _Taken:
+    """A caller's messages on their way to a service, up to one that is refused here: for the service they end.
+
+    Raised to the transport, a refusal would cancel the stream, and its caller never hear of it.
+    """
+
+    def __init__(self, requests: AsyncIterator[bytes]) -> None:
+        self._requests = requests
+        self._refusal: ServiceError | None = None
+
+    async def bodies(self) -> AsyncIterator[bytes]:
+        try:
+            async for body in self._requests:
+                yield body
+        except ServiceError as error:
+            self._refusal = error
+
+    async def answered(self, replies: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
+        """The answers to what was taken. Raises the refusal, if there was one, not how the stream ended."""
+        try:
+            async with aclosing(replies):
+                async for reply in replies:
+                    yield reply
+        except ServiceError:
+            if self._refusal is None:
+                raise
+        if self._refusal is not None:
+            raise self._refusal
 
 
 def unread(method: Method) -> Callable[[bytes], Unread]:

@@ -7,7 +7,7 @@ from services.runtime import context as calls
 from services.runtime.admission import Admission
 from services.runtime.identity.doorkeeper import Doorkeeper
 from services.runtime.metrics import Metrics
-from services.runtime.named_model import model_in
+from services.runtime.named_model import models_in
 from services.runtime.redaction import Redactor
 from services.runtime.telemetry.access import AccessLog
 from services.runtime.telemetry.orca import LoadReport
@@ -36,7 +36,8 @@ class Door:
 
 
 def authorise(method: str, request: Any) -> None:
-    """Raises Denied unless the caller of now may ask the model that `request` names by `method`."""
+    """Raises Denied unless the caller of now may ask every model that `request` names by `method`."""
     rights = calls.current().rights
-    if rights.looks_at_models(method) and (model := model_in(method, request)) is not None:
-        rights.check_model(method, model)
+    if rights.looks_at_models(method):
+        for model in models_in(method, request):
+            rights.check_model(method, model)
