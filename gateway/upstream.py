@@ -18,7 +18,7 @@ from gateway.backends import Backend, Replica
 from gateway.ending import end_of, settled
 from gateway.envelope import NotTaken, pairs
 from gateway.hedge import tried_at
-from gateway.leaving import reply_of
+from gateway.leaving import leave, next_of, opened, reply_of
 from gateway.relay import FAULTS, Metadata, blames, carried, forbids_retries, relay, shed
 from gateway.traced import asking, sent_again, told
 from services.runtime.context import current
@@ -174,8 +174,8 @@ async def _messages(stream: Any, announce: Announce, span: Span | None) -> Async
     ends: list[aio.AioRpcError] = []
     stream.add_done_callback(lambda _: ends.append(end_of(stream)))
     try:
-        announced = False
-        async for message in stream:
+        announced, messages = False, await opened(stream)
+        while (message := await next_of(messages)) is not None:
             # With the first message, so that a try that failed has said nothing yet.
             if not announced:
                 told(span, "first message")
@@ -190,7 +190,7 @@ async def _messages(stream: Any, announce: Announce, span: Span | None) -> Async
     else:
         end = ends[0] if ends else end_of(stream)
     finally:
-        stream.cancel()
+        leave(stream)
     current().trailing.extend(carried(end.trailing_metadata()))
 
 
