@@ -1,11 +1,12 @@
 """How a caller who leaves takes its call to a service along without a leak. Knows grpc.aio, and no service.
 
-grpc.aio's own way cancels what waits for core, too, and what that gave to core is then never freed: 100 to 1,100
-bytes a call (grpc/grpc#43360). Here core alone is told, and what waits for it ends by itself.
+grpc.aio's own way cancels what waits for core, too, and what that gave to core is then never freed: 500 to 1,100
+bytes a call (grpc/grpc#43360). Here core alone is told, and what waits for it ends by itself. A stream of one
+request loses 100 bytes either way, and is read without.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncGenerator, Awaitable
 from typing import Any
 
 from grpc.aio import _call
@@ -16,25 +17,22 @@ async def reply_of(call: Any) -> Any:
     try:
         return await _outlasting(call)
     except asyncio.CancelledError:
-        _call.Call.cancel(call)
+        leave(call)
         raise
 
 
-async def opened(stream: Any) -> AsyncIterator[bytes]:
-    """The messages of a stream, for `next_of`, once its initial metadata is there or it is over."""
+async def messages_of(stream: Any) -> AsyncGenerator[bytes, None]:
+    """The messages of a bidi stream; raises what the stream raises. `leave` follows where it is cancelled."""
     await _outlasting(stream._preparation)
-    return aiter(stream)
+    messages = aiter(stream)
+    while (message := await _outlasting(anext(messages, None))) is not None:
+        yield message
 
 
-def next_of(messages: AsyncIterator[bytes]) -> Awaitable[bytes | None]:
-    """The next message, None after the last; raises what the stream raises. `leave` follows where it is cancelled."""
-    return _outlasting(anext(messages, None))
-
-
-def leave(stream: Any) -> None:
-    """Cancels a stream that is not over, and with it the sending of its requests."""
-    sending = getattr(stream, "_async_request_poller", None)
-    if _call.Call.cancel(stream) and sending is not None:
+def leave(call: Any) -> None:
+    """Cancels a call that is not over, and with it the sending of its requests."""
+    sending = getattr(call, "_async_request_poller", None)
+    if _call.Call.cancel(call) and sending is not None:
         sending.cancel()
 
 

@@ -18,7 +18,7 @@ from gateway.backends import Backend, Replica
 from gateway.ending import end_of, settled
 from gateway.envelope import NotTaken, pairs
 from gateway.hedge import tried_at
-from gateway.leaving import leave, next_of, opened, reply_of
+from gateway.leaving import leave, messages_of, reply_of
 from gateway.relay import FAULTS, Metadata, blames, carried, forbids_retries, relay, shed
 from gateway.traced import asking, sent_again, told
 from services.runtime.context import current
@@ -79,7 +79,7 @@ async def server_stream(
                     asking(path, replica.address) as span,
                 ):
                     stream = channel.unary_stream(path)(body, **_along(span))
-                    async with aclosing(_messages(stream, announce, span)) as messages:
+                    async with aclosing(_messages(stream, aiter(stream), announce, span)) as messages:
                         async for message in messages:
                             begun = True
                             attempt.received += len(message)
@@ -112,7 +112,7 @@ async def bidi_stream(
                 asking(path, replica.address) as span,
             ):
                 stream = channel.stream_stream(path)(attempt.counting(requests), **_along(span, more))
-                async with aclosing(_messages(stream, announce, span)) as messages:
+                async with aclosing(_messages(stream, messages_of(stream), announce, span)) as messages:
                     async for message in messages:
                         begun = True
                         attempt.received += len(message)
@@ -169,13 +169,15 @@ async def _sent(replica: Replica, channel: aio.Channel, path: str, body: bytes, 
     return Reply(reply, carried(await pending.initial_metadata()), carried(await pending.trailing_metadata()))
 
 
-async def _messages(stream: Any, announce: Announce, span: Span | None) -> AsyncGenerator[bytes, None]:
+async def _messages(
+    stream: Any, messages: AsyncIterator[bytes], announce: Announce, span: Span | None
+) -> AsyncGenerator[bytes, None]:
     """The messages of a stream; leaving early cancels it at the service. Raises the status it ended with."""
     ends: list[aio.AioRpcError] = []
     stream.add_done_callback(lambda _: ends.append(end_of(stream)))
     try:
-        announced, messages = False, await opened(stream)
-        while (message := await next_of(messages)) is not None:
+        announced = False
+        async for message in messages:
             # With the first message, so that a try that failed has said nothing yet.
             if not announced:
                 told(span, "first message")
