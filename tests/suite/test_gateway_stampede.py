@@ -22,7 +22,7 @@ from maas.vision.v1 import vision_service_pb2, vision_service_pb2_grpc
 from services.runtime.errors import Unavailable
 from tests.harness import running
 from tests.suite.gateway_fakes import Behind, behind, outcome, settings, started
-from tests.valkey import url
+from tests.valkey import PATIENT, url
 
 CALLS = 500
 ROOT = Path(__file__).parent.parent.parent
@@ -58,6 +58,7 @@ async def process(vision: str, redis_url: str, log: Path) -> AsyncIterator[tuple
     command = [sys.executable, "-m", "gateway", f"--port={port}", f"--vision-address={vision}"]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("MAAS_")}
     environment["MAAS_REDIS_URL"] = redis_url
+    environment |= {f"MAAS_{name.upper()}": str(value) for name, value in PATIENT.items()}
     with log.open("ab") as told:
         one = await asyncio.create_subprocess_exec(*command, cwd=ROOT, env=environment, stdout=told, stderr=told)
     try:

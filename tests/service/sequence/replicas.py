@@ -20,9 +20,10 @@ from services.sequence.settings import SequenceSettings
 from tests import harness
 from tests.harness import running
 from tests.service.sequence.calls import step
+from tests.valkey import PATIENT
 
-# Checkpoints come soon; Redis may take its time, as a busy machine does.
-QUICK = {"session_checkpoint_steps": 8, "session_checkpoint_ms": 20, "redis_operation_ms": 2000}
+# Checkpoints come soon.
+QUICK = {"session_checkpoint_steps": 8, "session_checkpoint_ms": 20, **PATIENT}
 
 
 @asynccontextmanager

@@ -15,7 +15,7 @@ from services.sequence.__main__ import build
 from services.sequence.settings import SequenceSettings
 from tests.harness import running
 from tests.service.sequence.calls import FRAMES, Talk, asked, refused
-from tests.valkey import url
+from tests.valkey import PATIENT, url
 
 pytestmark = [pytest.mark.models, pytest.mark.asyncio(loop_scope="module")]
 PARTS = FRAMES[20:50]
@@ -127,7 +127,7 @@ async def test_a_sequence_goes_on_at_whichever_replica_is_asked(
 ) -> None:
     """Its requests carry no number to ask again by, so each step is kept before it is told."""
     settings = SequenceSettings(
-        store=model_store.root, port=0, metrics_port=0, lame_duck_s=0, redis_url=url(valkey)
+        store=model_store.root, port=0, metrics_port=0, lame_duck_s=0, redis_url=url(valkey), **PATIENT
     )
     async with running(settings, build) as (one, _), running(settings, build) as (other, _):
         stubs = [GRPCInferenceServiceStub(channel) for channel in (one, other)]
