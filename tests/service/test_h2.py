@@ -3,11 +3,12 @@
 import asyncio
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import grpc
 import pytest
+import uvloop
 from grpc import aio
 
 from services.runtime.compiled import NoCompiler
@@ -208,6 +209,25 @@ async def test_stopping_lets_calls_end_and_turns_new_ones_away() -> None:
         assert (await failure(channel.unary_unary("/t/echo")(b""))).code() is grpc.StatusCode.UNAVAILABLE
         assert await call == b"done"
         await stopping
+
+
+@pytest.mark.parametrize("run", [asyncio.run, uvloop.run], ids=["asyncio", "uvloop"])
+@pytest.mark.parametrize("turns", range(6))
+def test_stopping_parts_from_who_came_last(run: Callable[..., None], turns: int) -> None:
+    run(_stopped_after(turns))
+
+
+async def _stopped_after(turns: int) -> None:
+    async with serving() as (_, _, server, port):
+        with socket.create_connection(("127.0.0.1", port)) as late:
+            late.setblocking(False)
+            for _ in range(turns):  # the loop's, in which it is accepted and made a connection
+                await asyncio.sleep(0)
+            await server.stop(0)
+            async with asyncio.timeout(5):
+                with suppress(ConnectionResetError):
+                    while await asyncio.get_running_loop().sock_recv(late, 4096):
+                        pass
 
 
 async def test_stopping_ends_what_takes_too_long() -> None:

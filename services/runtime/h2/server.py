@@ -29,6 +29,8 @@ BACKLOG = 1024
 ARRIVING = 256 * 1024
 # How long stopping waits for clients to have heard of it, where none has a call in progress.
 HEARD_S = 0.2
+# Turns of the event loop from accepting a socket to having its connection.
+ACCEPTING = 3
 
 
 class Server:
@@ -111,9 +113,7 @@ class Server:
 
     async def stop(self, grace: float | None) -> None:
         """No new connections and calls; those in progress have `grace` seconds."""
-        for listening in self._listening:
-            listening.close()
-        self._close_sockets()
+        await self._let_nobody_in()
         for connection in list(self._connections):
             connection.go_away()
         with suppress(TimeoutError):
@@ -127,6 +127,20 @@ class Server:
 
     async def wait_for_termination(self, timeout: float | None = None) -> None:
         await self._stopped.wait()
+
+    async def _let_nobody_in(self) -> None:
+        """Returns once who was let in last is a connection, and nobody else can come.
+
+        asyncio's server forgets whom it accepts as it is closed: it has to look away first. uvloop's does not.
+        """
+        for listening in self._listening:
+            for one in listening.sockets if isinstance(listening, asyncio.Server) else ():
+                asyncio.get_running_loop().remove_reader(one)
+        await _accepted()
+        for listening in self._listening:
+            listening.close()
+        self._close_sockets()
+        await _accepted()
 
     def _close_sockets(self) -> None:
         while self._sockets:
@@ -172,3 +186,8 @@ class Server:
             self._guests,
             memoryview(bytearray(ARRIVING)),
         )
+
+
+async def _accepted() -> None:
+    for _ in range(ACCEPTING):
+        await asyncio.sleep(0)
