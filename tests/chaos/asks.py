@@ -3,7 +3,7 @@
 import math
 import random
 import struct
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 from grpc import aio
 
+from maas.admin.v1 import admin_service_pb2 as admin
 from maas.common.v1.tensor_pb2 import D_TYPE_FP32, Tensor
 from maas.gateway.v1 import gateway_service_pb2 as gateway
 from maas.generation.v1 import generation_service_pb2 as generation
@@ -20,6 +21,7 @@ from maas.oip.v1 import grpc_service_pb2 as oip
 from maas.sequence.v1 import sequence_service_pb2 as sequence
 from maas.tokenization.v1 import tokenization_service_pb2 as tokenization
 from maas.vision.v1 import vision_service_pb2 as vision
+from tests.chaos.stack import FORECASTER
 from tests.service.generation import free
 from tests.service.sequence.calls import FRAMES, packed
 
@@ -28,8 +30,15 @@ WORDS = ("computer", "network", "replica", "balance", "gateway", "fountain", "ha
 # When, how long and out of which cache: not what was answered. Load makes batches, and batches round.
 ASIDE = frozenset({"timing", "cache", "elapsed_ms", "stream_id", "cached_prompt_tokens"})
 RELATIVE, ABSOLUTE = 1e-3, 1e-4
+TOLD_OF = {"vision": ("mnist-cnn",), "sequence": ("silero-vad", "g2p-en")}
+DOTS = Tensor(dtype=D_TYPE_FP32, shape=[1, 28, 28], data=struct.pack("<784f", *(n % 7 / 7 for n in range(784))))
+# Few: each takes as long as many others.
+EXPLAINED: Mapping[str, Sequence[Message]] = {
+    "vision": [vision.ExplainRequest(model="mnist-cnn", image={"pixels": DOTS}, steps=3)],
+    "sequence": [sequence.ExplainRequest(model="silero-vad", series=packed(FRAMES[:2].reshape(-1)), steps=2)],
+}
 FRESH = (("cache-control", "no-store"),)
-CONTRACTS = (tokenization, vision, sequence, generation, gateway, models, oip)
+CONTRACTS = (tokenization, vision, sequence, generation, gateway, models, oip, admin)
 
 
 @dataclass(frozen=True)
@@ -56,9 +65,9 @@ def method(path: str) -> MethodDescriptor:
 def asks(areas: Sequence[str], draw: random.Random) -> list[Ask]:
     """Of all methods of these services, some requests each, and the gateway's over them."""
     made = {"tokenization": _tokens, "vision": _pictures, "sequence": _sequences, "generation": _texts}
-    return [
-        Ask(_path(request), request) for area in areas for _ in range(VARIANTS) for request in made[area](draw)
-    ]
+    found = [request for area in areas for _ in range(VARIANTS) for request in made[area](draw)]
+    found += [one for area in areas for one in EXPLAINED.get(area, ())]
+    return [Ask(_path(request), request) for request in [*found, *_told(areas)]]
 
 
 def composed(areas: Sequence[str], draw: random.Random) -> list[Ask]:
@@ -88,6 +97,8 @@ def _tokens(draw: random.Random) -> Iterator[Message]:
     yield tokenization.DetokenizeRequest(sequences=[{"values": [draw.randrange(5000) for _ in range(9)]}])
     yield tokenization.CountTokensRequest(texts=[text, "two"])
     yield tokenization.GetTokenizerRequest()
+    chat = [{"role": "user", "content": text}]
+    yield tokenization.RenderChatRequest(model="smollm2-135m-instruct", messages=chat, tokenize=True)
 
 
 def _pictures(draw: random.Random) -> Iterator[Message]:
@@ -104,6 +115,20 @@ def _sequences(draw: random.Random) -> Iterator[Message]:
     yield sequence.TransduceRequest(texts=draw.sample(WORDS, 2))
     frames = FRAMES[draw.randrange(60) :][:4].reshape(-1)
     yield sequence.ClassifyRequest(series={"values": [packed(frames)]})
+    yield sequence.EmbedRequest(texts={"values": [_text(draw)]})
+    past = [draw.random() for _ in range(12)]
+    yield sequence.ForecastRequest(model=FORECASTER, series={"values": past}, horizon_steps=3)
+
+
+def _told(areas: Sequence[str]) -> Iterator[Message]:
+    """What the suite says of itself, the same at all times."""
+    yield gateway.ListPipelinesRequest()
+    yield oip.ServerLiveRequest()
+    yield oip.ServerMetadataRequest()
+    for name in (name for area in areas for name in TOLD_OF.get(area, ())):
+        yield oip.ModelReadyRequest(name=name)
+        yield oip.ModelMetadataRequest(name=name)
+        yield oip.ModelConfigRequest(name=name)
 
 
 def _texts(draw: random.Random) -> Iterator[Message]:

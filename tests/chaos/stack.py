@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 from grpc import aio
 
 from cli.embedded import valkey
@@ -21,9 +22,15 @@ from tests.chaos.link import Link
 from tests.chaos.server import START_S, Server
 from tests.service.generation import NAMED, publish
 from tests.suite.conftest import free_ports
+from tests.unit.training import stored
 
 AREAS = ("tokenization", "vision", "sequence", "generation")
-STORED = {"tokenization": ("gpt2-bpe",), "vision": ("mnist-cnn",), "sequence": ("silero-vad", "g2p-en")}
+STORED = {
+    "tokenization": ("gpt2-bpe", "mistral-spm", "smollm2-135m-instruct"),
+    "vision": ("mnist-cnn",),
+    "sequence": ("silero-vad", "g2p-en", "minilm-l6-v2"),
+}
+FORECASTER = "ahead"
 FLAGS: Mapping[str, Sequence[str]] = {
     "tokenization": ["--tokenize-model=gpt2-bpe"],
     "vision": ["--image-classify-model=mnist-cnn", "--image-embed-model=mnist-cnn"],
@@ -81,6 +88,8 @@ def fill(folder: Path, source: ModelStore, areas: Sequence[str]) -> Path:
         shutil.copytree(source.root / name, store / name, copy_function=os.link)
     if "generation" in areas:
         publish(ModelStore(store), "tiny", **NAMED)
+    errors = np.random.default_rng(0).normal(size=(40, 1)).astype(np.float32)
+    stored.forecaster(store, name=FORECASTER, errors=errors)
     return store
 
 

@@ -27,7 +27,7 @@ async def whole(
 ) -> AsyncIterator[tuple[Stack, Callers]]:
     draw = random.Random(1)
     async with stack(tmp_path_factory.mktemp("chaos"), model_store) as running, running.channel() as channel:
-        callers = Callers(channel, AREAS, [*asks(AREAS, draw), *composed(AREAS, draw)], draw)
+        callers = Callers(channel, AREAS, [*asks(AREAS, draw), *composed(AREAS, draw)], draw, administers=True)
         await callers.learn()
         print(f"\n{HEAD}")
         yield running, callers

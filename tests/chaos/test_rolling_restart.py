@@ -21,7 +21,7 @@ pytestmark = pytest.mark.models
 async def test_a_rolling_restart_of_everything_costs_no_call(tmp_path: Path, model_store: ModelStore) -> None:
     draw = random.Random(3)
     async with stack(tmp_path, model_store) as running, running.channel() as channel:
-        callers = Callers(channel, AREAS, [*asks(AREAS, draw), *composed(AREAS, draw)], draw)
+        callers = Callers(channel, AREAS, [*asks(AREAS, draw), *composed(AREAS, draw)], draw, administers=True)
         await callers.learn()
         async with load(callers) as tally:
             for target in (*running, running.redis):

@@ -21,7 +21,7 @@ WORKERS = 2
 async def test_callers_notice_no_fault(tmp_path: Path, model_store: ModelStore) -> None:
     draw = random.Random(2)
     async with stack(tmp_path, model_store, AREAS) as running, running.channel() as channel:
-        callers = Callers(channel, AREAS, [*asks(AREAS, draw), *composed(AREAS, draw)], draw)
+        callers = Callers(channel, AREAS, [*asks(AREAS, draw), *composed(AREAS, draw)], draw, administers=True)
         await callers.learn()
         for fault, target in CELLS:
             sound(await cell(running, callers, fault, running.named(target), HELD_S, WORKERS))
