@@ -156,6 +156,8 @@ def same(one: Any, other: Any) -> bool:
         return _fields(one).keys() == _fields(other).keys() and all(
             same(value, _fields(other)[name]) for name, value in _fields(one).items()
         )
+    if isinstance(one, Mapping):
+        return one.keys() == other.keys() and all(same(value, other[key]) for key, value in one.items())
     if isinstance(one, Iterable) and not isinstance(one, str | bytes):
         mine, theirs = list(one), list(other)
         return len(mine) == len(theirs) and all(map(same, mine, theirs))

@@ -11,6 +11,7 @@ from maas.gateway.v1 import gateway_service_pb2 as gateway
 from maas.gateway.v1.gateway_service_pb2_grpc import GatewayServiceStub
 from maas.sequence.v1 import sequence_pb2
 from maas.sequence.v1.sequence_service_pb2_grpc import SequenceServiceStub
+from tests.chaos.asks import Ask
 from tests.chaos.others import DEADLINE_S, Others
 from tests.chaos.streams import STREAM_S, Streams
 from tests.service.sequence.calls import FRAMES
@@ -56,7 +57,10 @@ class Callers(Streams):
 
     async def ask(self) -> str:
         index = self.draw.randrange(len(self.asks))
-        reply = await self.asks[index].answer(self.channel, DEADLINE_S, fresh=self.draw.random() < 0.7)
+        try:
+            reply = await self.asks[index].answer(self.channel, DEADLINE_S, fresh=self.draw.random() < 0.7)
+        except aio.AioRpcError as error:
+            return _bounded(self.asks[index], error)
         self._check(self.answers[index], reply)
         return "answered"
 
@@ -66,8 +70,14 @@ class Callers(Streams):
         call = asyncio.ensure_future(ask.answer(self.channel, DEADLINE_S, fresh=True))
         await asyncio.sleep(self.draw.random() * 0.03)
         call.cancel()
-        done, _ = await asyncio.wait([call])
-        return "cancelled" if call.cancelled() else str([one.result() for one in done] and "answered")
+        await asyncio.wait([call])
+        if call.cancelled():
+            return "cancelled"
+        try:
+            call.result()
+        except aio.AioRpcError as error:
+            return _bounded(ask, error)
+        return "answered"
 
     async def err(self) -> str:
         """What no server should do."""
@@ -115,3 +125,10 @@ class Callers(Streams):
                 number = (caller.safe or 0) + 1 if error.code() is lost else number
         self._check(self.scores[: caller.total], caller.scores)
         return "answered"
+
+
+def _bounded(ask: Ask, error: aio.AioRpcError) -> str:
+    """A service bounds the explanations at work and refuses the next; nothing else may be refused here."""
+    if error.code() is not StatusCode.RESOURCE_EXHAUSTED or not ask.path.endswith("/Explain"):
+        raise error
+    return "refused"

@@ -18,6 +18,7 @@ from maas.tokenization.v1 import tokenization_service_pb2 as tokenization
 from maas.tokenization.v1.tokenization_service_pb2_grpc import TokenizationServiceStub
 from maas.vision.v1 import vision_service_pb2 as vision
 from maas.vision.v1.vision_service_pb2_grpc import VisionServiceStub
+from services.runtime.oip_stream import STRICT
 from tests.chaos.asks import FRESH, Ask, same
 from tests.chaos.tally import Tally
 from tests.service.generation import free
@@ -139,8 +140,10 @@ class Streams:
         while wanted:
             try:
                 requests = _given(self.asks[index].request for index in list(wanted))
-                async for reply in stub.ModelStreamInfer(requests, timeout=STREAM_S):
+                call = stub.ModelStreamInfer(requests, timeout=STREAM_S, metadata=((STRICT, "true"),))
+                async for reply in call:
                     assert not reply.error_message, reply.error_message
+                    del reply.infer_response.parameters["triton_final_response"]  # told in streams only
                     self._check(self.answers[wanted.pop(0)], reply.infer_response)
             except aio.AioRpcError as error:
                 await self._broken(error)

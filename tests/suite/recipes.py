@@ -41,8 +41,8 @@ PLANS: dict[str, dict[str, Any]] = {
     "mlp-mnist": {},
     "lenet-rgb": {},
 }
-# One of each kind in any case, a row after the other, two rows at a time; the others when they are asked for.
-ALWAYS = (("bert-classify", "lstm-classify"), ("transformer-lm", "gpt2-finetune", "cnn-mnist", "rnn-forecast"))
+# One of each kind, a row after the other, two rows at a time.
+KINDS = (("bert-classify", "lstm-classify"), ("transformer-lm", "gpt2-finetune", "cnn-mnist", "rnn-forecast"))
 TOLERANCE = {"torch": 1e-5, "engine": 1e-5}
 
 
@@ -175,12 +175,15 @@ class School:
 
     def __getitem__(self, recipe: str) -> Lesson:
         """The lesson, once it is published and serves."""
-        if self.lessons[recipe].name not in self.told:
-            self.teach([[recipe]])
+        self.teach([[recipe]])
         return self.lessons[recipe]
 
     def teach(self, rows: Sequence[Sequence[str]]) -> None:
-        """Trains and publishes, two rows at a time; waits until the gateway has told that all of them serve."""
+        """Trains and publishes what is not yet, two rows at a time; waits until the gateway has told that all
+        of it serves."""
+        rows = [[recipe for recipe in row if self.lessons[recipe].name not in self.told] for row in rows]
+        if not any(rows):
+            return
         self.pids.append({name: self.suite.pid(name) for name in PROGRAMS})
         request = model_service_pb2.WatchModelsRequest()
         watch = ModelServiceStub(self.suite.channel()).WatchModels(request, timeout=500)
@@ -203,9 +206,7 @@ class School:
 
 
 def open_school(suite: Suite, fetcher: Fetcher) -> School:
-    """One of each kind is published, every other recipe will be when it is asked for."""
+    """Every recipe is published when it is asked for."""
     store = {"gpt2-finetune": {"store": str(suite.store)}}
     lessons = [Lesson(name, BRIEF | plan | store.get(name, {}), suite, fetcher) for name, plan in PLANS.items()]
-    school = School(suite, {lesson.recipe: lesson for lesson in lessons})
-    school.teach(ALWAYS)
-    return school
+    return School(suite, {lesson.recipe: lesson for lesson in lessons})
