@@ -9,6 +9,7 @@ from typing import Any
 
 from grpc import aio
 
+from gateway.ending import end_of, settled
 from services.runtime.channels import open_channel
 from services.runtime.floor import Floor, S
 from services.runtime.server import Build
@@ -25,6 +26,18 @@ async def running(settings: S, build: Build[S]) -> AsyncIterator[tuple[aio.Chann
             yield channel, floor
     finally:
         await floor.close()
+
+
+async def heard(call: Any) -> AsyncIterator[Any]:
+    """A stream's messages, then how it ended, whatever the client was still sending: a write that fails as the
+    stream is refused hides why."""
+    ends: list[aio.AioRpcError] = []
+    call.add_done_callback(lambda _: ends.append(end_of(call)))
+    try:
+        async for message in call:
+            yield message
+    except aio.AioRpcError as error:
+        raise await settled(call, ends[0] if ends else error) from None
 
 
 @contextmanager

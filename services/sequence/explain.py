@@ -9,6 +9,7 @@ import numpy as np
 from services.runtime.batcher import Outcome
 from services.runtime.device import DeviceThread
 from services.runtime.errors import InvalidInput
+from services.runtime.heavy import read_ahead
 from services.runtime.opened import Opened
 from services.runtime.runners.base import Array
 from services.runtime.store.manifest import Manifest
@@ -103,6 +104,7 @@ class Explainer:
 
 
 def _open(manifest: Manifest, directory: Path, settings: SequenceSettings) -> "ExplainNet":
+    read_ahead()
     # imported here: a process that is never asked to explain never pays for torch and captum
     from services.sequence.explain_net import ExplainNet
 

@@ -11,6 +11,7 @@ import numpy as np
 from services.runtime.batcher import Outcome
 from services.runtime.device import DeviceThread
 from services.runtime.errors import InvalidInput
+from services.runtime.heavy import read_ahead
 from services.runtime.opened import Opened
 from services.runtime.pictures.preprocess import ImagePreprocessing
 from services.runtime.runners.base import Array
@@ -107,6 +108,7 @@ class Explainer:
 
 
 def _open(manifest: Manifest, directory: Path, settings: VisionSettings) -> "ExplainNet":
+    read_ahead()
     # imported here: a process that is never asked to explain never pays for torch and captum
     from services.vision.explain_net import ExplainNet
 

@@ -28,7 +28,7 @@ from services.sequence.settings import SequenceSettings
 from services.tokenization.__main__ import build as build_tokenization
 from services.tokenization.settings import TokenizationSettings
 from services.vision.__main__ import build as build_vision
-from tests.harness import running
+from tests.harness import heard, running
 from tests.service import test_tokenization
 from tests.service.law import Court, Kind
 from tests.service.vision import calls
@@ -130,7 +130,7 @@ async def test_a_stream_of_pictures(store: ModelStore) -> None:
             call = stub.ClassifyStream(iter([vision.ClassifyStreamRequest(request=one) for one in requests]))
             found = []
             try:
-                async for message in call:
+                async for message in heard(call):
                     found += scores(message.response)
             except aio.AioRpcError as error:
                 assert "images[0]" in (error.details() or "")

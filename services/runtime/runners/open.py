@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from services.runtime.errors import PreconditionFailed
+from services.runtime.heavy import read_ahead
 from services.runtime.runners.base import ONNX_FILES, Precision, Runner
 from services.runtime.store.manifest import Manifest
 
@@ -81,6 +82,7 @@ def _open_torch(
     build_module: Callable[[Manifest, Path], "nn.Module"],
     settings: RunnerSettings,
 ) -> Runner:
+    read_ahead()
     from services.runtime.runners.torch_runner import TorchRunner
 
     if manifest.precision != "fp32":

@@ -13,7 +13,7 @@ from services.runtime.floor import Floor
 from services.runtime.store.store import ModelStore
 from services.vision.__main__ import build
 from services.vision.settings import VisionSettings
-from tests.harness import running
+from tests.harness import heard, running
 from tests.service.vision.calls import Stub, classify, encoded, refusal, settings
 
 
@@ -34,7 +34,7 @@ async def test_the_first_error_ends_the_stream_after_the_replies_before_it(stub:
     got: list[object] = []
 
     async def read() -> None:
-        async for reply in stub.ClassifyStream(iter([good, good, bad, good])):
+        async for reply in heard(stub.ClassifyStream(iter([good, good, bad, good]))):
             got.append(reply)  # noqa: PERF401 (the list must keep what came before the error)
 
     code, _, violations = await refusal(read())
